@@ -1,0 +1,3 @@
+"""Fixtures of the whole repository."""
+
+pytest_plugins = ["libs.testing.fixtures"]

@@ -1,0 +1,1 @@
+"""Libraries shared by every Pawl process; they know nothing of any service."""

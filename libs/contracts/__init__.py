@@ -1,0 +1,1 @@
+"""What processes promise one another: events, task specification, subjects, ids and errors; no I/O."""

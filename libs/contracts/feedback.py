@@ -1,0 +1,87 @@
+"""What upstream systems publish to `feedback.<tenant>.<task>`: one signal about one inference."""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import ClassVar, Self
+
+from pydantic import Field, model_validator
+
+from libs.contracts.envelope import Event
+
+MAX_TEXT = 65_536
+
+
+class FeedbackKind(StrEnum):
+    """What the signal says."""
+
+    RATING = "rating"
+    CORRECTION = "correction"
+    PREFERENCE = "preference"
+    ESCALATION = "escalation"
+    ERROR = "error"
+    COMMENT = "comment"
+
+
+class Feedback(Event):
+    """One production signal about one inference.
+
+    Counted once per (tenant, task, source, id). Without an `id` the stream sequence serves and no
+    deduplication is promised. `request_id` names the logged inference; without it `input` must be given
+    wherever the signal needs one.
+    """
+
+    subject: ClassVar[str] = "feedback.{tenant}.{task}"
+
+    kind: FeedbackKind
+    id: str | None = Field(None, max_length=200)
+    source: str = Field("unknown", max_length=100)
+    request_id: str | None = Field(None, max_length=200)
+    input: str | None = Field(None, max_length=MAX_TEXT)
+    output: str | None = Field(None, max_length=MAX_TEXT)
+    rating: int | None = Field(None, ge=0, le=5, description="0 or 1 (thumb), or 1 to 5 (stars) with scale=5")
+    scale: int = Field(1, description="1 for a thumb, 5 for stars")
+    correction: str | None = Field(None, max_length=MAX_TEXT)
+    chosen: str | None = Field(None, max_length=MAX_TEXT)
+    rejected: str | None = Field(None, max_length=MAX_TEXT)
+    comment: str | None = Field(None, max_length=MAX_TEXT)
+    category: str | None = Field(None, max_length=200)
+    user: str | None = Field(None, max_length=200)
+    segment: str | None = Field(None, max_length=200)
+    group: str | None = Field(None, max_length=200, description="rows of one group stay on one side of the split")
+    consent: bool | None = None
+    licence: str | None = Field(None, max_length=200)
+    created_at: datetime | None = None
+
+    @model_validator(mode="after")
+    def _signal_is_complete(self) -> Self:
+        needed = {
+            FeedbackKind.RATING: ("rating",),
+            FeedbackKind.CORRECTION: ("correction",),
+            FeedbackKind.PREFERENCE: ("chosen", "rejected"),
+            FeedbackKind.COMMENT: ("comment",),
+        }.get(self.kind, ())
+        missing = [name for name in needed if getattr(self, name) is None]
+        if missing:
+            raise ValueError(f"kind {self.kind.value!r} needs the field {missing[0]!r}")
+        if self.scale not in (1, 5):
+            raise ValueError("scale must be 1 (thumb) or 5 (stars)")
+        if self.kind is FeedbackKind.RATING and self.scale == 1 and self.rating not in (0, 1):
+            raise ValueError("rating must be 0 or 1; for stars set scale to 5")
+        if not self.request_id and not self.input:
+            raise ValueError("either 'request_id' or 'input' must say which inference this is about")
+        return self
+
+    @property
+    def is_good(self) -> bool | None:
+        """True for praise, False for blame, None when the signal says neither."""
+        if self.kind is FeedbackKind.RATING and self.rating is not None:
+            return (
+                self.rating == 1
+                if self.scale == 1
+                else (True if self.rating >= 4 else (False if self.rating <= 2 else None))
+            )
+        if self.kind is FeedbackKind.CORRECTION:
+            return self.correction == self.output if self.output is not None else False
+        if self.kind in (FeedbackKind.ESCALATION, FeedbackKind.ERROR):
+            return False
+        return None

@@ -1,0 +1,39 @@
+"""Identifiers: random for causes, derived for effects, sha256 for content."""
+
+import hashlib
+import re
+import uuid
+from typing import Annotated
+
+from pydantic import StringConstraints
+
+from libs.contracts.errors import InvalidInput
+
+NAMESPACE = uuid.UUID("6c1d8c1c-6a0f-5c1e-9a3e-7061776c0001")
+NAME_PATTERN = r"^[a-z0-9][a-z0-9-]{0,62}$"
+DIGEST_PATTERN = r"^sha256:[0-9a-f]{64}$"
+
+Digest = Annotated[str, StringConstraints(pattern=DIGEST_PATTERN)]
+Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
+
+
+def new_id(prefix: str) -> str:
+    """A fresh random id such as `turn-1f0c…` (prefix, 32 hex digits)."""
+    return f"{prefix}-{uuid.uuid4().hex}"
+
+
+def derived_id(cause_id: str, output_name: str) -> str:
+    """The id of the effect `output_name` of `cause_id`: a replayed handler emits the same id (RFC 9562, version 5)."""
+    return str(uuid.uuid5(NAMESPACE, f"{cause_id}/{output_name}"))
+
+
+def digest_bytes(data: bytes) -> str:
+    """`sha256:<64 hex>` of the bytes."""
+    return f"sha256:{hashlib.sha256(data).hexdigest()}"
+
+
+def check_name(value: str, field: str) -> str:
+    """Return `value` if it can stand in subjects, keys and object prefixes; InvalidInput otherwise."""
+    if not re.match(NAME_PATTERN, value):
+        raise InvalidInput(f"{value!r} must be 1 to 63 lower-case letters, digits or '-'", field=field)
+    return value

@@ -1,0 +1,101 @@
+"""Desired state in KV: routes, engines' reports, API keys and the wishes about runs."""
+
+from datetime import datetime
+from enum import StrEnum
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from libs.contracts.inference import Role
+
+
+class State(BaseModel):
+    """Base of every KV document."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class Arm(State):
+    """One model version in a route. `digest` names the version; for a bare base it equals `base_digest`.
+
+    `share` is the fraction of user units in [0, 1]; only stable and canary have one.
+    """
+
+    version: int
+    role: Role
+    share: float = Field(0.0, ge=0.0, le=1.0)
+    digest: str
+    base_digest: str
+    adapter_digest: str = ""
+    turn_id: str | None = None
+    traceparent: str | None = None
+
+
+class Route(State):
+    """The whole route of a task; `generation` rises with every change, an older one never replaces a newer."""
+
+    tenant: str
+    task: str
+    generation: int
+    salt: str
+    system: str = ""
+    max_tokens: int = 256
+    shadow_rate: float = Field(0.0, ge=0.0, le=1.0)
+    arms: tuple[Arm, ...]
+
+    def arm(self, role: Role) -> Arm | None:
+        """The arm in a role, if any."""
+        return next((arm for arm in self.arms if arm.role is role), None)
+
+    def version(self, number: int) -> Arm | None:
+        """The arm of a version number, if it is in the route."""
+        return next((arm for arm in self.arms if arm.version == number), None)
+
+
+class EngineReport(State):
+    """What one engine can serve right now; refreshed by a beat, gone when the beat stops."""
+
+    engine_id: str
+    address: str
+    base_digest: str
+    tokenizer_digest: str = ""
+    template_digest: str = ""
+    routable: tuple[str, ...] = Field((), description="version digests loaded, verified and smoke-tested")
+    failed: dict[str, str] = Field(default_factory=dict, description="version digest -> why it cannot be served")
+    max_adapters: int = 0
+    max_model_len: int = 0
+    started_at: datetime
+    beat_at: datetime
+
+
+class KeyRole(StrEnum):
+    """What an API key may do."""
+
+    CLIENT = "client"
+    EVALUATOR = "evaluator"
+    OPERATOR = "operator"
+
+
+class ApiKey(State):
+    """An API key by its sha256 (hex), never in clear; the KV key is the hash."""
+
+    key_hash: str
+    name: str
+    tenant: str
+    roles: tuple[KeyRole, ...]
+
+
+class RunWish(StrEnum):
+    """What the registry wants of a run."""
+
+    RUN = "run"
+    PAUSE = "pause"
+    CANCEL = "cancel"
+
+
+class RunState(State):
+    """Desired state of one run; the KV key is the run id."""
+
+    run_id: str
+    wish: RunWish
+    by: str = ""
+    reason: str = ""

@@ -1,0 +1,1 @@
+"""Events over NATS: topology, links, subscriptions, batches, desired state and dead letters."""

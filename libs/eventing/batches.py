@@ -1,0 +1,257 @@
+"""Batches off a stream for the hot path: raw messages in, one handler call, then the acknowledgements."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+
+from nats.aio.msg import Msg
+from nats.errors import Error as NatsError
+from nats.errors import MsgAlreadyAckdError
+from nats.errors import TimeoutError as NatsTimeoutError
+
+from libs.contracts.errors import PawlError, Permanent, Transient
+from libs.eventing import topology
+from libs.eventing.connection import NatsLink
+from libs.eventing.deadletters import dead_letter
+from libs.eventing.middlewares.retry import backoff, last_line
+from libs.eventing.pull import GuardedPull, hand_back
+from libs.eventing.watchdog import Watchdog
+from libs.telemetry import counter, get_logger
+
+log = get_logger(__name__)
+
+CRASH_LIMIT = 20
+"""Deliveries of one message that never came to an end, after which it is buried untried."""
+_SUSPICIOUS = 4
+_EMPTY_NAMES: Mapping[str, str] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class RawMessage:
+    """One message of a stream as it lies there; `delivered` counts deliveries, the first is 1."""
+
+    raw: Msg
+    subject: str
+    headers: Mapping[str, str]
+    data: bytes
+    stream: str
+    consumer: str
+    stream_seq: int
+    delivered: int
+    timestamp_ns: int
+
+    async def ack(self) -> None:
+        """Done with it."""
+        if not self.raw.is_acked:
+            await self.raw.ack()
+
+    async def nak(self, delay: float | None = None) -> None:
+        """Deliver again, after `delay` seconds."""
+        if not self.raw.is_acked:
+            await self.raw.nak(delay=delay)
+
+    async def term(self) -> None:
+        """Never deliver again."""
+        if not self.raw.is_acked:
+            await self.raw.term()
+
+
+BatchHandle = Callable[[list[RawMessage]], Awaitable[None]]
+
+
+class BatchConsumer:
+    """Fetches up to `size` messages (waiting `wait` seconds for the first), hands them over, then acknowledges them.
+
+    The handler must be idempotent: an acknowledgement may be lost. While it fails with `Transient` the batch is held
+    (leased by beats) and tried again in place with backoff: order is kept, no delivery is used up, an outage loses
+    nothing. Any other failure is narrowed down by halving the batch; the message that fails alone becomes a dead letter
+    when the error is `Permanent` or came back `attempts` times.
+    """
+
+    def __init__(
+        self,
+        link: NatsLink,
+        durable: str,
+        size: int,
+        wait: float,
+        handle: BatchHandle,
+        *,
+        attempts: int = 4,
+    ) -> None:
+        self._link = link
+        self._row = topology.consumer(durable)
+        self._size = size
+        self._wait = wait
+        self._handle = handle
+        self._attempts = attempts
+        self._task: asyncio.Task[None] | None = None
+        self._pull: GuardedPull | None = None
+        self._stopping = asyncio.Event()
+        self._held: list[RawMessage] = []
+        self._trouble: str | None = None
+        self.watchdog = Watchdog(link, [self._row], lambda _: len(self._held))
+
+    async def start(self) -> None:
+        """Begin to consume in the background, now or once connected."""
+        if self._task is None:
+            self._task = asyncio.create_task(self.run(), name=f"batches-{self._row.durable}")
+            self._task.add_done_callback(self._ended)
+
+    async def stop(self, grace: float = 5.0) -> None:
+        """Finish the batch in hand within `grace` seconds, else hand it back."""
+        self._stopping.set()
+        if self._pull is not None:
+            self._pull.stopping = True
+        await self.watchdog.stop()
+        if self._task is None:
+            return
+        await asyncio.wait({self._task}, timeout=grace)
+        if not self._task.done():
+            self._task.cancel()
+            await asyncio.wait({self._task}, timeout=2)
+        if self._pull is not None and self._link.connected:
+            await self._pull.release()
+            try:
+                await self._link.client.flush(timeout=2)
+            except NatsError as error:
+                log.warning("nats flush at drain failed", reason=str(error))
+
+    def check(self) -> str | None:
+        """Readiness: None, or why nothing is consumed."""
+        if self._task is not None and self._task.done() and not self._stopping.is_set():
+            return f"batches of {self._row.durable} ended"
+        return self.watchdog.check() or self._trouble
+
+    async def run(self) -> None:
+        """Consume until `stop`; `start` runs this in the background."""
+        await self._link.wait_connected()
+        pull = await self._link.js.pull_subscribe_bind(durable=self._row.durable, stream=self._row.stream)
+        self._pull = pull
+        self.watchdog.start()
+        while not self._stopping.is_set():
+            try:
+                fetched = await pull.fetch(self._size, timeout=self._wait)
+            except NatsTimeoutError:
+                continue
+            self._held = [read(message) for message in fetched]
+            beat = asyncio.create_task(self._beat(), name=f"lease-{self._row.durable}")
+            try:
+                await self._take(self._held)
+            except asyncio.CancelledError:
+                await asyncio.shield(hand_back([held.raw for held in self._held if not held.raw.is_acked]))
+                raise
+            finally:
+                beat.cancel()
+                self._held = []
+
+    async def _take(self, batch: list[RawMessage]) -> None:
+        crashed = [message for message in batch if message.delivered > CRASH_LIMIT]
+        for message in crashed:
+            await self._bury(message, f"delivered {message.delivered} times without an end")
+        rest = [message for message in batch if message.delivered <= CRASH_LIMIT]
+        # A message that may have killed its holder goes alone, so that it takes no others down with it.
+        suspects = [message for message in rest if message.delivered > _SUSPICIOUS]
+        await self._try([message for message in rest if message.delivered <= _SUSPICIOUS])
+        for message in suspects:
+            await self._try([message])
+
+    async def _try(self, batch: list[RawMessage]) -> None:
+        if not batch:
+            return
+        failure: Exception | None = None
+        tries = 0
+        while tries < (self._attempts if len(batch) == 1 else 1):
+            try:
+                await self._handle(batch)
+                await self._acknowledge(batch)
+                return
+            except Transient as error:
+                await self._hold(error)
+            except Permanent as error:
+                failure = error
+                break
+            except Exception as error:  # noqa: BLE001 - the handler is the process's boundary for one batch
+                log.error("batch handler broke", consumer=self._row.durable, rows=len(batch), reason=last_line(error))
+                failure = error
+                tries += 1
+                await asyncio.sleep(backoff(tries) if len(batch) == 1 else 0)
+        if len(batch) == 1:
+            await self._bury(
+                batch[0], str(failure) if isinstance(failure, PawlError) else last_line(failure or OSError())
+            )
+            return
+        middle = len(batch) // 2
+        await self._try(batch[:middle])
+        await self._try(batch[middle:])
+
+    async def _hold(self, error: Transient) -> None:
+        now = time.monotonic()
+        self._failing_since = self._failing_since if self._trouble else now
+        self._failures = self._failures + 1 if self._trouble else 1
+        self._trouble = f"{self._row.durable} waits: {error.reason}: {error}"
+        log.warning(
+            "batch held", consumer=self._row.durable, reason=str(error), seconds=round(now - self._failing_since)
+        )
+        if self._stopping.is_set():
+            raise asyncio.CancelledError
+        try:
+            await asyncio.wait_for(self._stopping.wait(), backoff(self._failures))
+        except TimeoutError:
+            return
+        raise asyncio.CancelledError
+
+    async def _acknowledge(self, batch: list[RawMessage]) -> None:
+        self._trouble = None
+        try:
+            for message in batch:
+                await message.ack()
+        except (NatsError, MsgAlreadyAckdError) as error:
+            log.warning("acknowledgement lost; the rows come again", consumer=self._row.durable, reason=str(error))
+        counter("batch_messages", "messages handled in batches", ["consumer"]).labels(self._row.durable).inc(len(batch))
+
+    async def _bury(self, message: RawMessage, reason: str) -> None:
+        while True:
+            try:
+                await dead_letter(self._link.js, message, reason, message.delivered)
+                await message.term()
+                return
+            except Transient as error:
+                await self._hold(error)
+
+    async def _beat(self) -> None:
+        while True:
+            await asyncio.sleep(self._row.ack_wait / 3)
+            try:
+                for message in self._held:
+                    if not message.raw.is_acked:
+                        await message.raw.in_progress()
+            except NatsError as error:
+                log.warning("lease beat failed", reason=str(error))
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and task.exception() is not None:
+            log.error("batch loop broke", consumer=self._row.durable, reason=repr(task.exception()))
+            if not self._stopping.is_set():
+                self._link.fail(f"batches of {self._row.durable} broke: {task.exception()!r}")
+
+    _failing_since = 0.0
+    _failures = 0
+
+
+def read(message: Msg) -> RawMessage:
+    """Lift a delivered message; the reply subject holds `$JS.ACK.<stream>.<consumer>.<delivered>.<seq>.<...>.<ns>.<...>`."""
+    tokens = message.reply.split(".")
+    # With a domain, two more tokens stand in front of the stream (ADR-15).
+    at = 2 if len(tokens) == 9 else 4
+    return RawMessage(
+        raw=message,
+        subject=message.subject,
+        headers=message.headers or _EMPTY_NAMES,
+        data=message.data,
+        stream=tokens[at],
+        consumer=tokens[at + 1],
+        delivered=int(tokens[at + 2]),
+        stream_seq=int(tokens[at + 3]),
+        timestamp_ns=int(tokens[at + 5]),
+    )

@@ -1,0 +1,130 @@
+"""Pull subscriptions that yield, say what ails them and never hold what nobody will handle."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any
+
+from nats.aio.msg import Msg
+from nats.errors import ConnectionClosedError, ConnectionDrainingError, ConnectionReconnectingError
+from nats.errors import Error as NatsError
+from nats.errors import TimeoutError as NatsTimeoutError
+from nats.js import JetStreamContext
+from nats.js.errors import APIError, NotFoundError, ServiceUnavailableError
+
+from libs.contracts.errors import PermissionDenied
+
+_QUIET_SECONDS = 1.0
+_HANDOVER_DELAY = 0.2
+
+
+class GuardedPull(JetStreamContext.PullSubscription):  # type: ignore[misc]
+    """A pull subscription for loops that must survive anything.
+
+    nats-py raises at once, without giving way, on a closed connection and on a missing consumer; FastStream's loop
+    suppresses both and spins. Here every failure costs a second, sets `trouble` and ends in a `TimeoutError`, which all
+    loops take for "nothing there". No request is sent while disconnected: the client would buffer one per round and
+    the broker would answer them all at once on return. Once `stopping`, what still arrives is handed back.
+    """
+
+    def __init__(self, *args: Any, **keywords: Any) -> None:
+        super().__init__(*args, **keywords)
+        self.trouble: str | None = None
+        self.stopping = False
+        self.fetching_since: float | None = None
+        self.last_returned = time.monotonic()
+
+    async def fetch(self, batch: int = 1, timeout: float | None = 5, heartbeat: float | None = None) -> list[Msg]:
+        """As nats-py's `fetch`, but raising only its `TimeoutError` (and cancellation)."""
+        started = self.fetching_since = time.monotonic()
+        try:
+            if self.stopping or not self._nc.is_connected:
+                self.trouble = None if self.stopping else "not connected"
+                await asyncio.sleep(min(_QUIET_SECONDS if self._nc.is_closed else 0.1, timeout or _QUIET_SECONDS))
+                raise NatsTimeoutError
+            messages = await self._guarded(batch, timeout, heartbeat, started)
+            if not self.stopping:
+                return messages
+            await hand_back(messages)
+            raise NatsTimeoutError
+        finally:
+            self.fetching_since = None
+            self.last_returned = time.monotonic()
+
+    async def release(self) -> None:
+        """Take no more and hand back what was delivered but never fetched."""
+        self.stopping = True
+        queue = self._sub._pending_queue  # noqa: SLF001 - nats-py has no public way to what lies in an inbox
+        waiting = []
+        while not queue.empty():
+            waiting.append(queue.get_nowait())
+        await hand_back([message for message in waiting if message.reply and self._js.is_status_msg(message) is None])
+
+    async def _guarded(self, batch: int, timeout: float | None, heartbeat: float | None, started: float) -> list[Msg]:
+        try:
+            messages: list[Msg] = await super().fetch(batch, timeout, heartbeat)
+        except (ServiceUnavailableError, NotFoundError):
+            self.trouble = f"consumer {self._consumer} of stream {self._stream} does not exist"
+            await asyncio.sleep(_QUIET_SECONDS)
+        except (ConnectionClosedError, ConnectionDrainingError, ConnectionReconnectingError):
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                # On a closed connection nats-py turns a cancellation into this error: the task could never end.
+                raise asyncio.CancelledError from None
+            self.trouble = "connection closed"
+            await asyncio.sleep(_QUIET_SECONDS)
+        except TimeoutError:
+            # A refusal (consumer deleted, too many waiting) comes back at once and as a time-out too.
+            if timeout and time.monotonic() - started < timeout / 2:
+                await asyncio.sleep(_HANDOVER_DELAY)
+            else:
+                self.trouble = None
+        except (APIError, NatsError) as error:
+            self.trouble = str(error)
+            await asyncio.sleep(_QUIET_SECONDS)
+        else:
+            self.trouble = None
+            return messages
+        raise NatsTimeoutError
+
+
+class GuardedJetStream(JetStreamContext):  # type: ignore[misc]
+    """A JetStream context whose pull subscriptions bind to what exists, never create, and are guarded."""
+
+    def __init__(self, conn: Any, **options: Any) -> None:
+        super().__init__(conn, **options)
+        self.violation: Callable[[str], PermissionDenied | None] = lambda _: None
+
+    @property
+    def pulls(self) -> dict[str, GuardedPull]:
+        """The newest pull subscription of each durable; shared by all contexts of the connection."""
+        pulls: dict[str, GuardedPull] = self._nc.pulls
+        return pulls
+
+    async def pull_subscribe(
+        self,
+        subject: str,
+        durable: str | None = None,
+        stream: str | None = None,
+        config: Any = None,
+        **options: Any,
+    ) -> GuardedPull:
+        """Bind to an existing durable; nats-py's own would create it with defaults where it is missing."""
+        del subject, config
+        if not durable or not stream:
+            raise ValueError("a durable and its stream are needed: services never declare consumers")
+        options.pop("inbox_prefix", None)
+        return await self.pull_subscribe_bind(durable=durable, stream=stream, **options)
+
+    async def pull_subscribe_bind(self, *args: Any, **options: Any) -> GuardedPull:
+        """As nats-py's, guarded."""
+        plain = await super().pull_subscribe_bind(*args, **options)
+        guarded = GuardedPull(self, plain._sub, plain._stream, plain._consumer, plain._deliver.encode())  # noqa: SLF001
+        self.pulls[plain._consumer] = guarded  # noqa: SLF001
+        return guarded
+
+
+async def hand_back(messages: list[Msg]) -> None:
+    """Return messages unhandled; another replica gets them after a moment."""
+    for message in messages:
+        await message.nak(delay=_HANDOVER_DELAY)

@@ -1,0 +1,211 @@
+"""One service's database: SQLite (one replica) or Postgres, with writers that queue instead of colliding."""
+
+import asyncio
+import fcntl
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import MetaData, event, make_url, text
+from sqlalchemy.engine import URL
+from sqlalchemy.exc import ArgumentError
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
+
+from libs.contracts.envelope import Envelope
+from libs.contracts.errors import FailedPrecondition, InvalidInput
+from libs.outbox.failures import database_errors
+from libs.outbox.tables import inbox_table, outbox_table
+from libs.outbox.unit import UnitOfWork
+
+_BUSY_MILLISECONDS = 5000
+_READ_ONLY = "pawl_read_only"
+
+
+class Database:
+    """The database of one service; its tables are `metadata` plus inbox and outbox (added here).
+
+    SQLite: WAL, synchronous=FULL (a commit survives power loss), foreign keys on, and an exclusive lock file beside
+    the database: a second process is refused with FailedPrecondition, since SQLite means one replica. Postgres: tables
+    live in the schema named after the service.
+
+    Args:
+        url: `sqlite:///file` or `postgresql://user:password@host/database`.
+        metadata: The service's tables.
+        service: Its name: CloudEvents source, Postgres schema.
+    """
+
+    def __init__(self, url: str, *, metadata: MetaData, service: str = "pawl") -> None:
+        self.url = normalise(url)
+        self.metadata = metadata
+        self.service = service
+        self.outbox = outbox_table(metadata)
+        self.inbox = inbox_table(metadata)
+        self.outbox_written = asyncio.Event()
+        self.is_sqlite = self.url.get_backend_name() == "sqlite"
+        self._engine: AsyncEngine | None = None
+        self._lock_descriptor: int | None = None
+        # SQLite has one writer; queueing here is fair, its own busy wait is not.
+        self._writing = asyncio.Lock()
+        self._writer: asyncio.Task[Any] | None = None
+
+    async def open(self) -> None:
+        """Take the lock file (SQLite), connect and check; run `migrate` before."""
+        if self._engine is not None:
+            return
+        if self.is_sqlite:
+            self._take_lock()
+        try:
+            self._engine = make_engine(self.url, self.service)
+            self._write = async_sessionmaker(self._engine, expire_on_commit=False)
+            read_only = self._engine.execution_options(**{_READ_ONLY: True})
+            self._read = async_sessionmaker(read_only, expire_on_commit=False)
+            await self.ping()
+            # Rows left by the process before this one must go out without waiting for a new one.
+            self.outbox_written.set()
+        except BaseException:
+            await self.close()
+            raise
+
+    async def close(self) -> None:
+        """Close connections and free the lock file."""
+        if self._engine is not None:
+            await self._engine.dispose()
+            self._engine = None
+        if self._lock_descriptor is not None:
+            os.close(self._lock_descriptor)
+            self._lock_descriptor = None
+
+    async def ping(self) -> None:
+        """Ask the database for a sign of life; Unavailable when there is none."""
+        async with self.reading() as session:
+            await session.execute(text("SELECT 1"))
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncIterator[AsyncSession]:
+        """A session that sees one snapshot and never waits for writers; changes in it are discarded."""
+        self._require()
+        with database_errors():
+            async with self._read() as session:
+                yield session
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[AsyncSession]:
+        """A session whose block commits as a whole or not at all; ResourceExhausted when the disk is full."""
+        self._require()
+        async with self._turn_to_write():
+            with database_errors():
+                async with self._write() as session, session.begin():
+                    yield session
+
+    @asynccontextmanager
+    async def unit(self, cause: Envelope[Any] | None = None, consumer: str | None = None) -> AsyncIterator[UnitOfWork]:
+        """A transaction of state, inbox and outbox together; see `UnitOfWork`.
+
+        With `cause` and `consumer` the event's id goes into the inbox; when it is there already,
+        `unit.already_handled` is True and the block must do nothing.
+        """
+        async with self.transaction() as session:
+            unit = UnitOfWork(session, self.outbox, self.inbox, service=self.service, cause=cause, consumer=consumer)
+            await unit.enter()
+            yield unit
+            await unit.flush()
+        if unit.emitted:
+            self.outbox_written.set()
+
+    @asynccontextmanager
+    async def _turn_to_write(self) -> AsyncIterator[None]:
+        if not self.is_sqlite:
+            yield
+            return
+        task = asyncio.current_task()
+        if task is not None and task is self._writer:
+            raise FailedPrecondition("a transaction inside a transaction would wait for itself", reason="NESTED_WRITE")
+        async with self._writing:
+            self._writer = task
+            try:
+                yield
+            finally:
+                self._writer = None
+
+    def _require(self) -> None:
+        if self._engine is None:
+            raise FailedPrecondition("the database is not open", reason="DATABASE_CLOSED")
+
+    def _take_lock(self) -> None:
+        path = sqlite_path(self.url)
+        if path is None:
+            return
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT, 0o600)
+        except OSError as error:
+            raise FailedPrecondition(
+                f"cannot use {path} as a database: {error.strerror}", reason="DATABASE_PATH", field="database_url"
+            ) from error
+        try:
+            # The kernel frees it when the process ends, however it ends.
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(descriptor)
+            raise FailedPrecondition(
+                f"another process holds {path}: SQLite means one replica, more need Postgres",
+                reason="SECOND_REPLICA",
+                field="database_url",
+            ) from error
+        self._lock_descriptor = descriptor
+
+
+def normalise(url: str) -> URL:
+    """The URL with the driver used here; InvalidInput for a database that is not supported."""
+    try:
+        parsed = make_url(url)
+    except (ValueError, ArgumentError) as error:
+        raise InvalidInput(f"{url!r} is not a database URL", field="database_url") from error
+    drivers = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg", "postgres": "postgresql+asyncpg"}
+    driver = drivers.get(parsed.get_backend_name())
+    if driver is None:
+        raise InvalidInput(f"{parsed.get_backend_name()} is neither sqlite nor postgresql", field="database_url")
+    return parsed.set(drivername=driver)
+
+
+def sqlite_path(url: URL) -> Path | None:
+    """File of a SQLite database; None for one in memory."""
+    return None if url.database in (None, "", ":memory:") else Path(str(url.database))
+
+
+def make_engine(url: URL, service: str) -> AsyncEngine:
+    """An engine with the settings every process uses, migrations included."""
+    if url.get_backend_name() != "sqlite":
+        return create_async_engine(
+            url,
+            pool_pre_ping=True,
+            pool_size=8,
+            connect_args={"server_settings": {"search_path": service, "application_name": f"pawl-{service}"}},
+        )
+    engine = create_async_engine(url)
+    event.listen(engine.sync_engine, "connect", _prepare_sqlite)
+    event.listen(engine.sync_engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _prepare_sqlite(connection: Any, _: Any) -> None:
+    # The driver must not begin transactions on its own: _begin_sqlite says which kind.
+    connection.isolation_level = None
+    cursor = connection.cursor()
+    for pragma in (
+        "journal_mode=WAL",
+        "synchronous=FULL",
+        "foreign_keys=ON",
+        f"busy_timeout={_BUSY_MILLISECONDS}",
+        "temp_store=MEMORY",
+    ):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _begin_sqlite(connection: Any) -> None:
+    # A transaction that reads first and writes later fails at once where another wrote meanwhile; IMMEDIATE waits.
+    read_only = connection.get_execution_options().get(_READ_ONLY, False)
+    connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")

@@ -1,0 +1,46 @@
+"""Database failures in the terms of the error tree."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+
+from libs.contracts.errors import Busy, Conflict, FailedPrecondition, PawlError, ResourceExhausted, Unavailable
+
+_FULL = ("disk is full", "disk full", "no space left", "could not extend file")
+_LOCKED = ("database is locked", "database table is locked", "deadlock detected", "could not serialize", "lock timeout")
+_SCHEMA = ("no such table", "no such column", "undefinedtable", "undefinedcolumn", "does not exist")
+
+
+@contextmanager
+def database_errors() -> Iterator[None]:
+    """Raise what the database refused as ResourceExhausted, Conflict, Busy, FailedPrecondition or Unavailable."""
+    try:
+        yield
+    except PoolTimeoutError as error:
+        raise Busy("all database connections are in use", reason="DATABASE_BUSY") from error
+    except DBAPIError as error:
+        raise translate(error) from error
+    except (ConnectionError, OSError) as error:
+        # asyncpg lets the refused connection through as it is; a service's own file errors are not database errors.
+        if not isinstance(error, ConnectionError):
+            raise
+        raise Unavailable(f"the database does not answer: {error}", reason="DATABASE_UNAVAILABLE") from error
+
+
+def translate(error: DBAPIError) -> PawlError:
+    """The error of the tree for one database error."""
+    text = str(error.orig).strip().splitlines()[0] if str(error.orig).strip() else type(error.orig).__name__
+    lowered = f"{type(error.orig).__name__} {error.orig}".lower()
+    if any(mark in lowered for mark in _FULL):
+        return ResourceExhausted(f"the database's disk is full: {text}", reason="DISK_FULL")
+    if isinstance(error, IntegrityError):
+        return Conflict(f"the database already holds something else there: {text}", reason="INTEGRITY")
+    if any(mark in lowered for mark in _LOCKED):
+        return Busy(f"the database is busy: {text}", reason="DATABASE_BUSY")
+    if any(mark in lowered for mark in _SCHEMA):
+        return FailedPrecondition(f"the schema is not migrated: {text}", reason="SCHEMA")
+    if error.connection_invalidated or isinstance(error, (OperationalError, InterfaceError)):
+        return Unavailable(f"the database does not answer: {text}", reason="DATABASE_UNAVAILABLE")
+    return FailedPrecondition(f"the database refuses: {text}", reason="DATABASE_REFUSED")

@@ -1,0 +1,1 @@
+"""Behaviour of this library on a real nats-server."""

@@ -1,0 +1,95 @@
+"""The error tree on the wire: `google.rpc.Status` with `ErrorInfo`, and back to the same class."""
+
+import grpc
+from google.protobuf import any_pb2
+from google.rpc import code_pb2, error_details_pb2, status_pb2
+from grpc_status import rpc_status
+from pydantic import ValidationError
+
+from libs.contracts import errors
+from libs.contracts.errors import InvalidInput, PawlError, Permanent, Transient
+
+DOMAIN = "pawl"
+_CLASS = "pawl-class"
+_FIELD = "field"
+_MAX_VALUE = 1024
+
+_CLASSES: dict[str, type[PawlError]] = {
+    name: found for name, found in vars(errors).items() if isinstance(found, type) and issubclass(found, PawlError)
+}
+_BY_CODE: dict[grpc.StatusCode, type[PawlError]] = {
+    grpc.StatusCode.INVALID_ARGUMENT: errors.InvalidInput,
+    grpc.StatusCode.OUT_OF_RANGE: errors.InvalidInput,
+    grpc.StatusCode.NOT_FOUND: errors.NotFound,
+    grpc.StatusCode.ALREADY_EXISTS: errors.AlreadyExists,
+    grpc.StatusCode.FAILED_PRECONDITION: errors.FailedPrecondition,
+    grpc.StatusCode.PERMISSION_DENIED: errors.PermissionDenied,
+    grpc.StatusCode.UNAUTHENTICATED: errors.Unauthenticated,
+    grpc.StatusCode.DATA_LOSS: errors.DataLoss,
+    grpc.StatusCode.ABORTED: errors.Conflict,
+    grpc.StatusCode.RESOURCE_EXHAUSTED: errors.Busy,
+    grpc.StatusCode.UNAVAILABLE: errors.Unavailable,
+    grpc.StatusCode.DEADLINE_EXCEEDED: errors.Unavailable,
+    grpc.StatusCode.CANCELLED: errors.Unavailable,
+    grpc.StatusCode.UNIMPLEMENTED: Permanent,
+}
+
+
+def from_validation(failure: ValidationError) -> InvalidInput:
+    """The first thing that a pydantic model refused, with its path as the field."""
+    first = failure.errors(include_url=False, include_input=False)[0]
+    message = str(first["msg"]).removeprefix("Value error, ")
+    return InvalidInput(message, field=".".join(str(part) for part in first["loc"]) or None)
+
+
+def to_status(failure: PawlError) -> grpc.Status:
+    """The rich status of an error: code of its class, its message, and ErrorInfo with reason, domain and metadata."""
+    metadata = {name: value[:_MAX_VALUE] for name, value in failure.metadata.items()}
+    metadata[_CLASS] = type(failure).__name__
+    if failure.field:
+        metadata[_FIELD] = failure.field[:_MAX_VALUE]
+    detail = any_pb2.Any()
+    detail.Pack(error_details_pb2.ErrorInfo(reason=failure.reason, domain=DOMAIN, metadata=metadata))
+    # Headers are limited to some 8 KiB in all; a longer message would lose the whole status.
+    status = status_pb2.Status(code=failure.grpc_code, message=failure.message[: 3 * _MAX_VALUE], details=[detail])
+    result: grpc.Status = rpc_status.to_status(status)
+    return result
+
+
+def errors_from_rpc(failure: grpc.aio.AioRpcError) -> PawlError:
+    """The error behind a failed call: class, reason, field and metadata it was raised with, where the server is ours.
+
+    A status without our ErrorInfo (a dead peer, a passed deadline, a foreign server) becomes the class of its code.
+    """
+    info = _error_info(failure)
+    message = failure.details() or failure.code().name
+    if info is not None:
+        metadata = dict(info.metadata)
+        kind = _CLASSES.get(metadata.pop(_CLASS, ""), _BY_CODE.get(failure.code(), PawlError))
+        field = metadata.pop(_FIELD, None)
+        error = kind(message, reason=info.reason, field=field)
+        error.metadata.update(metadata)
+        return error
+    reason = "DEADLINE_EXCEEDED" if failure.code() is grpc.StatusCode.DEADLINE_EXCEEDED else None
+    if failure.code() is grpc.StatusCode.UNIMPLEMENTED:
+        reason = "UNIMPLEMENTED"
+    return _BY_CODE.get(failure.code(), Transient)(message, reason=reason)
+
+
+def code_name(failure: BaseException | None) -> str:
+    """The status code name for metrics, e.g. `OK` or `NOT_FOUND`."""
+    if failure is None:
+        return "OK"
+    if isinstance(failure, PawlError):
+        return str(code_pb2.Code.Name(failure.grpc_code))
+    return "CANCELLED" if isinstance(failure, BaseException) and not isinstance(failure, Exception) else "INTERNAL"
+
+
+def _error_info(failure: grpc.aio.AioRpcError) -> error_details_pb2.ErrorInfo | None:
+    for key, value in failure.trailing_metadata() or ():
+        if key == "grpc-status-details-bin" and isinstance(value, bytes):
+            for detail in status_pb2.Status.FromString(value).details:
+                info = error_details_pb2.ErrorInfo()
+                if detail.Unpack(info) and info.domain == DOMAIN:
+                    return info
+    return None

@@ -1,0 +1,1 @@
+"""Real brokers and object storage for tests, and what tests wait with."""

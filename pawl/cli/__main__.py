@@ -1,0 +1,5 @@
+"""`python -m pawl.cli`, the same as `pawl`."""
+
+from pawl.cli import main
+
+main()

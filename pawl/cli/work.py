@@ -1,0 +1,111 @@
+"""`pawl apply`, `import`, `feedback`, `generate`: putting things in and asking for answers."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from libs.contracts.errors import InvalidInput
+from pawl.cli.common import By, Dir, connect, out, short
+
+Task = Annotated[str, typer.Option("--task", "-t", help="name of the task")]
+SHOWN_ROWS = 10
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this file."""
+    app.command()(apply)
+    app.command("import")(import_file)
+    app.command()(feedback)
+    app.command()(generate)
+
+
+def apply(
+    task_file: Annotated[Path, typer.Argument(help="the task's YAML file")],
+    by: By,
+    directory: Dir = None,
+) -> None:
+    """Declare or change a task; its base model is uploaded by digest."""
+    with connect(directory) as pawl:
+        task, changed = pawl.apply(task_file, by=by)
+    word = "applied" if changed else "unchanged"
+    out.print(
+        f"{task.name}: {word}, revision {task.revision}, base {short(task.base_digest)}",
+        highlight=False,
+    )
+
+
+def import_file(
+    file: Annotated[Path, typer.Argument(help="JSONL or CSV")],
+    task: Task,
+    column: Annotated[
+        list[str] | None,
+        typer.Option("--column", "-c", help="field=column, overriding the task's map; may be repeated"),
+    ] = None,
+    file_format: Annotated[str, typer.Option("--format", help="jsonl or csv (default: told from the file)")] = "",
+    source: Annotated[str, typer.Option("--source", help="provenance of the rows (default: the file's name)")] = "",
+    directory: Dir = None,
+) -> None:
+    """Import a file of examples; malformed rows are named and set aside, never dropped in silence."""
+    columns = dict(_pair(each) for each in column or [])
+    with connect(directory) as pawl, out.status(f"importing {file}"):
+        done = pawl.import_file(task, file, columns=columns, file_format=file_format, source=source)
+    counts = f"{done.accepted} accepted, {done.already_seen} already known, {done.quarantined} set aside"
+    out.print(f"{done.name}: {done.rows} rows, {counts}", highlight=False)
+    if done.quarantined:
+        table = Table("row", "field", "reason", box=None, pad_edge=False)
+        for row in done.quarantine[:SHOWN_ROWS]:
+            table.add_row(str(row.row), row.field, row.reason)
+        out.print(table)
+        if done.quarantined > SHOWN_ROWS:
+            out.print(f"and {done.quarantined - SHOWN_ROWS} more: import {done.import_id}", highlight=False)
+
+
+def feedback(
+    file: Annotated[Path, typer.Argument(help="JSON lines, one event each; - reads standard input")],
+    task: Task,
+    directory: Dir = None,
+) -> None:
+    """Publish feedback events; answers when the broker has them."""
+    text = sys.stdin.read() if str(file) == "-" else file.read_text()
+    events: list[dict[str, Any]] = []
+    for number, line in enumerate(text.splitlines(), 1):
+        if line.strip():
+            try:
+                event = json.loads(line)
+            except ValueError as error:
+                raise InvalidInput(f"{file}:{number}: not JSON: {error}", field="file") from error
+            if not isinstance(event, dict):
+                raise InvalidInput(f"{file}:{number}: an event is a JSON object", field="file")
+            events.append(event)
+    with connect(directory) as pawl:
+        sequences = pawl.feedback(task, events)
+    out.print(f"{len(sequences)} events accepted")
+
+
+def generate(
+    model: Annotated[str, typer.Argument(help="a task (support-triage) or a version of it (support-triage@7)")],
+    text: Annotated[str, typer.Argument(help="the user's message")],
+    user: Annotated[str, typer.Option("--user")] = "",
+    directory: Dir = None,
+) -> None:
+    """Ask for one answer, and say what gave it."""
+    with connect(directory) as pawl:
+        answer = pawl.generate(model, text, user=user)
+    sys.stdout.write(answer.text + "\n")
+    told = answer.provenance
+    out.print(
+        f"[dim]{told.model_version} base {short(told.base_digest)} adapter {short(told.adapter_digest) or '-'} "
+        f"tokens {answer.usage.prompt_tokens}+{answer.usage.completion_tokens}[/]",
+        highlight=False,
+    )
+
+
+def _pair(option: str) -> tuple[str, str]:
+    name, separator, column = option.partition("=")
+    if not separator or not name or not column:
+        raise InvalidInput(f"--column {option}: must look like field=column", field="--column")
+    return name, column

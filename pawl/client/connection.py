@@ -1,0 +1,58 @@
+"""Where a running Pawl is: the local stack of this directory, or a cluster named by the environment."""
+
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from libs.contracts.errors import NotFound, Unavailable
+from pawl.local import specs
+from pawl.local.layout import Layout
+from pawl.local.state import StackState
+
+GRPC = ("registry", "ingestion", "curation", "trainer", "evaluator", "grpc")
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """Addresses and credentials; `endpoints` as in `pawl status --json`."""
+
+    endpoints: dict[str, str]
+    api_key: str = field(repr=False)
+    s3_access_key: str = field(default="", repr=False)
+    s3_secret_key: str = field(default="", repr=False)
+    s3_bucket: str = specs.S3_BUCKET
+    s3_region: str = "us-east-1"
+
+    @classmethod
+    def find(cls, directory: Path | None = None) -> "Connection":
+        """From `PAWL_ENDPOINTS` (a JSON object) if set, else from the local stack's directory."""
+        if "PAWL_ENDPOINTS" in os.environ:
+            return cls(
+                endpoints=json.loads(os.environ["PAWL_ENDPOINTS"]),
+                api_key=os.environ.get("PAWL_API_KEY", ""),
+                s3_access_key=os.environ.get("PAWL_S3_ACCESS_KEY", ""),
+                s3_secret_key=os.environ.get("PAWL_S3_SECRET_KEY", ""),
+                s3_bucket=os.environ.get("PAWL_S3_BUCKET", specs.S3_BUCKET),
+                s3_region=os.environ.get("PAWL_S3_REGION", "us-east-1"),
+            )
+        layout = Layout.at(directory)
+        if not layout.state.exists():
+            raise NotFound(
+                f"no stack in {layout.root}: start one with `pawl up`, or name one with --dir or PAWL_ENDPOINTS"
+            )
+        state = StackState.load(layout)
+        if "registry-grpc" not in state.ports:
+            raise Unavailable(f"the stack in {layout.root} has never come up: `pawl up`")
+        return cls(
+            endpoints=specs.endpoints(state),
+            api_key=state.secret("api_key"),
+            s3_access_key=state.secret("s3_access_key"),
+            s3_secret_key=state.secret("s3_secret_key"),
+        )
+
+    def address(self, name: str) -> str:
+        """The endpoint called `name`."""
+        if name not in self.endpoints:
+            raise NotFound(f"no endpoint {name!r}; there are {', '.join(sorted(self.endpoints))}", field=name)
+        return self.endpoints[name]

@@ -1,0 +1,258 @@
+"""The supervisor: brings the stack up in order, keeps every process running, writes what it sees, takes it down."""
+
+import asyncio
+import contextlib
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable
+from typing import IO, Any
+
+import httpx
+import psutil
+
+from libs.artifacts import ObjectStore
+from libs.contracts.errors import FailedPrecondition, PawlError, Unavailable
+from libs.runtime.binaries import binary
+from pawl.local import engines, specs
+from pawl.local.layout import Layout, write_atomically
+from pawl.local.process import ManagedProcess
+from pawl.local.state import StackState, write_keys
+
+PROBE_SECONDS = 0.5
+READY_SECONDS = 120.0
+
+
+class Supervisor:
+    """Runs one local stack. `only` restricts it to some processes (by name; `engine` means all engines)."""
+
+    def __init__(
+        self, layout: Layout, *, only: Iterable[str] = (), memory_bytes: int, say: Callable[[str], None]
+    ) -> None:
+        self.layout = layout
+        self.only = frozenset(only)
+        self.memory_bytes = memory_bytes
+        self.say = say
+        self.state = StackState.load(layout)
+        self.processes: dict[str, ManagedProcess] = {}
+        self.refused: dict[str, str] = {}
+        self.stopping = asyncio.Event()
+        self._lock: IO[str] | None = None
+        self._shown: dict[str, str] = {}
+
+    def lock(self) -> None:
+        """Become the one supervisor of this directory, or say which process already is."""
+        self.layout.prepare()
+        self._lock = self.layout.lock.open("a+")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            self._lock.seek(0)
+            raise FailedPrecondition(
+                f"a stack is already up in {self.layout.root} (pid {self._lock.read().strip()})"
+            ) from error
+        self._lock.truncate(0)
+        self._lock.write(str(os.getpid()))
+        self._lock.flush()
+
+    async def run(self, claims: dict[str, tuple[int, str]] | None = None) -> None:
+        """Bring everything up, supervise until `stopping`, take everything down."""
+        remembered = _remembered(self.layout)
+        ours = frozenset(self.state.ports.values()) if remembered else frozenset[int]()
+        for name, (port, option) in (claims or {}).items():
+            self.state.claim(name, port, option, taken_by_us=ours)
+        specs.reserve_ports(self.state, ours)
+        specs.shared_environment(self.layout, self.state)  # makes the secrets on the first start
+        write_keys(self.layout, self.state)
+        self.state.save(self.layout)
+        async with httpx.AsyncClient(timeout=3.0, trust_env=False) as client:
+            try:
+                await self._bring_up(client, remembered)
+                await self._supervise(client)
+            finally:
+                await self._take_down()
+
+    def _wanted(self, name: str) -> bool:
+        return not self.only or name in self.only or (name.startswith("engine-") and "engine" in self.only)
+
+    def _launch(self, spec: specs.ProcessSpec, remembered: dict[str, dict[str, Any]]) -> None:
+        if not self._wanted(spec.name):
+            return
+        process = ManagedProcess(spec)
+        self.processes[spec.name] = process
+        known = remembered.pop(spec.name, None)
+        if not (known and known["pid"] and process.adopt(known["pid"], known["create_time"])):
+            process.start()
+
+    async def _bring_up(self, client: httpx.AsyncClient, remembered: dict[str, dict[str, Any]]) -> None:
+        nats_server, rclone = binary("nats-server"), binary("rclone")
+        self.layout.data("s3").mkdir(parents=True, exist_ok=True)
+        for spec in specs.infrastructure(self.layout, self.state, nats_server, rclone):
+            self._launch(spec, remembered)
+        if not self.only:
+            await self._until_healthy(client, ["nats", "s3"])
+            await self._store().ensure_bucket()
+            for name, argv, environment in specs.jobs(self.layout, self.state):
+                await self._job(name, argv, environment)
+        for name in specs.SERVICES:
+            self._launch(specs.service(self.layout, self.state, name), remembered)
+        for base_digest in list(self.state.bases):
+            self._launch(specs.engine(self.layout, self.state, base_digest), remembered)
+        self.state.save(self.layout)
+        if not self.only:
+            for leftover in remembered.values():
+                _end_leftover(leftover)
+
+    async def _supervise(self, client: httpx.AsyncClient) -> None:
+        bases = asyncio.create_task(self._keep_engines()) if not self.only else None
+        try:
+            while not self.stopping.is_set():
+                for process in list(self.processes.values()):
+                    how = process.exited()
+                    if how is not None and process.process is not None:
+                        process.note_exit(how)
+                    if process.process is None and time.monotonic() >= process.next_start:
+                        process.start()
+                await asyncio.gather(*(each.probe(client) for each in self.processes.values() if each.process))
+                self._publish()
+                if bases is not None and bases.done() and (failure := bases.exception()) is not None:
+                    raise failure
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self.stopping.wait(), PROBE_SECONDS)
+        finally:
+            if bases is not None:
+                bases.cancel()
+                await asyncio.gather(bases, return_exceptions=True)
+
+    async def _keep_engines(self) -> None:
+        named: asyncio.Queue[set[str]] = asyncio.Queue()
+        watch = asyncio.create_task(engines.watch_bases(specs.endpoints(self.state)["nats"], named.put_nowait))
+        try:
+            while True:
+                taken = asyncio.ensure_future(named.get())
+                await asyncio.wait({taken, watch}, return_when=asyncio.FIRST_COMPLETED)
+                if watch.done():
+                    taken.cancel()
+                    await watch
+                    return
+                for base_digest in await taken - set(self.state.bases):
+                    await self._admit(base_digest)
+        finally:
+            watch.cancel()
+
+    async def _admit(self, base_digest: str) -> None:
+        store = self._store()
+        needed = await engines.needed_bytes(store, base_digest)
+        used = sum([await engines.needed_bytes(store, digest) for digest in self.state.bases])
+        if used + needed > self.memory_bytes:
+            wants, taken, budget = (size / engines.GIB for size in (needed, used, self.memory_bytes))
+            reason = (
+                f"an engine for base {base_digest[:19]} needs about {wants:.1f} GiB; "
+                f"{taken:.1f} of the budget of {budget:.1f} GiB are taken (--memory-gib)"
+            )
+            if self.refused.get(base_digest) != reason:
+                self.say(f"! {reason}")
+            self.refused[base_digest] = reason
+            return
+        self.refused.pop(base_digest, None)
+        self._launch(specs.engine(self.layout, self.state, base_digest), {})
+        self.state.save(self.layout)
+
+    def _store(self) -> ObjectStore:
+        address = specs.endpoints(self.state)["s3"]
+        access, secret = self.state.secret("s3_access_key"), self.state.secret("s3_secret_key")
+        return ObjectStore(address, access, secret, specs.S3_BUCKET, "us-east-1")
+
+    async def _job(self, name: str, argv: tuple[str, ...], environment: dict[str, str]) -> None:
+        log = self.layout.log(name)
+        with log.open("ab") as file:
+            job = await asyncio.create_subprocess_exec(
+                *argv, env=os.environ | environment, stdin=subprocess.DEVNULL, stdout=file, stderr=file
+            )
+            status = await job.wait()
+        if status != 0:
+            lines = log.read_text(errors="replace").strip().splitlines()
+            raise FailedPrecondition(f"the {name} job failed (see {log}): {lines[-1] if lines else f'status {status}'}")
+
+    async def _until_healthy(self, client: httpx.AsyncClient, names: list[str]) -> None:
+        deadline = time.monotonic() + READY_SECONDS
+        while True:
+            waiting = [self.processes[name] for name in names if not self.processes[name].healthy]
+            if not waiting:
+                return
+            for process in waiting:
+                await process.probe(client)
+                if (how := process.exited()) is not None:
+                    raise Unavailable(f"{process.spec.name} {how} while starting; see {process.spec.log}")
+            if time.monotonic() > deadline or self.stopping.is_set():
+                raise Unavailable(f"{waiting[0].spec.name} is not ready: {waiting[0].why}; see {waiting[0].spec.log}")
+            await asyncio.sleep(0.05)
+
+    def _publish(self) -> None:
+        records = [process.record() for process in self.processes.values()]
+        supervisor = {
+            "name": "supervisor",
+            "pid": os.getpid(),
+            "healthy": True,
+            "log": str(self.layout.log("supervisor")),
+            "why": "; ".join(self.refused.values()),
+            "restarts": 0,
+            "create_time": psutil.Process().create_time(),
+            "argv": sys.argv,
+        }
+        write_atomically(self.layout.status, json.dumps({"processes": [supervisor, *records]}, indent=1) + "\n")
+        for record in records:
+            line = "healthy" if record["healthy"] else record["why"]
+            if self._shown.get(record["name"]) != line:
+                self._shown[record["name"]] = line
+                self.say(f"{record['name']:<18} {'up' if record['healthy'] else '..'}  {line}"[:200])
+
+    async def _take_down(self) -> None:
+        """Clients before servers: first who answers people, last broker and object store."""
+        ends = [process for name, process in self.processes.items() if name not in ("nats", "s3")]
+        await asyncio.gather(*(process.stop() for process in ends))
+        await asyncio.gather(*(self.processes[name].stop() for name in ("nats", "s3") if name in self.processes))
+        self.layout.status.unlink(missing_ok=True)
+
+
+def _remembered(layout: Layout) -> dict[str, dict[str, Any]]:
+    """Processes that a supervisor which did not end cleanly left behind."""
+    try:
+        document = json.loads(layout.status.read_text())
+    except (OSError, ValueError):
+        return {}
+    return {
+        record["name"]: record for record in document["processes"] if record["name"] != "supervisor" and record["pid"]
+    }
+
+
+def _end_leftover(record: dict[str, Any]) -> None:
+    with contextlib.suppress(psutil.Error):
+        process = psutil.Process(record["pid"])
+        if record["create_time"] and abs(process.create_time() - record["create_time"]) < 0.1:
+            process.terminate()
+
+
+def end_leftovers(layout: Layout) -> int:
+    """End what a killed supervisor left running; returns how many processes there were."""
+    remembered = _remembered(layout)
+    for record in remembered.values():
+        _end_leftover(record)
+    layout.status.unlink(missing_ok=True)
+    return len(remembered)
+
+
+async def serve(supervisor: Supervisor, claims: dict[str, tuple[int, str]]) -> None:
+    """Run a locked supervisor until SIGINT or SIGTERM."""
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, supervisor.stopping.set)
+    try:
+        await supervisor.run(claims)
+    except PawlError as error:
+        write_atomically(supervisor.layout.root / "failure.txt", f"{error}\n")
+        raise

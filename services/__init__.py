@@ -1,0 +1,1 @@
+"""The processes of Pawl: strangers to one another, alike in anatomy."""

@@ -1,0 +1,1 @@
+"""Reading files record by record and writing segments: the columnar part of ingestion."""

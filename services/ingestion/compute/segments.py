@@ -1,0 +1,88 @@
+"""Segments as Parquet bytes: one schema for rows, one for logged inferences; the same rows give the same bytes."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from libs.contracts.inference import Inference
+from services.ingestion.domain.rows import Row
+
+_TIME = pa.timestamp("us", tz="UTC")
+
+ROWS = pa.schema(
+    [
+        pa.field("row_id", pa.string(), nullable=False),
+        pa.field("kind", pa.string(), nullable=False),
+        pa.field("source", pa.string(), nullable=False),
+        pa.field("input", pa.string(), nullable=False),
+        pa.field("system", pa.string()),
+        pa.field("history", pa.string()),
+        pa.field("output", pa.string()),
+        pa.field("rejected", pa.string()),
+        pa.field("category", pa.string()),
+        pa.field("group", pa.string()),
+        pa.field("user", pa.string()),
+        pa.field("segment", pa.string()),
+        pa.field("request_id", pa.string()),
+        pa.field("signal", pa.string(), nullable=False),
+        pa.field("weight", pa.float64(), nullable=False),
+        pa.field("consent", pa.bool_()),
+        pa.field("licence", pa.string()),
+        pa.field("version", pa.int64()),
+        pa.field("created_at", _TIME, nullable=False),
+        pa.field("arrived_at", _TIME, nullable=False),
+    ]
+)
+
+INFERENCES = pa.schema(
+    [
+        pa.field("request_id", pa.string(), nullable=False),
+        pa.field("pair_id", pa.string()),
+        pa.field("generation", pa.int64(), nullable=False),
+        pa.field("version", pa.int64(), nullable=False),
+        pa.field("role", pa.string(), nullable=False),
+        pa.field("explicit", pa.bool_(), nullable=False),
+        pa.field("unit", pa.string(), nullable=False),
+        pa.field("segment", pa.string()),
+        pa.field("assignment_probability", pa.float64(), nullable=False),
+        pa.field("messages", pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())])), nullable=False),
+        pa.field("output", pa.string(), nullable=False),
+        pa.field("finish_reason", pa.string(), nullable=False),
+        pa.field("error", pa.string()),
+        pa.field("prompt_tokens", pa.int64(), nullable=False),
+        pa.field("completion_tokens", pa.int64(), nullable=False),
+        pa.field("latency_ms", pa.float64(), nullable=False),
+        pa.field("first_token_ms", pa.float64(), nullable=False),
+        pa.field("base_digest", pa.string(), nullable=False),
+        pa.field("adapter_digest", pa.string(), nullable=False),
+        pa.field("created_at", _TIME, nullable=False),
+    ]
+)
+
+
+def rows_to_parquet(rows: Sequence[Row]) -> bytes:
+    """A segment of rows (schema `ROWS`)."""
+    columns = {name: [getattr(row, name) for row in rows] for name in ROWS.names}
+    return _parquet(columns, ROWS)
+
+
+def inferences_to_parquet(log: Sequence[Inference]) -> bytes:
+    """A segment of the inference log (schema `INFERENCES`)."""
+    columns: dict[str, list[Any]] = {
+        name: [getattr(each, name) for each in log]
+        for name in INFERENCES.names
+        if name not in ("messages", "role", "base_digest", "adapter_digest")
+    }
+    columns["role"] = [each.role.value for each in log]
+    columns["messages"] = [[message.model_dump() for message in each.messages] for each in log]
+    columns["base_digest"] = [each.provenance.base_digest for each in log]
+    columns["adapter_digest"] = [each.provenance.adapter_digest for each in log]
+    return _parquet(columns, INFERENCES)
+
+
+def _parquet(columns: dict[str, list[Any]], schema: pa.Schema) -> bytes:
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.Table.from_pydict(columns, schema=schema), sink, compression="zstd")
+    return bytes(sink.getvalue())

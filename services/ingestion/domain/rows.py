@@ -1,0 +1,124 @@
+"""A row of a segment: one import or one signal, ready to be stored."""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from libs.contracts.feedback import MAX_TEXT
+from libs.contracts.inference import Message
+
+EXAMPLE = "example"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row; the fields are the columns of a segment, times are aware UTC.
+
+    `history` holds the turns before `input` as JSON (a list of role and content), None for a single turn.
+    `user` is a hash. `signal` is good, bad or neutral. `version` is the model version that answered.
+    """
+
+    row_id: str
+    kind: str
+    source: str
+    input: str
+    output: str | None
+    signal: str
+    created_at: datetime
+    arrived_at: datetime
+    system: str | None = None
+    history: str | None = None
+    rejected: str | None = None
+    category: str | None = None
+    group: str | None = None
+    user: str | None = None
+    segment: str | None = None
+    request_id: str | None = None
+    weight: float = 1.0
+    consent: bool | None = None
+    licence: str | None = None
+    version: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What a segment holds: rows per kind, source and category."""
+
+    kinds: dict[str, int]
+    sources: dict[str, int]
+    categories: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """The request part of a conversation: system prompt, earlier turns as JSON, and the last user message."""
+
+    system: str | None
+    history: str | None
+    input: str
+
+
+def count(rows: Sequence[Row]) -> Counts:
+    """Count rows per kind, source and category (rows without a category are not counted there)."""
+    return Counts(
+        kinds=dict(sorted(Counter(row.kind for row in rows).items())),
+        sources=dict(sorted(Counter(row.source for row in rows).items())),
+        categories=dict(sorted(Counter(row.category for row in rows if row.category).items())),
+    )
+
+
+def prompt_of(messages: Sequence[Message]) -> Prompt:
+    """Split the messages of a request; the last user message is the input, whatever stands before it the history."""
+    system = "\n\n".join(message.content for message in messages if message.role == "system") or None
+    turns = [message for message in messages if message.role != "system"]
+    last = next((at for at in range(len(turns) - 1, -1, -1) if turns[at].role == "user"), None)
+    if last is None:
+        return Prompt(system, None, "")
+    earlier = [{"role": turn.role, "content": turn.content} for turn in turns[:last]]
+    history = json.dumps(earlier, ensure_ascii=False, separators=(",", ":")) if earlier else None
+    return Prompt(system, history, turns[last].content)
+
+
+def stable_id(prefix: str, *parts: object) -> str:
+    """An id that the same parts always get: `<prefix>-<32 hex digits>`."""
+    text = json.dumps([str(part) for part in parts], ensure_ascii=False).encode("utf-8", "surrogatepass")
+    return f"{prefix}-{hashlib.sha256(text).hexdigest()[:32]}"
+
+
+def hashed_user(tenant: str, user: str | None) -> str | None:
+    """The pseudonym of a user within a tenant (64 hex digits); None stays None."""
+    return hashlib.sha256(f"{tenant}/{user}".encode("utf-8", "surrogatepass")).hexdigest() if user else None
+
+
+def text_fault(value: object, *, limit: int = MAX_TEXT) -> str | None:
+    """Why `value` cannot stand where text is due, or None."""
+    if value is None:
+        return "is missing"
+    if not isinstance(value, str):
+        return f"must be text, not {_json_type(value)}"
+    if not value.strip():
+        return "is empty"
+    if len(value) > limit:
+        return f"has {len(value)} characters, more than {limit}"
+    if "\x00" in value:
+        return "holds a NUL character"
+    if any("\ud800" <= character <= "\udfff" for character in value):
+        return "holds half a surrogate pair"
+    return None
+
+
+def _json_type(value: object) -> str:
+    match value:
+        case bool():
+            return "true or false"
+        case int() | float():
+            return "a number"
+        case list() | tuple():
+            return "a list"
+        case dict():
+            return "an object"
+        case _:
+            return type(value).__name__

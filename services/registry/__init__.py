@@ -1,0 +1,1 @@
+"""The control plane: the only process that decides a lifecycle step, sends commands and writes routes."""

@@ -1,0 +1,1 @@
+"""The training process: the only code of this service that imports torch."""

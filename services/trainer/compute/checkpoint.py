@@ -1,0 +1,100 @@
+"""Checkpoints on disk: complete and verified, or not there at all."""
+
+import hashlib
+import json
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from libs.contracts.errors import DataLoss, FailedPrecondition
+from services.trainer.compute.model import Learner
+from services.trainer.domain.protocol import CHECKPOINT_MANIFEST, CHECKPOINT_STATE
+
+_WEIGHTS = "adapter.safetensors"
+_OPTIMIZER = "optimizer.safetensors"
+_MOMENTS = ("exp_avg", "exp_avg_sq")
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """How far a run is. Everything random in a step derives from seed and step, so this and the tensors are all of it."""
+
+    step: int
+    plan_digest: str
+    seconds: float
+    curve: tuple[tuple[int, float], ...]
+
+
+def write(directory: Path, learner: Learner, optimizer: torch.optim.Optimizer, position: Position) -> Path:
+    """Write a checkpoint and return its directory: files, then hashes, then a rename, each on disk before the next."""
+    final = directory / f"step-{position.step:08d}"
+    temporary = directory / f".writing-{final.name}-{os.getpid()}"
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    named = learner.trainable()
+    save_file({name: weight.detach().cpu().contiguous() for name, weight in named}, temporary / _WEIGHTS)
+    save_file(
+        {
+            f"{moment}/{name}": optimizer.state[weight][moment].detach().cpu().contiguous()
+            for name, weight in named
+            for moment in _MOMENTS
+            if weight in optimizer.state
+        },
+        temporary / _OPTIMIZER,
+    )
+    state = {"step": position.step, "plan": position.plan_digest, "seconds": position.seconds, "curve": position.curve}
+    (temporary / CHECKPOINT_STATE).write_text(json.dumps(state))
+    hashes: dict[str, str] = {}
+    for file in sorted(temporary.iterdir()):
+        _sync(file)
+        with file.open("rb") as opened:
+            hashes[file.name] = hashlib.file_digest(opened, "sha256").hexdigest()
+    (temporary / CHECKPOINT_MANIFEST).write_text(json.dumps({"files": hashes}, sort_keys=True))
+    _sync(temporary / CHECKPOINT_MANIFEST)
+    _sync(temporary)
+    # An attempt that was fenced off may have left the same step; this one is whole.
+    shutil.rmtree(final, ignore_errors=True)
+    temporary.rename(final)
+    _sync(directory)
+    return final
+
+
+def read(directory: Path, learner: Learner, optimizer: torch.optim.Optimizer, plan_digest: str) -> Position:
+    """Put weights and optimizer back to where the (verified) checkpoint left them.
+
+    Raises DataLoss when it cannot be read and FailedPrecondition when it belongs to other inputs.
+    """
+    try:
+        state: dict[str, Any] = json.loads((directory / CHECKPOINT_STATE).read_text())
+        weights = load_file(directory / _WEIGHTS)
+        moments = load_file(directory / _OPTIMIZER)
+    except (OSError, ValueError) as error:
+        raise DataLoss(f"checkpoint {directory.name} cannot be read: {error}", reason="CHECKPOINT_BROKEN") from error
+    if state["plan"] != plan_digest:
+        raise FailedPrecondition("the checkpoint belongs to other rows or another recipe", reason="CHECKPOINT_FOREIGN")
+    step = int(state["step"])
+    named = learner.trainable()
+    with torch.no_grad():
+        for name, weight in named:
+            weight.copy_(weights[name])
+    for name, weight in named:
+        if f"{_MOMENTS[0]}/{name}" in moments:
+            optimizer.state[weight] = {
+                "step": torch.tensor(float(step), device=weight.device if weight.is_cuda else None),
+                **{moment: moments[f"{moment}/{name}"].to(weight.device) for moment in _MOMENTS},
+            }
+    curve = tuple((int(at), float(loss)) for at, loss in state["curve"])
+    return Position(step, plan_digest, float(state["seconds"]), curve)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
