@@ -38,6 +38,7 @@ class SegmentWritten(Fact):
     rows: int
     kinds: dict[str, int] = Field(description="rows per kind: 'example' for imported ones, else the feedback kind")
     sources: dict[str, int] = Field(default_factory=dict)
+    corrections: dict[str, int] = Field(default_factory=dict, description="corrections per source")
     categories: dict[str, int] = Field(default_factory=dict)
     import_id: str | None = None
 

@@ -200,7 +200,9 @@ class TriggerSpec(Section):
     """What opens a turn by itself."""
 
     on_import: bool = True
-    corrections: int | None = Field(None, ge=1, description="new corrections since the last turn began")
+    corrections: int | None = Field(
+        None, ge=1, description="new corrections, of sources that may train, since the last turn began"
+    )
     cooldown_seconds: float = Field(0.0, ge=0.0)
 
 

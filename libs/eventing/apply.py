@@ -1,5 +1,6 @@
 """Brings a broker to the topology: `plan` says what differs, `apply` changes exactly that."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,20 +28,20 @@ class Change:
         return f"update {self.kind} {self.name} ({parts})"
 
 
-async def plan(js: JetStreamContext) -> list[Change]:
+async def plan(js: JetStreamContext, consumers: Sequence[Consumer] = CONSUMERS) -> list[Change]:
     """What `apply` would change; nothing is written."""
-    return await _walk(js, write=False)
+    return await _walk(js, consumers, write=False)
 
 
-async def apply(js: JetStreamContext) -> list[Change]:
+async def apply(js: JetStreamContext, consumers: Sequence[Consumer] = CONSUMERS) -> list[Change]:
     """Create what is missing and update what differs in a field the table names; the rest stays the operator's.
 
     Raises FailedPrecondition, naming the stream or consumer, where the broker cannot change it in place.
     """
-    return await _walk(js, write=True)
+    return await _walk(js, consumers, write=True)
 
 
-async def _walk(js: JetStreamContext, *, write: bool) -> list[Change]:
+async def _walk(js: JetStreamContext, consumers: Sequence[Consumer], *, write: bool) -> list[Change]:
     changes: list[Change] = []
     existing: set[str] = set()
     for stream in STREAMS:
@@ -48,7 +49,7 @@ async def _walk(js: JetStreamContext, *, write: bool) -> list[Change]:
     for bucket in BUCKETS:
         name = kv_stream(bucket.name)
         changes += await _stream(js, "bucket", name, _bucket_fields(bucket), write=write, existing=existing)
-    for consumer in CONSUMERS:
+    for consumer in consumers:
         changes += await _consumer(js, consumer, write=write, stream_exists=consumer.stream in existing)
     return changes
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from nats.aio.msg import Msg
@@ -10,12 +10,13 @@ from nats.errors import Error as NatsError
 from nats.errors import MsgAlreadyAckdError
 from nats.errors import TimeoutError as NatsTimeoutError
 
-from libs.contracts.errors import PawlError, Permanent, Transient
+from libs.contracts.errors import Permanent, Transient
 from libs.eventing import topology
 from libs.eventing.connection import NatsLink
 from libs.eventing.deadletters import dead_letter
 from libs.eventing.middlewares.retry import backoff, last_line
 from libs.eventing.pull import GuardedPull, hand_back
+from libs.eventing.tasks import end
 from libs.eventing.watchdog import Watchdog
 from libs.telemetry import counter, get_logger
 
@@ -78,9 +79,10 @@ class BatchConsumer:
         handle: BatchHandle,
         *,
         attempts: int = 4,
+        consumers: Sequence[topology.Consumer] = topology.CONSUMERS,
     ) -> None:
         self._link = link
-        self._row = topology.consumer(durable)
+        self._row = topology.consumer(durable, consumers)
         self._size = size
         self._wait = wait
         self._handle = handle
@@ -90,6 +92,8 @@ class BatchConsumer:
         self._stopping = asyncio.Event()
         self._held: list[RawMessage] = []
         self._trouble: str | None = None
+        self._failing_since = 0.0
+        self._failures = 0
         self.watchdog = Watchdog(link, [self._row], lambda _: len(self._held))
 
     async def start(self) -> None:
@@ -107,9 +111,7 @@ class BatchConsumer:
         if self._task is None:
             return
         await asyncio.wait({self._task}, timeout=grace)
-        if not self._task.done():
-            self._task.cancel()
-            await asyncio.wait({self._task}, timeout=2)
+        await end(self._task)
         if self._pull is not None and self._link.connected:
             await self._pull.release()
             try:
@@ -135,7 +137,7 @@ class BatchConsumer:
             except NatsTimeoutError:
                 continue
             self._held = [read(message) for message in fetched]
-            beat = asyncio.create_task(self._beat(), name=f"lease-{self._row.durable}")
+            beat = asyncio.create_task(self._beat(self._held), name=f"lease-{self._row.durable}")
             try:
                 await self._take(self._held)
             except asyncio.CancelledError:
@@ -159,7 +161,7 @@ class BatchConsumer:
     async def _try(self, batch: list[RawMessage]) -> None:
         if not batch:
             return
-        failure: Exception | None = None
+        failure: Exception = Permanent("no attempt was made")
         tries = 0
         while tries < (self._attempts if len(batch) == 1 else 1):
             try:
@@ -177,9 +179,7 @@ class BatchConsumer:
                 tries += 1
                 await asyncio.sleep(backoff(tries) if len(batch) == 1 else 0)
         if len(batch) == 1:
-            await self._bury(
-                batch[0], str(failure) if isinstance(failure, PawlError) else last_line(failure or OSError())
-            )
+            await self._bury(batch[0], last_line(failure))
             return
         middle = len(batch) // 2
         await self._try(batch[:middle])
@@ -219,11 +219,12 @@ class BatchConsumer:
             except Transient as error:
                 await self._hold(error)
 
-    async def _beat(self) -> None:
-        while True:
+    async def _beat(self, batch: list[RawMessage]) -> None:
+        # Not only until cancelled: nats-py swallows a cancellation that meets it while flushing.
+        while self._held is batch:
             await asyncio.sleep(self._row.ack_wait / 3)
             try:
-                for message in self._held:
+                for message in batch:
                     if not message.raw.is_acked:
                         await message.raw.in_progress()
             except NatsError as error:
@@ -235,12 +236,9 @@ class BatchConsumer:
             if not self._stopping.is_set():
                 self._link.fail(f"batches of {self._row.durable} broke: {task.exception()!r}")
 
-    _failing_since = 0.0
-    _failures = 0
-
 
 def read(message: Msg) -> RawMessage:
-    """Lift a delivered message; the reply subject holds `$JS.ACK.<stream>.<consumer>.<delivered>.<seq>.<...>.<ns>.<...>`."""
+    """Lift a delivered message; its reply is `$JS.ACK.<stream>.<consumer>.<delivered>.<seq>...`."""
     tokens = message.reply.split(".")
     # With a domain, two more tokens stand in front of the stream (ADR-15).
     at = 2 if len(tokens) == 9 else 4

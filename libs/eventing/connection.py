@@ -15,6 +15,7 @@ from nats.errors import Error as NatsError
 
 from libs.contracts.errors import FailedPrecondition, PermissionDenied, Unavailable
 from libs.eventing.pull import GuardedJetStream, GuardedPull
+from libs.eventing.tasks import end
 from libs.telemetry import get_logger
 
 log = get_logger(__name__)
@@ -72,7 +73,7 @@ class NatsLink:
         name: Service name; shown by the broker's monitoring and part of the inbox prefix `_INBOX_<name>`.
         on_closed: Called once when the connection closed by itself.
         nkey_file: Path of an nkey seed; None connects without.
-        graceful_timeout: Seconds a handler may go on after `Consumers.stop` before it is cancelled.
+        graceful_timeout: Seconds a short handler may go on after `Consumers.stop` before it is cancelled.
         options: More keywords of `nats.connect`.
     """
 
@@ -83,7 +84,7 @@ class NatsLink:
         *,
         on_closed: Callable[[], None] | None = None,
         nkey_file: Path | None = None,
-        graceful_timeout: float = 0.4,
+        graceful_timeout: float = 3.0,
         **options: Any,
     ) -> None:
         self.url = url
@@ -128,9 +129,7 @@ class NatsLink:
         if self._closing:
             return
         self._closing = True
-        if self._connecting is not None and not self._connecting.done():
-            self._connecting.cancel()
-            await asyncio.gather(self._connecting, return_exceptions=True)
+        await end(self._connecting)
         if self._client.is_connected:
             try:
                 await self._client.flush(timeout=2)

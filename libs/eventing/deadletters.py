@@ -151,7 +151,7 @@ async def redrive(js: JetStreamContext, seq: int) -> int:
 
 async def _walk(js: JetStreamContext, limit: int) -> AsyncIterator[DeadLetter]:
     state = (await js.stream_info(DEAD_LETTERS)).state
-    seq, found = state.first_seq, 0
+    seq, found = max(state.first_seq, 1), 0
     while seq <= state.last_seq and found < limit:
         try:
             yield await get_dead(js, seq)

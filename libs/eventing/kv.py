@@ -18,6 +18,7 @@ from pydantic import BaseModel, ValidationError
 from libs.contracts.errors import Conflict, FailedPrecondition, InvalidInput, PermissionDenied
 from libs.eventing.connection import NatsLink
 from libs.eventing.publish import publish_raw, translate
+from libs.eventing.tasks import end
 from libs.telemetry import get_logger
 
 log = get_logger(__name__)
@@ -32,7 +33,7 @@ _RETRY_SECONDS = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What a key holds: `value` None for nothing, `revision` 0 for never written, `generation` as its writer counted."""
+    """What a key holds: `value` None for nothing, `revision` 0 for never written, `generation` of its writer."""
 
     value: bytes | None
     revision: int
@@ -151,6 +152,7 @@ class DesiredState(Generic[M]):
         self._on_change = on_change
         self._drift_seconds = drift_seconds
         self._task: asyncio.Task[None] | None = None
+        self._ended = False
         self._resync = asyncio.Event()
         self._trouble: str | None = f"bucket {bucket}: not read yet"
         self._last_seen = 0
@@ -162,7 +164,7 @@ class DesiredState(Generic[M]):
         self.synced = asyncio.Event()
 
     async def start(self) -> None:
-        """Read the local copy, if any, and begin to watch; returns at once, `synced` is set once the bucket was read."""
+        """Read the local copy, if any, and begin to watch; `synced` follows when the bucket was read."""
         if self._task is None:
             self._read_cache()
             self._link.on_connected(self._resync.set)
@@ -170,10 +172,9 @@ class DesiredState(Generic[M]):
 
     async def stop(self) -> None:
         """End the watch; `values` stay."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-            self._task = None
+        self._ended = True
+        await end(self._task)
+        self._task = None
 
     def check(self) -> str | None:
         """Readiness: None once the bucket was read, or when a local copy stands in for it."""
@@ -197,7 +198,7 @@ class DesiredState(Generic[M]):
 
     async def _follow(self) -> None:
         await self._link.wait_connected()
-        while True:
+        while not self._ended:
             self._resync.clear()
             try:
                 await self._watch()
@@ -214,7 +215,7 @@ class DesiredState(Generic[M]):
         watcher = await bucket.watchall()
         fresh: dict[str, tuple[M, int]] | None = {}
         try:
-            while not self._resync.is_set():
+            while not self._resync.is_set() and not self._ended:
                 try:
                     entry = await asyncio.wait_for(watcher._updates.get(), self._drift_seconds)  # noqa: SLF001
                 except TimeoutError:

@@ -1,5 +1,7 @@
 """nats-server permissions per service, generated from the topology: the broker enforces who may say what."""
 
+import json
+from collections.abc import Mapping
 from typing import Any
 
 from libs.eventing.connection import inbox_prefix
@@ -45,13 +47,16 @@ def permissions(service: Service) -> dict[str, Any]:
     }
 
 
-def authorization(users: dict[Service, str]) -> str:
-    """An `authorization { users: [...] }` block for nats-server.conf; `users` maps a service to its public nkey."""
+def authorization(users: Mapping[Service, Mapping[str, str]]) -> str:
+    """An `authorization { users: [...] }` block for nats-server.conf.
+
+    `users` maps a service to what it proves itself by: `{"nkey": "U..."}` or `{"user": ..., "password": ...}`.
+    """
     lines = ["authorization {", "  users: ["]
     for service in SERVICES:
         if service in users:
             lines.append("    {")
-            lines.append(f"      nkey: {users[service]}")
+            lines += [f"      {name}: {json.dumps(value)}" for name, value in users[service].items()]
             lines.append("      permissions: {")
             for direction, rule in permissions(service).items():
                 allowed = ", ".join(f'"{subject}"' for subject in rule["allow"])

@@ -38,18 +38,21 @@ class GuardedPull(JetStreamContext.PullSubscription):  # type: ignore[misc]
         """As nats-py's `fetch`, but raising only its `TimeoutError` (and cancellation)."""
         started = self.fetching_since = time.monotonic()
         try:
-            if self.stopping or not self._nc.is_connected:
+            if self._must_stop() or not self._nc.is_connected:
                 self.trouble = None if self.stopping else "not connected"
                 await asyncio.sleep(min(_QUIET_SECONDS if self._nc.is_closed else 0.1, timeout or _QUIET_SECONDS))
                 raise NatsTimeoutError
             messages = await self._guarded(batch, timeout, heartbeat, started)
-            if not self.stopping:
+            if not self._must_stop():
                 return messages
             await hand_back(messages)
             raise NatsTimeoutError
         finally:
             self.fetching_since = None
             self.last_returned = time.monotonic()
+
+    def _must_stop(self) -> bool:
+        return self.stopping
 
     async def release(self) -> None:
         """Take no more and hand back what was delivered but never fetched."""

@@ -17,6 +17,7 @@ from libs.eventing.deadletters import Letter, dead_letter
 from libs.eventing.middlewares.cloudevents import CloudEventsMiddleware, Models
 from libs.eventing.middlewares.lease import Inflight, LeaseMiddleware
 from libs.eventing.middlewares.retry import PATIENCE, RetryMiddleware
+from libs.eventing.tasks import end
 from libs.eventing.watchdog import Watchdog
 from libs.telemetry import get_logger
 
@@ -54,6 +55,8 @@ class Consumers:
         subscriptions: One per durable; each durable must belong to `service`.
         service: Name in the topology.
         patience: Seconds a message on its last delivery is held through a transient failure.
+        watchdog: Instead of one with the usual patience.
+        consumers: Instead of the topology's table.
     """
 
     def __init__(
@@ -64,12 +67,13 @@ class Consumers:
         service: str,
         patience: float = PATIENCE,
         watchdog: Watchdog | None = None,
+        consumers: Sequence[topology.Consumer] = topology.CONSUMERS,
     ) -> None:
         self._link = link
         self._subscriptions = {row.durable: row for row in subscriptions}
         if len(self._subscriptions) != len(subscriptions):
             raise FailedPrecondition("two subscriptions share a durable", field="subscriptions")
-        rows = {durable: topology.consumer(durable) for durable in self._subscriptions}
+        rows = {durable: topology.consumer(durable, consumers) for durable in self._subscriptions}
         for durable, row in rows.items():
             if row.service != service:
                 raise FailedPrecondition(f"{durable} belongs to {row.service}, not {service}", field="subscriptions")
@@ -80,8 +84,8 @@ class Consumers:
         self.watchdog = watchdog or Watchdog(link, list(rows.values()), self._inflight.running)
         broker = link.broker
         for middleware in (
-            RetryMiddleware({name: row.max_deliver for name, row in rows.items()}, self._bury, patience=patience),
             LeaseMiddleware({name: row.ack_wait for name, row in rows.items()}, self._inflight),
+            RetryMiddleware({name: row.max_deliver for name, row in rows.items()}, self._bury, patience=patience),
             CloudEventsMiddleware(self._models),
         ):
             broker.add_middleware(middleware)
@@ -101,19 +105,16 @@ class Consumers:
             return
         self._stopped = True
         await self.watchdog.stop()
-        if self._starting is not None:
-            self._starting.cancel()
-            await asyncio.gather(self._starting, return_exceptions=True)
+        await end(self._starting)
         if not self._link.broker.running:
             return
         pulls = self._link.js.pulls
         for durable in self._subscriptions:
             if durable in pulls:
                 pulls[durable].stopping = True
+        self._inflight.cancel({name for name, row in self._subscriptions.items() if row.long_running})
         await asyncio.gather(*(self._stop_one(subscriber) for subscriber in self._link.broker.subscribers))
-        try:
-            await asyncio.wait_for(self._inflight.idle(), _HANDOVER_SECONDS)
-        except TimeoutError:
+        if not await self._inflight.idle(_HANDOVER_SECONDS):
             log.warning("handlers outlived the drain")
         for durable in self._subscriptions:
             if durable in pulls and self._link.connected:

@@ -1,5 +1,6 @@
 """The one table of streams, consumers, KV buckets and who may publish what; services never declare any of it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -165,9 +166,9 @@ def stream_of(subject: str) -> str:
     raise NotFound(f"no stream of the topology stores {subject!r}", field="subject")
 
 
-def consumer(durable: str) -> Consumer:
+def consumer(durable: str, table: Sequence[Consumer] = CONSUMERS) -> Consumer:
     """The consumer of that durable name; NotFound when the table has none."""
-    for row in CONSUMERS:
+    for row in table:
         if row.durable == durable:
             return row
     raise NotFound(f"no consumer {durable!r} in the topology", field="durable")

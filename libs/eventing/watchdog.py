@@ -9,6 +9,7 @@ from nats.errors import Error as NatsError
 from nats.js.errors import NotFoundError
 
 from libs.eventing.connection import NatsLink
+from libs.eventing.tasks import end
 from libs.eventing.topology import Consumer
 from libs.telemetry import gauge, get_logger
 
@@ -54,6 +55,7 @@ class Watchdog:
         self._heal_seconds = heal_seconds
         self._on_wedged = on_wedged
         self._task: asyncio.Task[None] | None = None
+        self._ended = False
         self._reasons: dict[str, str] = {}
         self._stalled_since: dict[str, float] = {}
 
@@ -64,10 +66,9 @@ class Watchdog:
 
     async def stop(self) -> None:
         """End looking."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-            self._task = None
+        self._ended = True
+        await end(self._task)
+        self._task = None
 
     def check(self) -> str | None:
         """Readiness: None, or the first reason not to be ready."""
@@ -79,7 +80,7 @@ class Watchdog:
         return next(iter(self._reasons.values()), None)
 
     async def _look_on(self) -> None:
-        while True:
+        while not self._ended:
             for consumer in self._consumers:
                 await self._look_at(consumer)
             await asyncio.sleep(self._look_seconds)

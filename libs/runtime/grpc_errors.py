@@ -56,7 +56,7 @@ def to_status(failure: PawlError) -> grpc.Status:
     return result
 
 
-def errors_from_rpc(failure: grpc.aio.AioRpcError) -> PawlError:
+def errors_from_rpc(failure: grpc.aio.AioRpcError | grpc.Call) -> PawlError:
     """The error behind a failed call: class, reason, field and metadata it was raised with, where the server is ours.
 
     A status without our ErrorInfo (a dead peer, a passed deadline, a foreign server) becomes the class of its code.
@@ -85,7 +85,7 @@ def code_name(failure: BaseException | None) -> str:
     return "CANCELLED" if isinstance(failure, BaseException) and not isinstance(failure, Exception) else "INTERNAL"
 
 
-def _error_info(failure: grpc.aio.AioRpcError) -> error_details_pb2.ErrorInfo | None:
+def _error_info(failure: grpc.aio.AioRpcError | grpc.Call) -> error_details_pb2.ErrorInfo | None:
     for key, value in failure.trailing_metadata() or ():
         if key == "grpc-status-details-bin" and isinstance(value, bytes):
             for detail in status_pb2.Status.FromString(value).details:

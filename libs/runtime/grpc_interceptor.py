@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
-from typing import Any, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import grpc
 from pydantic import ValidationError
@@ -17,7 +17,10 @@ log = get_logger(__name__)
 
 _Context = grpc.aio.ServicerContext[Any, Any]
 _Behaviour = Callable[[Any, _Context], Any]
-_Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"  # generic for the type checker only
+if TYPE_CHECKING:
+    _Handler: TypeAlias = grpc.RpcMethodHandler[Any, Any]
+else:
+    _Handler = grpc.RpcMethodHandler  # generic for the type checker only
 _MAKERS: dict[tuple[bool, bool], Callable[..., Any]] = {
     (False, False): grpc.unary_unary_rpc_method_handler,
     (False, True): grpc.unary_stream_rpc_method_handler,
@@ -58,7 +61,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             return handler
         wrap = self._streaming if handler.response_streaming else self._single
         wrapped: _Handler = _MAKERS[handler.request_streaming, handler.response_streaming](
-            wrap(method, cast(_Behaviour, behaviour)),
+            wrap(method, cast("_Behaviour", behaviour)),
             request_deserializer=handler.request_deserializer,
             response_serializer=handler.response_serializer,
         )

@@ -53,7 +53,7 @@ LogLevel = Annotated[str, BeforeValidator(_level)]
 
 
 class ProcessSettings(BaseSettings):
-    """What every process needs; a subclass sets `env_prefix="PAWL_<SERVICE>_"`, these fields fall back to `PAWL_<NAME>`."""
+    """What every process needs. A subclass sets `env_prefix="PAWL_<SERVICE>_"`; `PAWL_<NAME>` is the fall-back."""
 
     model_config = SettingsConfigDict(extra="ignore", frozen=True, validate_default=True, hide_input_in_errors=True)
 

@@ -60,7 +60,7 @@ class StructuredLogger:
 
 
 def get_logger(name: str) -> StructuredLogger:
-    """Return the logger of a module, as in `log = get_logger(__name__)`."""
+    """Return the logger of the module `name`."""
     return StructuredLogger(logging.getLogger(name))
 
 

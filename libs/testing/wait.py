@@ -4,14 +4,22 @@ import asyncio
 import inspect
 import time
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Any, TypeVar, overload
 
 T = TypeVar("T")
 
 
+@overload
 async def eventually(
-    check: Callable[[], T | Awaitable[T]], timeout: float = 10.0, *, every: float = 0.02, message: str = ""
-) -> T:
+    check: Callable[[], Awaitable[T]], timeout: float = 10.0, *, every: float = 0.02, message: str = ""
+) -> T: ...
+@overload
+async def eventually(
+    check: Callable[[], T], timeout: float = 10.0, *, every: float = 0.02, message: str = ""
+) -> T: ...
+async def eventually(
+    check: Callable[[], Any], timeout: float = 10.0, *, every: float = 0.02, message: str = ""
+) -> Any:
     """Call `check` until it returns something true and return that; AssertionError after `timeout` seconds.
 
     A `check` that fails an assertion is tried again; the last failure is shown at the end.
@@ -21,7 +29,7 @@ async def eventually(
     while True:
         try:
             outcome = check()
-            value: T = await outcome if inspect.isawaitable(outcome) else outcome
+            value = await outcome if inspect.isawaitable(outcome) else outcome
             failure = None
             if value:
                 return value

@@ -147,7 +147,7 @@ def down(directory: Dir = None) -> None:
         while _alive(pid):
             if time.monotonic() > deadline:
                 raise Unavailable(
-                    f"the supervisor (pid {pid}) has not stopped within {DOWN_SECONDS:.0f} s; see {layout.log('supervisor')}"
+                    f"pid {pid} has not stopped within {DOWN_SECONDS:.0f} s; see {layout.log('supervisor')}"
                 )
             time.sleep(0.1)
     out.print("stopped")

@@ -6,12 +6,12 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import grpc
 
 from libs.artifacts import ObjectStore
-from libs.contracts.errors import InvalidInput, NotFound, PawlError, Unavailable
+from libs.contracts.errors import InvalidInput, Unavailable
 from libs.contracts.stubs.pawl.curation.v1 import curation_pb2, curation_pb2_grpc
 from libs.contracts.stubs.pawl.evaluator.v1 import evaluator_pb2, evaluator_pb2_grpc
 from libs.contracts.stubs.pawl.ingestion.v1 import ingestion_pb2, ingestion_pb2_grpc
@@ -154,7 +154,8 @@ class Pawl:
             raise InvalidInput(f"{path}: cannot be read: {error.strerror}", field="file") from error
         with rpc("ingestion"):
             stub = ingestion_pb2_grpc.IngestionServiceStub(self.channel("ingestion"))
-            return getattr(stub.ImportFile(parts(), timeout=IMPORT_SECONDS), "import")
+            done: ingestion_pb2.Import = getattr(stub.ImportFile(parts(), timeout=IMPORT_SECONDS), "import")
+            return done
 
     def intake(self, task: str) -> ingestion_pb2.GetIntakeResponse:
         """Counts of what arrived for a task."""
@@ -227,8 +228,8 @@ class Pawl:
 
     # --- inside ------------------------------------------------------------------------------------
 
-    def _credentials(self) -> list[tuple[str, str]]:
-        return [("authorization", f"Bearer {self.connection.api_key}")]
+    def _credentials(self) -> tuple[tuple[str, str], ...]:
+        return (("authorization", f"Bearer {self.connection.api_key}"),)
 
     def _registry(self) -> registry_pb2_grpc.RegistryServiceStub:
         return registry_pb2_grpc.RegistryServiceStub(self.channel("registry"))
@@ -257,7 +258,7 @@ def rpc(service: str) -> Iterator[None]:
     try:
         yield
     except grpc.RpcError as error:
-        failure: PawlError = errors_from_rpc(error)
-        if error.code() is grpc.StatusCode.UNAVAILABLE and not isinstance(failure, NotFound):
+        failure = errors_from_rpc(cast("grpc.Call", error))  # the error of a blocking call is the call
+        if failure.reason == Unavailable.default_reason:
             raise Unavailable(f"the {service} does not answer: is the stack up? (`pawl status`) {failure}") from error
         raise failure from error

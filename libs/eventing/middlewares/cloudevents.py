@@ -42,6 +42,7 @@ class CloudEventsMiddleware:
         self._models = models
 
     def __call__(self, msg: Any, /, *, context: Any) -> BaseMiddleware:
+        """FastStream asks for one per message."""
         return _CloudEvents(msg, context=context, models=self._models)
 
 

@@ -31,7 +31,9 @@ def backoff(deliveries: int) -> float:
 
 
 def last_line(error: BaseException) -> str:
-    """Type, message and place of an error, for people reading dead letters."""
+    """What went wrong in one line, for people reading dead letters: reason and field, or type and place."""
+    if isinstance(error, PawlError):
+        return ": ".join(part for part in (error.reason, error.field, error.message) if part)
     place = traceback.extract_tb(error.__traceback__)[-1:]
     where = f" at {place[0].filename.rsplit('/', 1)[-1]}:{place[0].lineno}" if place else ""
     return f"{type(error).__name__}: {error}{where}"
@@ -44,7 +46,7 @@ def letter_of(raw: Msg) -> Letter:
 
 
 class RetryMiddleware:
-    """Outermost of the three.
+    """Between lease and CloudEvents: what is held stays leased.
 
     - `Permanent`: a dead letter at once.
     - `Transient`: given back with a growing delay. On the last delivery it is held and tried again in place, up to
@@ -58,6 +60,7 @@ class RetryMiddleware:
         self._patience = patience
 
     def __call__(self, msg: Any, /, *, context: Any) -> BaseMiddleware:
+        """FastStream asks for one per message."""
         return _Retry(msg, context=context, deliveries=self._deliveries, bury=self._bury, patience=self._patience)
 
 
@@ -85,11 +88,11 @@ class _Retry(BaseMiddleware):  # type: ignore[misc]
             except HandlerException:
                 raise
             except Permanent as error:
-                await self._give_up(msg, last_line(error) if not isinstance(error, PawlError) else _reason(error))
+                await self._give_up(msg, last_line(error))
             except Transient as error:
                 delay = backoff(attempt)
                 log.warning(
-                    "handler failed, will retry", consumer=metadata.consumer, reason=_reason(error),
+                    "handler failed, will retry", consumer=metadata.consumer, reason=last_line(error),
                     deliveries=metadata.num_delivered, delay=delay,
                 )  # fmt: skip
                 handled("retried", metadata.consumer)
@@ -97,7 +100,7 @@ class _Retry(BaseMiddleware):  # type: ignore[misc]
                     raise NackMessage(delay=delay) from error
                 if time.monotonic() > held_until:
                     await self._give_up(
-                        msg, f"still failing after {metadata.num_delivered} deliveries: {_reason(error)}"
+                        msg, f"still failing after {metadata.num_delivered} deliveries: {last_line(error)}"
                     )
                 attempt += 1
                 await asyncio.sleep(delay)
@@ -116,10 +119,10 @@ class _Retry(BaseMiddleware):  # type: ignore[misc]
         raw = msg.raw_message
         try:
             await self._bury(letter_of(raw), reason, raw.metadata.num_delivered)
-        except PawlError as error:
+        except Exception as error:  # what a service does about a dead letter is its own code, as a handler is
             # Nothing may vanish: without its copy the original stays, and on its last delivery the broker's advisory
             # brings it to the dead letters.
-            log.error("dead letter not stored", consumer=raw.metadata.consumer, reason=str(error))
+            log.error("dead letter not stored", consumer=raw.metadata.consumer, reason=last_line(error))
             raise NackMessage(delay=backoff(raw.metadata.num_delivered)) from error
         handled("dead", raw.metadata.consumer)
         raise RejectMessage
@@ -128,7 +131,3 @@ class _Retry(BaseMiddleware):  # type: ignore[misc]
 def handled(outcome: str, consumer: str) -> None:
     """Count one handled message; outcome is ok, retried or dead."""
     counter("events_handled", "messages handled, by outcome", ["consumer", "outcome"]).labels(consumer, outcome).inc()
-
-
-def _reason(error: PawlError) -> str:
-    return f"{error.reason}: {error}"

@@ -42,7 +42,7 @@ class Fault:
 
 
 def detect(path: Path, name: str, wanted: str = "") -> str:
-    """jsonl or csv: as asked, else by the name, else by the first bytes. InvalidInput names what is wrong with the file."""
+    """The format as asked, else by the name, else by the first bytes; InvalidInput says what is wrong with the file."""
     if wanted and wanted not in FORMATS:
         raise InvalidInput(f"format {wanted!r} is not one of {', '.join(FORMATS)}", field="format")
     with _open(path) as file:
@@ -55,7 +55,9 @@ def detect(path: Path, name: str, wanted: str = "") -> str:
     if b"\x00" in head[:1024]:
         raise InvalidInput(f"{name} is a binary file, neither JSONL nor CSV", field="file")
     base = name.lower().removesuffix(".gz")
-    by_name = "jsonl" if base.endswith((".jsonl", ".ndjson", ".json")) else "csv" if base.endswith((".csv", ".tsv")) else ""
+    by_name = (
+        "jsonl" if base.endswith((".jsonl", ".ndjson", ".json")) else "csv" if base.endswith((".csv", ".tsv")) else ""
+    )
     chosen = wanted or by_name or ("jsonl" if first[:1] == b"{" else "csv")
     if chosen == "jsonl" and first[:1] == b"[":
         raise InvalidInput(f"{name} is one JSON array; write one object per line (JSONL)", field="file")
@@ -191,7 +193,7 @@ def _open(path: Path) -> Iterator[IO[bytes]]:
     with path.open("rb") as raw:
         packed = raw.read(2) == _GZIP
         raw.seek(0)
-        yield io.BufferedReader(gzip.GzipFile(fileobj=raw)) if packed else raw  # type: ignore[type-var]
+        yield io.BufferedReader(gzip.GzipFile(fileobj=raw)) if packed else raw
 
 
 def _guard(read: object, size: int) -> bytes:

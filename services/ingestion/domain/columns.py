@@ -2,7 +2,7 @@
 
 import difflib
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from libs.contracts.errors import InvalidInput
 from libs.contracts.task import ColumnMap
@@ -25,7 +25,7 @@ class Columns:
 
 
 def resolve(declared: ColumnMap, overrides: Mapping[str, str]) -> Columns:
-    """The task's map with the call's overrides; an empty override unmaps a field. InvalidInput names an unknown field."""
+    """The task's map with the call's overrides; an empty one unmaps its field. InvalidInput names an unknown field."""
     chosen: dict[str, str | None] = declared.model_dump()
     for field, column in overrides.items():
         if field not in FIELDS:
@@ -49,9 +49,10 @@ def settle(columns: Columns, available: Collection[str]) -> Columns:
         if columns.output is None and columns.category is None:
             if "output" not in available:
                 raise InvalidInput(
-                    "no column gives the answer: map 'output' or 'category' to one of " + _listed(available), field="output"
+                    "no column gives the answer: map 'output' or 'category' to one of " + _listed(available),
+                    field="output",
                 )
-            columns = Columns(**{**_fields(columns), "output": "output"})
+            columns = replace(columns, output="output")
     for field, column in _fields(columns).items():
         if column is not None and not (chat and field in ("input", "output")):
             _require(field, column, available)
@@ -65,7 +66,7 @@ def nearest(word: str, known: Collection[str]) -> str:
 
 
 def _fields(columns: Columns) -> dict[str, str | None]:
-    return {field: getattr(columns, field) for field in FIELDS}  # type: ignore[return-value]
+    return {field: getattr(columns, field) for field in FIELDS}
 
 
 def _require(field: str, column: str, available: Collection[str]) -> None:

@@ -7,10 +7,9 @@ from datetime import UTC, datetime
 
 from libs.contracts.inference import Message
 from services.ingestion.domain.columns import MESSAGES, Columns
-from services.ingestion.domain.rows import EXAMPLE, Row, hashed_user, prompt_of, stable_id, text_fault
+from services.ingestion.domain.rows import EXAMPLE, Row, hashed_user, name_fault, prompt_of, stable_id, text_fault
 
 _ROLES = ("system", "user", "assistant")
-_MAX_NAME = 200
 _MAX_TURNS = 200
 
 
@@ -92,7 +91,7 @@ def _name(record: Mapping[str, object], column: str | None, field: str) -> str |
         return None
     if field != "category" and isinstance(value, int) and not isinstance(value, bool):
         return str(value)
-    fault = text_fault(value, limit=_MAX_NAME)
+    fault = name_fault(value)
     if fault is not None:
         raise BadRowError(column or field, fault)
     return str(value).strip()

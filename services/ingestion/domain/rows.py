@@ -11,6 +11,7 @@ from libs.contracts.feedback import MAX_TEXT
 from libs.contracts.inference import Message
 
 EXAMPLE = "example"
+MAX_NAME = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,11 +104,15 @@ def text_fault(value: object, *, limit: int = MAX_TEXT) -> str | None:
         return "is empty"
     if len(value) > limit:
         return f"has {len(value)} characters, more than {limit}"
-    if "\x00" in value:
-        return "holds a NUL character"
     if any("\ud800" <= character <= "\udfff" for character in value):
         return "holds half a surrogate pair"
     return None
+
+
+def name_fault(value: object) -> str | None:
+    """Why `value` cannot be a label (category, id, group, user), or None; labels are keys of the database."""
+    fault = text_fault(value, limit=MAX_NAME)
+    return fault or ("holds a NUL character" if "\x00" in str(value) else None)
 
 
 def _json_type(value: object) -> str:

@@ -46,11 +46,12 @@ class Answered:
 
 
 def answered(inference: Inference) -> Answered:
-    """The joinable part of a logged inference."""
+    """The joinable part of a logged inference, without NUL characters, which no text column of Postgres takes."""
+    prompt = prompt_of(inference.messages)
     return Answered(
         request_id=inference.request_id,
-        prompt=prompt_of(inference.messages),
-        output=inference.output,
+        prompt=Prompt(_plain(prompt.system), _plain(prompt.history), _plain(prompt.input) or ""),
+        output=inference.output.replace("\x00", ""),
         version=inference.version,
         role=inference.role,
         generation=inference.generation,
@@ -137,3 +138,7 @@ def outcome_of(arrival: Arrival, about: Answered) -> Outcome:
         answered_at=about.answered_at,
         created_at=feedback.created_at or arrival.arrived_at,
     )
+
+
+def _plain(text: str | None) -> str | None:
+    return text.replace("\x00", "") if text is not None else None

@@ -55,8 +55,12 @@ def assessed(task: Task, fact: Assessment, fleet: Fleet, occasion: Occasion) -> 
     heard = task.with_turn(assessment=fact)
     if fact.verdict is Verdict.FAIL:
         return conclude(
-            heard, TurnState.ROLLED_BACK, occasion, f"{fact.stage}: {fact.reason}",
-            status=Status.ROLLED_BACK, evidence=evidence,
+            heard,
+            TurnState.ROLLED_BACK,
+            occasion,
+            f"{fact.stage}: {fact.reason}",
+            status=Status.ROLLED_BACK,
+            evidence=evidence,
         )
     if fact.verdict is not Verdict.PASS:
         return Decision(heard)

@@ -56,6 +56,13 @@ class Store:
                 return task
             return await self._carry_out(unit, task, decide, occasion)
 
+    async def look(self, tenant: str, name: str, occasion: Occasion, decide: Decide) -> None:
+        """Decide about a task if there is anything to decide: asked every second, most often there is not."""
+        async with self._database.reading() as session:
+            task = await get_task(session, tenant, name)
+        if decide(task).then(lambda task: consider(task, occasion)) != Decision(task):
+            await self.decide(tenant, name, occasion, decide)
+
     async def declare_or(
         self, tenant: str, name: str, occasion: Occasion, declare: Callable[[], Decision], decide: Decide
     ) -> tuple[Task, bool]:
@@ -86,17 +93,16 @@ async def _save(session: AsyncSession, before: Task | None, after: Task) -> None
     row = task_row(after)
     if before is None or task_row(before) != row:
         await _upsert(session, tasks, row, ("tenant", "name"))
-    known = set(before.versions) if before is not None else set()
-    known_numbers = {version.number: version for version in known}
+    known = {version.number: version for version in before.versions} if before is not None else {}
     for version in after.versions:
-        if known_numbers.get(version.number) is not version:
+        if known.get(version.number) is not version:
             await _upsert(session, versions, version_row(after, version), ("tenant", "task", "number"))
     turn = after.turn
     if turn is None or (before is not None and before.turn is turn):
         return
     await _upsert(session, turns, turn_row(after, turn), ("turn_id",))
-    same = before is not None and before.turn is not None and before.turn.turn_id == turn.turn_id
-    written = len(before.turn.steps) if same and before is not None and before.turn is not None else 0
+    known_turn = before.turn if before is not None else None
+    written = len(known_turn.steps) if known_turn is not None and known_turn.turn_id == turn.turn_id else 0
     for position, step in enumerate(turn.steps[written:], start=written + 1):
         line = {"turn_id": turn.turn_id, "position": position, "state": step.state.value}
         await session.execute(turn_steps.insert().values(**line, reason=step.reason, at=step.at))
@@ -110,7 +116,8 @@ async def _upsert(session: AsyncSession, table: Table, row: dict[str, Any], key:
 
 
 async def _enact(unit: UnitOfWork, task: Task, effects: tuple[Effect, ...], occasion: Occasion) -> None:
-    turn = task.turn
+    # A turn that ends here still tells of its end; one that ended before has no part in this.
+    turn = task.turn if task.turn is not None and task.turn.closed_at in (None, occasion.now) else None
     trace = _trace(turn.traceparent if turn is not None else None)
     turn_id = turn.turn_id if turn is not None else None
     for effect in effects:

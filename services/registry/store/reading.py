@@ -66,7 +66,7 @@ async def find_turn(session: AsyncSession, turn_id: str) -> tuple[Turn, str, str
     steps = await session.execute(
         select(turn_steps).where(turn_steps.c.turn_id == turn_id).order_by(turn_steps.c.position)
     )
-    return turn_of(row, list(steps.mappings())), row["tenant"], row["task"]
+    return turn_of(row, steps.mappings().all()), row["tenant"], row["task"]
 
 
 async def turns_of(session: AsyncSession, tenant: str, name: str) -> list[Turn]:
@@ -84,6 +84,4 @@ async def decisions_of(session: AsyncSession, tenant: str, name: str) -> list[En
     """The audit log of a task, oldest first."""
     mine = (decisions.c.tenant == tenant) & (decisions.c.task == name)
     rows = await session.execute(select(decisions).where(mine).order_by(decisions.c.sequence))
-    return [
-        Entry(row.sequence, row.at, row.turn_id, row.action, row.by, row.reason, row.evidence) for row in rows
-    ]
+    return [Entry(row.sequence, row.at, row.turn_id, row.action, row.by, row.reason, row.evidence) for row in rows]

@@ -8,7 +8,7 @@ from libs.contracts.routes import RunWish
 from libs.contracts.task import TaskSpec
 from services.registry.domain.state import Grounds, Status, Step, Task, Trigger, Turn, Version
 
-Row = Mapping[str, Any]
+Row = Mapping[Any, Any]
 
 
 def task_row(task: Task) -> dict[str, Any]:

@@ -22,7 +22,7 @@ _MOMENTS = ("exp_avg", "exp_avg_sq")
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """How far a run is. Everything random in a step derives from seed and step, so this and the tensors are all of it."""
+    """How far a run is. All chance in a step derives from seed and step, so this and the tensors are everything."""
 
     step: int
     plan_digest: str

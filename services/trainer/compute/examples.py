@@ -127,8 +127,8 @@ def _by_prefix(tokenizer: Any, messages: list[dict[str, str]]) -> tuple[list[int
     )["input_ids"]  # fmt: skip
     if full[: len(asked)] != asked:
         raise FailedPrecondition(
-            "the chat template renders the question differently once it is answered, so the answer cannot be told apart; "
-            "mark it with {% generation %} in the template",
+            "the chat template renders the question differently once it is answered, so the answer cannot be "
+            "told apart; mark it with {% generation %} in the template",
             reason="TEMPLATE_NOT_PREFIX",
         )
     return full, [at >= len(asked) for at in range(len(full))]

@@ -39,6 +39,7 @@ class Channel(Protocol):
 def run_job(job: Job, channel: Channel) -> None:
     """Train and say the outcome; every failure becomes a `Failed`, none an exception."""
     machine: Machine | None = None
+    outcome: Finished | Stopped | Failed
     try:
         machine = choose(job)
         outcome = _train(job, machine, channel)
@@ -50,7 +51,7 @@ def run_job(job: Job, channel: Channel) -> None:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         message = f"the disk under {job.workspace} is full" if full else f"{error.strerror}: {error.filename}"
         outcome = Failed(reason="DISK_FULL" if full else "IO_ERROR", message=message, again=True)
-    except Exception as error:  # noqa: BLE001 - the boundary of this process
+    except Exception as error:  # the boundary of this process
         if _is_memory(error):
             outcome = _out_of_memory(job, machine, error)
         elif "No space left on device" in str(error):

@@ -60,7 +60,6 @@ class Learner:
                 logits = full.flatten(0, 1).index_select(0, batch.places)
         return cross_entropy(logits.float(), batch.targets, reduction="sum")
 
-    @torch.no_grad()
     def try_short_cut(self, batch: Batch) -> bool:
         """Skip the head for tokens that are not trained, if that gives this model's own logits.
 
@@ -71,7 +70,8 @@ class Learner:
         one = Batch(batch.tokens[:1], batch.places[batch.places < batch.tokens.shape[1]][:8], batch.targets[:0])
         if not len(one.places):
             return False
-        with torch.autocast(self.machine.device.type, torch.bfloat16, enabled=self.machine.autocast):
+        reduced = torch.autocast(self.machine.device.type, torch.bfloat16, enabled=self.machine.autocast)
+        with torch.no_grad(), reduced:
             whole = self.model(input_ids=one.tokens, use_cache=False).logits.flatten(0, 1)[one.places].float()
             hidden = self._decoder(input_ids=one.tokens, use_cache=False).last_hidden_state
             short = self._head(hidden.flatten(0, 1)[one.places]).float()
@@ -149,6 +149,7 @@ def save_adapter(learner: Learner, job: Job, directory: Path) -> None:
     config["inference_mode"] = True
     # A path of this machine says nothing elsewhere and would make equal adapters differ.
     config["base_model_name_or_path"] = job.base_digest
+    config["target_modules"] = _targets(learner.model)
     plain = {key: sorted(value) if isinstance(value, set) else value for key, value in config.items()}
     _write_json(directory / "adapter_config.json", plain)
     _write_json(
@@ -177,20 +178,31 @@ def identity(base: Path) -> dict[str, str]:
     }
 
 
+def _targets(model: PeftModel) -> list[str]:
+    """Names of the adapted layers, short (`q_proj`) where the short name means exactly the same layers."""
+    linear = {name for name, layer in model.get_base_model().named_modules() if isinstance(layer, torch.nn.Linear)}
+    adapted = {name.removesuffix(".base_layer") for name in linear if name.endswith(".base_layer")}
+    plain = {name for name in linear if ".lora_" not in name and not name.endswith(".base_layer")}
+    short = {name.rsplit(".", 1)[-1] for name in adapted}
+    return sorted(adapted if short & {name.rsplit(".", 1)[-1] for name in plain} else short)
+
+
 def _continue_from(model: PeftModel, adapter: Path, rank: int) -> None:
     try:
         held = json.loads((adapter / "adapter_config.json").read_text())
         weights = load_file(adapter / ADAPTER_FILE)
     except (OSError, ValueError) as error:
-        raise FailedPrecondition(f"the adapter to continue from is unusable: {error}", reason="ADAPTER_INVALID") from error
+        raise FailedPrecondition(
+            f"the adapter to continue from is unusable: {error}", reason="ADAPTER_INVALID"
+        ) from error
     if held.get("r") != rank:
         raise InvalidInput(
             f"the adapter to continue from has rank {held.get('r')}, the recipe {rank}",
             reason="RANK_CHANGED", field="recipe.rank",
         )  # fmt: skip
     outcome = set_peft_model_state_dict(model, weights)
-    missing = [name for name in getattr(outcome, "missing_keys", ()) if "lora_" in name]
-    if missing or getattr(outcome, "unexpected_keys", ()):
+    missing = [name for name in outcome.missing_keys if "lora_" in name]
+    if missing or outcome.unexpected_keys:
         raise FailedPrecondition("the adapter to continue from is of another architecture", reason="ADAPTER_INVALID")
 
 

@@ -1,4 +1,4 @@
-"""The order of training: which rows each step sees and at which learning rate, as a pure function of the run's inputs."""
+"""The order of training: rows and learning rate of every step, as a pure function of the run's inputs."""
 
 import hashlib
 import math
@@ -49,7 +49,7 @@ def plan_run(row_ids: Sequence[str], lengths: Sequence[int], recipe: RecipeSpec)
 
 
 def learning_rate(step: int, total: int, recipe: RecipeSpec) -> float:
-    """Learning rate of the step (counted from 0): linear warm-up, then linear decay that would reach 0 one step late."""
+    """Learning rate of the step (counted from 0): linear warm-up, then linear decay to just above 0."""
     warmup = min(recipe.warmup_steps, total // 2)
     if step < warmup:
         return recipe.learning_rate * (step + 1) / warmup

@@ -17,7 +17,7 @@ class Word(BaseModel):
 
 
 class Job(Word):
-    """To the child: train this. Paths are directories on the machine both run on; `resume_from` is a verified checkpoint."""
+    """To the child: train this. Paths are directories both can read; `resume_from` is a verified checkpoint."""
 
     kind: Literal["job"] = "job"
     run_id: str

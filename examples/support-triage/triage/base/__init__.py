@@ -1,0 +1,1 @@
+"""The tiny base model, made from generated text only: corpus, tokenizer, initialisation and pre-training."""

@@ -1,0 +1,1 @@
+"""The demo: the loop turns, a bad adapter is refused, a forced one is rolled back, a killed trainer resumes."""

@@ -1,0 +1,1 @@
+"""Tests of the example: its language, history and tiny base."""

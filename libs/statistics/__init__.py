@@ -1,0 +1,1 @@
+"""Paired, clustered and sequential statistics; pure functions, no I/O."""

@@ -1,0 +1,1 @@
+"""A web view over the other services' gRPC; it keeps nothing."""

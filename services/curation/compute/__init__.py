@@ -1,0 +1,1 @@
+"""The columnar and heavy part of curation, run in a process of its own."""

@@ -1,0 +1,1 @@
+"""How rows become a dataset version, decided without I/O."""

@@ -1,0 +1,103 @@
+"""The gate suite: frozen items, extended only by what policy admits."""
+
+import hashlib
+import json
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from services.curation.domain.rows import CORRECTION, Row
+
+MAX_ADMITTED = 120
+"""Most new items of one version, so that a flood of one kind does not become the measure of all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One item: messages without the answer, and the answer."""
+
+    item_id: str
+    messages: tuple[dict[str, str], ...]
+    answer: str
+    category: str | None
+    group: str
+
+    def as_json(self) -> dict[str, Any]:
+        """The line of `items.jsonl`."""
+        return {
+            "item_id": self.item_id,
+            "messages": list(self.messages),
+            "answer": self.answer,
+            "category": self.category,
+            "group": self.group,
+        }
+
+    @classmethod
+    def of(cls, line: Mapping[str, Any]) -> "Item":
+        """Read a line of `items.jsonl`."""
+        messages = tuple({"role": str(each["role"]), "content": str(each["content"])} for each in line["messages"])
+        return cls(str(line["item_id"]), messages, str(line["answer"]), line["category"], str(line["group"]))
+
+    @property
+    def asked(self) -> str:
+        """The text the item asks about: earlier turns and the last user message, without the system prompt."""
+        return "\n".join(message["content"] for message in self.messages if message["role"] != "system")
+
+
+def messages_of(row: Row, system: str) -> tuple[dict[str, str], ...]:
+    """The request of a row; the task's system prompt stands in where the row has none."""
+    prompt = row.system or system
+    head = [{"role": "system", "content": prompt}] if prompt else []
+    earlier = json.loads(row.history) if row.history else []
+    return (*head, *earlier, {"role": "user", "content": row.input})
+
+
+def item_of(row: Row, group: str, system: str) -> Item:
+    """The item a row makes; its id derives from the row's, so that it is the same in every version."""
+    name = hashlib.sha256(f"item/{row.row_id}".encode()).hexdigest()[:16]
+    return Item(f"item-{name}", messages_of(row, system), str(row.answer), row.category, group)
+
+
+def sample(items: Sequence[Item], limit: int, salt: str) -> list[Item]:
+    """At most `limit` items, each category in proportion (at least one each while they last), seeded by `salt`."""
+    if len(items) <= limit:
+        return list(items)
+    by_category = _shuffled(items, salt)
+    quota = {name: limit * len(group) / len(items) for name, group in by_category.items()}
+    taken = {name: max(1, int(share)) for name, share in quota.items()}
+    # What rounding left over goes to the largest remainders; what it took too much comes off the largest categories.
+    for name in sorted(quota, key=lambda each: (-(quota[each] % 1), each)):
+        if sum(taken.values()) < limit and taken[name] < len(by_category[name]):
+            taken[name] += 1
+    while sum(taken.values()) > limit:
+        taken[max(sorted(taken), key=lambda each: taken[each])] -= 1
+    chosen = {item.item_id for name, group in by_category.items() for item in group[: taken[name]]}
+    return [item for item in items if item.item_id in chosen]
+
+
+def admit(
+    suite: Sequence[Item], offered: Sequence[Row], group_of: Mapping[str, str], *, sources: Sequence[str], system: str, salt: str
+) -> list[Item]:
+    """New items from corrections of admitted sources, the categories with fewest items first; existing ones stay.
+
+    `offered` are the rows of this version's test split.
+    """
+    held = {item.item_id for item in suite}
+    admitted = [row for row in offered if row.kind == CORRECTION and row.source in sources]
+    candidates = [item_of(row, group_of[row.row_id], system) for row in admitted]
+    waiting = _shuffled([item for item in candidates if item.item_id not in held], salt)
+    counts = Counter(item.category or "" for item in suite)
+    chosen: set[str] = set()
+    while len(chosen) < MAX_ADMITTED and any(waiting.values()):
+        name = min((each for each in waiting if waiting[each]), key=lambda each: (counts[each], each))
+        chosen.add(waiting[name].pop(0).item_id)
+        counts[name] += 1
+    return [item for item in candidates if item.item_id in chosen]
+
+
+def _shuffled(items: Sequence[Item], salt: str) -> dict[str, list[Item]]:
+    groups: dict[str, list[Item]] = defaultdict(list)
+    for item in sorted(items, key=lambda each: hashlib.sha256(f"{salt}/{each.item_id}".encode()).digest()):
+        groups[item.category or ""].append(item)
+    return {name: groups[name] for name in sorted(groups)}

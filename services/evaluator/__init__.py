@@ -1,0 +1,1 @@
+"""Reports on held-out items and live evidence on rollouts."""

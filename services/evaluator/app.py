@@ -1,0 +1,81 @@
+"""Wires the evaluator together: database, NATS, object storage, the gateway, gRPC, timers and probes."""
+
+from libs.artifacts import ObjectStore
+from libs.eventing.batches import BatchConsumer
+from libs.eventing.connection import NatsLink
+from libs.eventing.subscriptions import Consumers
+from libs.outbox.database import Database
+from libs.outbox.migrate import migrate
+from libs.outbox.relay import Relay
+from libs.runtime.grpc_server import GrpcServer
+from libs.runtime.process import Lifecycle
+from services.evaluator.clients import Backlog, Gateway
+from services.evaluator.handlers.evaluation import Evaluation
+from services.evaluator.handlers.monitor import INFERENCES, OUTCOMES, Monitor
+from services.evaluator.rpc import SERVICE, EvaluatorServicer, register
+from services.evaluator.settings import EvaluatorSettings
+from services.evaluator.store import METADATA, Ledger, Reports
+
+_BATCH = 1000
+_BATCH_SECONDS = 0.25
+_DAY = 86_400.0
+
+
+async def serve(lifecycle: Lifecycle) -> None:
+    """Run until told to stop. NATS, storage and gateway may be away: questions are answered, work waits."""
+    settings = lifecycle.settings
+    assert isinstance(settings, EvaluatorSettings)
+    await migrate(settings.database_url, "services.evaluator")
+    database = Database(settings.database_url, metadata=METADATA, service="evaluator")
+    await database.open()
+    lifecycle.on_drain(database.close, "database")
+
+    link = NatsLink(settings.nats_url, "evaluator")
+    lifecycle.on_drain(link.close, "nats")
+    lifecycle.ready("nats", link.check)
+    relay = Relay(database, link)
+    lifecycle.on_drain(relay.stop, "outbox")
+    lifecycle.ready("outbox", relay.check)
+
+    objects = ObjectStore(
+        settings.s3_endpoint,
+        settings.s3_access_key,
+        settings.s3_secret_key.get_secret_value(),
+        settings.s3_bucket,
+        settings.s3_region,
+    )
+    gateway = Gateway(settings.gateway_address, settings.api_key, deadline=settings.answer_seconds)
+    lifecycle.on_drain(gateway.close, "gateway")
+    reports, ledger = Reports(database), Ledger(database)
+    evaluation = Evaluation(
+        reports,
+        objects,
+        gateway,
+        settings.state_dir / "suites",
+        patience=settings.patience_seconds,
+        routing=settings.routing_seconds,
+    )
+    monitor = Monitor(ledger, Backlog(link).pending, settle=settings.settle_seconds, keep=settings.evidence_days * _DAY)
+    await monitor.load()
+    consumers = Consumers(link, [evaluation.subscription(), monitor.subscription()], service="evaluator")
+    lifecycle.on_drain(consumers.stop, "consumers")
+    lifecycle.ready("consumers", consumers.check)
+    streams = []
+    for durable, take in ((INFERENCES, monitor.take_inferences), (OUTCOMES, monitor.take_outcomes)):
+        stream = BatchConsumer(link, durable, _BATCH, _BATCH_SECONDS, take)
+        lifecycle.on_drain(stream.stop, durable)
+        lifecycle.ready(durable, stream.check)
+        streams.append(stream)
+
+    server = GrpcServer(settings.grpc_host, settings.grpc_port, variable=settings.variable("grpc_port"))
+    server.add(register, EvaluatorServicer(reports, ledger, objects), SERVICE)
+    await server.start()
+    lifecycle.on_drain(server.stop, "grpc")
+
+    await link.connect(wait=False)
+    await relay.start()
+    await consumers.start()
+    for stream in streams:
+        await stream.start()
+    lifecycle.spawn(monitor.run(settings.assess_seconds), "monitor")
+    await lifecycle.wait_stopped()

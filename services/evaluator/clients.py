@@ -1,0 +1,68 @@
+"""The gateway as the evaluator sees it, and how far behind its own consumers are."""
+
+from collections.abc import Sequence
+
+from nats.errors import Error as NatsError
+from pydantic import SecretStr
+
+from libs.contracts.inference import Message, Provenance
+from libs.contracts.stubs.pawl.serving.v1 import inference_pb2, inference_pb2_grpc
+from libs.eventing import topology
+from libs.eventing.connection import NatsLink
+from libs.eventing.publish import translate
+from libs.runtime.grpc_client import call, channel
+from services.evaluator.domain.report import Answer
+
+
+class Gateway:
+    """Generates through the door that production uses, under the evaluator's key."""
+
+    def __init__(self, address: str, api_key: SecretStr, *, deadline: float) -> None:
+        self._channel = channel(address)
+        self._stub = inference_pb2_grpc.InferenceServiceStub(self._channel)
+        self._deadline = deadline
+        self._metadata = (
+            ("authorization", f"Bearer {api_key.get_secret_value()}"),
+            ("x-pawl-purpose", "evaluation"),
+        )
+
+    async def generate(
+        self, model: str, messages: Sequence[Message], *, item_id: str, request_id: str, max_tokens: int
+    ) -> tuple[Answer, str]:
+        """One greedy answer and the public name of the version that gave it; raises what the gateway raises."""
+        request = inference_pb2.GenerateRequest(
+            model=model,
+            messages=[inference_pb2.Message(role=message.role, content=message.content) for message in messages],
+            sampling=inference_pb2.Sampling(temperature=0.0, max_tokens=max_tokens),
+            request_id=request_id,
+        )
+        response = await call(self._stub.Generate, request, timeout=self._deadline, metadata=self._metadata)
+        made = response.provenance
+        provenance = Provenance(
+            base_digest=made.base_digest,
+            adapter_digest=made.adapter_digest,
+            tokenizer_digest=made.tokenizer_digest,
+            template_digest=made.template_digest,
+        )
+        return Answer(item_id, response.text, provenance), made.model_version
+
+    async def close(self) -> None:
+        """Close the channel."""
+        await self._channel.close()
+
+
+class Backlog:
+    """How many messages wait that a durable of ours has not been given yet."""
+
+    def __init__(self, link: NatsLink) -> None:
+        self._link = link
+
+    async def pending(self, durable: str) -> int:
+        """Undelivered messages; Unavailable while the broker is away."""
+        stream = topology.consumer(durable).stream
+        js = self._link.js
+        try:
+            info = await js.consumer_info(stream, durable)
+        except (NatsError, OSError) as error:
+            raise translate(error, f"consumer {durable}", js) from error
+        return int(info.num_pending or 0)

@@ -1,0 +1,1 @@
+"""What an answer is worth, what a report says and what live evidence shows; pure."""

@@ -1,0 +1,24 @@
+"""Statements that differ between the two databases."""
+
+from typing import Any
+
+from sqlalchemy import Table
+from sqlalchemy.dialects.postgresql import insert as postgres_insert
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+from sqlalchemy.ext.asyncio import AsyncSession
+
+
+def insert_new(session: AsyncSession, table: Table) -> Any:
+    """INSERT that leaves rows alone whose key is there already: what was delivered again changes nothing."""
+    return _insert(session, table).on_conflict_do_nothing()
+
+
+def insert_highest(session: AsyncSession, table: Table, key: str, column: str) -> Any:
+    """INSERT that keeps the greater value of `column` where `key` is there already."""
+    statement = _insert(session, table)
+    held, given = table.c[column], statement.excluded[column]
+    return statement.on_conflict_do_update(index_elements=[key], set_={column: given}, where=given > held)
+
+
+def _insert(session: AsyncSession, table: Table) -> Any:
+    return sqlite_insert(table) if session.get_bind().dialect.name == "sqlite" else postgres_insert(table)

@@ -1,0 +1,114 @@
+"""Wires ingestion: one link, one database, one object store, two hot paths, one gRPC server."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+
+from libs.artifacts import ObjectStore
+from libs.contracts.errors import Transient
+from libs.contracts.stubs.pawl.ingestion.v1 import ingestion_pb2 as pb
+from libs.contracts.stubs.pawl.ingestion.v1.ingestion_pb2_grpc import add_IngestionServiceServicer_to_server
+from libs.eventing.batches import BatchConsumer
+from libs.eventing.connection import NatsLink
+from libs.outbox.database import Database
+from libs.outbox.migrate import migrate
+from libs.outbox.relay import Relay
+from libs.runtime.grpc_server import GrpcServer
+from libs.runtime.process import Lifecycle
+from libs.telemetry import get_logger
+from services.ingestion.clients import Tasks
+from services.ingestion.handlers import FeedbackIntake, InferenceIntake
+from services.ingestion.rpc import SERVICE, IngestionServicer
+from services.ingestion.settings import Settings
+from services.ingestion.store.imports import ImportRecord
+from services.ingestion.store.signals import forget_inferences
+from services.ingestion.store.tables import METADATA
+from services.ingestion.workflows import Importer, ImportRequest
+
+log = get_logger(__name__)
+
+_DAY = 86_400.0
+_FORGET_EVERY = 600.0
+_BUCKET_RETRY_SECONDS = 1.0
+
+
+async def main(lifecycle: Lifecycle, settings: Settings) -> None:
+    """Run ingestion until it is told to stop."""
+    await migrate(settings.database_url, "services.ingestion")
+    database = Database(settings.database_url, metadata=METADATA, service="ingestion")
+    await database.open()
+    lifecycle.on_drain(database.close, "database")
+    objects = ObjectStore(
+        settings.s3_endpoint, settings.s3_access_key, settings.s3_secret_key, settings.s3_bucket, settings.s3_region
+    )
+    lifecycle.spawn(_ensure_bucket(objects), "bucket")
+
+    link = NatsLink(settings.nats_url, "ingestion", on_closed=lambda: lifecycle.fail("nats connection closed"))
+    await link.connect(wait=False)
+    lifecycle.on_drain(link.close, "nats")
+    lifecycle.ready("nats", link.check)
+    relay = Relay(database, link)
+    await relay.start()
+    lifecycle.on_drain(relay.stop, "relay")
+    lifecycle.ready("outbox", relay.check)
+    tasks = Tasks(link, settings.state_dir / "tasks.json")
+    await tasks.start()
+    lifecycle.on_drain(tasks.stop, "tasks")
+    lifecycle.ready("tasks", tasks.check)
+
+    feedback = FeedbackIntake(
+        database, link, objects.for_tenant, tasks, patience=settings.join_patience, pace=settings.pace
+    )
+    inferences = InferenceIntake(database, link, objects.for_tenant, arrived=feedback.wake.set, pace=settings.pace)
+    for durable, take in (("ingestion-feedback", feedback.take), ("ingestion-inference", inferences.take)):
+        consumer = BatchConsumer(link, durable, settings.batch_size, settings.batch_wait, take)
+        await consumer.start()
+        lifecycle.on_drain(consumer.stop, durable)
+        lifecycle.ready(durable, consumer.check)
+    lifecycle.spawn(feedback.run_releases(), "late feedback")
+    lifecycle.spawn(_forget(database, settings.join_days * _DAY), "forget inferences")
+
+    importer = Importer(
+        database,
+        objects.for_tenant,
+        tasks,
+        settings.state_dir / "spool",
+        segment_rows=settings.segment_rows,
+        max_bytes=settings.max_import_bytes,
+    )
+    importer.sweep()
+
+    async def run_import(header: pb.ImportHeader, chunks: AsyncIterator[bytes]) -> ImportRecord:
+        request = ImportRequest(
+            settings.tenant, header.task, header.name, header.format, dict(header.columns), header.source
+        )
+        return await importer.run(request, chunks)
+
+    server = GrpcServer(settings.grpc_host, settings.grpc_port, variable=settings.variable("grpc_port"))
+    servicer = IngestionServicer(database, tasks, run_import, tenant=settings.tenant)
+    server.add(add_IngestionServiceServicer_to_server, servicer, SERVICE)
+    await server.start()
+    lifecycle.on_drain(server.stop, "grpc")
+    await lifecycle.wait_stopped()
+
+
+async def _ensure_bucket(objects: ObjectStore) -> None:
+    while True:
+        try:
+            await objects.ensure_bucket()
+            return
+        except Transient as error:
+            log.warning("object storage is away", reason=str(error))
+            await asyncio.sleep(_BUCKET_RETRY_SECONDS)
+
+
+async def _forget(database: Database, keep_seconds: float) -> None:
+    while True:
+        try:
+            async with database.unit() as unit:
+                gone = await forget_inferences(unit, time.time() - keep_seconds)
+            if gone:
+                log.info("inferences no longer joinable", rows=gone)
+        except Transient as error:
+            log.warning("old inferences stay for now", reason=str(error))
+        await asyncio.sleep(_FORGET_EVERY)

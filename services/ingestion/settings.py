@@ -1,0 +1,29 @@
+"""Settings of ingestion (`PAWL_INGESTION_*`)."""
+
+from typing import Annotated
+
+from pydantic import Field
+from pydantic_settings import SettingsConfigDict
+
+from libs.runtime.settings import ServiceSettings
+
+
+class Settings(ServiceSettings):
+    """What an operator may choose; times in seconds."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="PAWL_INGESTION_", extra="ignore", frozen=True, validate_default=True, hide_input_in_errors=True
+    )
+
+    tenant: str = "default"
+    """Tenant of the gRPC doors; feedback names its own in the subject."""
+    batch_size: Annotated[int, Field(ge=1, le=5000)] = 1000
+    batch_wait: Annotated[float, Field(gt=0, le=10)] = 0.3
+    pace: Annotated[float, Field(ge=0, le=10)] = 0.3
+    """Least time between two segments of a quiet stream: what a signal may wait so that segments do not get tiny."""
+    join_patience: Annotated[float, Field(ge=0)] = 60.0
+    """How long feedback waits for the log of its inference before it goes on unjoined."""
+    join_days: Annotated[float, Field(gt=0)] = 14.0
+    """How many days an inference stays joinable."""
+    segment_rows: Annotated[int, Field(ge=1, le=100_000)] = 5000
+    max_import_bytes: Annotated[int, Field(ge=1)] = 2 * 1024**3

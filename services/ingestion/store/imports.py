@@ -1,0 +1,168 @@
+"""Imports: staged while they run, visible as a whole or not at all."""
+
+import time
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import delete, select, update
+
+from libs.contracts.errors import NotFound
+from libs.contracts.events import ImportCompleted
+from libs.outbox.database import Database
+from libs.outbox.unit import UnitOfWork
+from services.ingestion.store.segments import Stored, list_segment
+from services.ingestion.store.tables import IMPORTED, IMPORTS, INTAKES, QUARANTINE, insert
+
+RUNNING, COMPLETED, FAILED = "running", "completed", "failed"
+_CHUNK = 500
+
+
+@dataclass(frozen=True, slots=True)
+class BadRow:
+    """A quarantined record by the line where it begins."""
+
+    row: int
+    field: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ImportRecord:
+    """One import and its counts: rows = accepted + quarantined + already seen."""
+
+    import_id: str
+    tenant: str
+    task: str
+    name: str
+    format: str
+    state: str
+    rows: int = 0
+    accepted: int = 0
+    quarantined: int = 0
+    already_seen: int = 0
+    watermark: int = 0
+
+
+async def find(database: Database, import_id: str) -> ImportRecord | None:
+    """The import of that id, if there is one."""
+    async with database.reading() as session:
+        row = (await session.execute(select(IMPORTS).where(IMPORTS.c.import_id == import_id))).first()
+    if row is None:
+        return None
+    return ImportRecord(
+        row.import_id, row.tenant, row.task, row.name, row.format, row.state,
+        int(row.rows), int(row.accepted), int(row.quarantined), int(row.already_seen), int(row.watermark),
+    )  # fmt: skip
+
+
+async def get(database: Database, import_id: str) -> ImportRecord:
+    """The import of that id; NotFound when there is none."""
+    record = await find(database, import_id)
+    if record is None:
+        raise NotFound(f"no import {import_id!r}", field="import_id")
+    return record
+
+
+async def quarantine_of(database: Database, import_id: str, limit: int) -> list[BadRow]:
+    """The first `limit` quarantined records of an import."""
+    query = select(QUARANTINE).where(QUARANTINE.c.import_id == import_id).order_by(QUARANTINE.c.row).limit(limit)
+    async with database.reading() as session:
+        return [BadRow(int(row.row), row.field, row.reason) for row in (await session.execute(query)).all()]
+
+
+async def begin(unit: UnitOfWork, record: ImportRecord) -> None:
+    """Open an import; what an attempt before this one staged under its id is dropped."""
+    await _forget(unit, record.import_id)
+    values = {**_values(record), "state": RUNNING, "started_at": time.time()}
+    await unit.session.execute(insert(unit.session, IMPORTS).values(**values))
+
+
+async def known_rows(database: Database, record: ImportRecord, row_ids: Collection[str]) -> set[str]:
+    """Those of `row_ids` that a completed import, or this one, has taken."""
+    found: set[str] = set()
+    ids = sorted(row_ids)
+    async with database.reading() as session:
+        for at in range(0, len(ids), _CHUNK):
+            query = (
+                select(IMPORTED.c.row_id)
+                .join(IMPORTS, IMPORTS.c.import_id == IMPORTED.c.import_id)
+                .where(
+                    IMPORTED.c.tenant == record.tenant,
+                    IMPORTED.c.task == record.task,
+                    IMPORTED.c.row_id.in_(ids[at : at + _CHUNK]),
+                    (IMPORTS.c.state == COMPLETED) | (IMPORTED.c.import_id == record.import_id),
+                )
+            )
+            found.update((await session.execute(query)).scalars())
+    return found
+
+
+async def stage(unit: UnitOfWork, record: ImportRecord, row_ids: Sequence[str], bad: Sequence[BadRow]) -> None:
+    """Remember what a running import took and refused so far."""
+    if row_ids:
+        rows = [
+            {"tenant": record.tenant, "task": record.task, "row_id": each, "import_id": record.import_id}
+            for each in row_ids
+        ]
+        statement = insert(unit.session, IMPORTED)
+        # A row that an import left staged when it was killed is taken over.
+        taken_over = statement.on_conflict_do_update(
+            index_elements=["tenant", "task", "row_id"], set_={"import_id": statement.excluded.import_id}
+        )
+        await unit.session.execute(taken_over, rows)
+    if bad:
+        refused = [
+            {"import_id": record.import_id, "row": each.row, "field": each.field[:200], "reason": each.reason}
+            for each in bad
+        ]
+        await unit.session.execute(insert(unit.session, QUARANTINE).on_conflict_do_nothing(), refused)
+
+
+async def complete(unit: UnitOfWork, record: ImportRecord, segments: Sequence[Stored]) -> int:
+    """List the segments, publish the facts and close the import; returns its watermark."""
+    for stored in segments:
+        await list_segment(unit, record.tenant, record.task, stored, import_id=record.import_id)
+    query = select(INTAKES.c.watermark).where(INTAKES.c.tenant == record.tenant, INTAKES.c.task == record.task)
+    watermark = int(await unit.session.scalar(query) or 0)
+    values = {**_values(record), "state": COMPLETED, "watermark": watermark}
+    await unit.session.execute(update(IMPORTS).where(IMPORTS.c.import_id == record.import_id).values(**values))
+    fact = ImportCompleted(
+        tenant=record.tenant,
+        task=record.task,
+        import_id=record.import_id,
+        name=record.name,
+        rows=record.rows,
+        accepted=record.accepted,
+        quarantined=record.quarantined,
+        watermark=watermark,
+    )
+    unit.emit(fact, output="import", key=record.import_id)
+    return watermark
+
+
+async def fail(unit: UnitOfWork, record: ImportRecord) -> None:
+    """Close an import that took nothing; its quarantine stays readable."""
+    await unit.session.execute(delete(IMPORTED).where(IMPORTED.c.import_id == record.import_id))
+    values = {**_values(record), "state": FAILED, "accepted": 0}
+    await unit.session.execute(update(IMPORTS).where(IMPORTS.c.import_id == record.import_id).values(**values))
+
+
+async def _forget(unit: UnitOfWork, import_id: str) -> None:
+    for table in (IMPORTED, QUARANTINE, IMPORTS):
+        await unit.session.execute(delete(table).where(table.c.import_id == import_id))
+
+
+def _values(record: ImportRecord) -> dict[str, Any]:
+    return {
+        "import_id": record.import_id,
+        "tenant": record.tenant,
+        "task": record.task,
+        "name": record.name,
+        "format": record.format,
+        "rows": record.rows,
+        "accepted": record.accepted,
+        "quarantined": record.quarantined,
+        "already_seen": record.already_seen,
+        "watermark": record.watermark,
+    }

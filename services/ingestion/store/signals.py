@@ -1,0 +1,246 @@
+"""Signals counted once, those that wait for their inference, and the inferences they are joined to."""
+
+import time
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import and_, delete, func, or_, select, tuple_
+
+from libs.contracts.errors import Conflict
+from libs.contracts.feedback import Feedback
+from libs.contracts.inference import Outcome, Role
+from libs.outbox.database import Database
+from libs.outbox.unit import UnitOfWork
+from services.ingestion.domain.rows import Prompt
+from services.ingestion.domain.signals import Address, Answered, Arrival
+from services.ingestion.store.segments import Intake, Stored, add_duplicates, list_segment
+from services.ingestion.store.tables import (
+    INFERENCE_SEGMENTS,
+    INFERENCES,
+    INTAKES,
+    KINDS,
+    REJECTED,
+    SIGNALS,
+    WAITING,
+    insert,
+)
+
+Owner = tuple[str, str]
+"""Tenant and task."""
+# SQLite binds at most 32,766 values in one statement.
+_CHUNK = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Intaken:
+    """What one batch adds for one task: its segment (None when nothing is ready), outcomes and those who wait."""
+
+    owner: Owner
+    segment: Stored | None
+    outcomes: tuple[tuple[Arrival, Outcome], ...]
+    waiting: tuple[Arrival, ...]
+    duplicates: int
+
+
+async def seen(database: Database, addresses: Collection[Address]) -> dict[Address, int]:
+    """Those of `addresses` that are counted already, each with the stream sequence it was counted from."""
+    found: dict[Address, int] = {}
+    columns = (SIGNALS.c.tenant, SIGNALS.c.task, SIGNALS.c.source, SIGNALS.c.id)
+    async with database.reading() as session:
+        for chunk in _chunks(list(addresses)):
+            keys = [(each.tenant, each.task, each.source, each.id) for each in chunk]
+            query = select(*columns, SIGNALS.c.stream_seq).where(tuple_(*columns).in_(keys))
+            for row in (await session.execute(query)).all():
+                found[Address(row[0], row[1], row[2], row[3])] = int(row[4])
+    return found
+
+
+async def inferences(database: Database, owner: Owner, request_ids: Collection[str]) -> dict[str, Answered]:
+    """The logged inferences of these requests."""
+    table, found = INFERENCES, {}
+    async with database.reading() as session:
+        for chunk in _chunks(sorted(request_ids)):
+            query = select(table).where(
+                table.c.tenant == owner[0], table.c.task == owner[1], table.c.request_id.in_(chunk)
+            )
+            for row in (await session.execute(query)).all():
+                found[row.request_id] = _answered(row)
+    return found
+
+
+async def take_in(unit: UnitOfWork, arrivals: Sequence[Arrival], parts: Sequence[Intaken], patience: float) -> None:
+    """Count a batch: ids, segments, outcomes and those who wait up to `patience` seconds; Conflict when raced."""
+    if arrivals:
+        rows = [{**_key(arrival.address), "stream_seq": arrival.stream_seq} for arrival in arrivals]
+        await _insert_new(unit, SIGNALS, rows)
+    for part in parts:
+        await _write(unit, part)
+        if part.duplicates:
+            await add_duplicates(unit, *part.owner, part.duplicates)
+        if part.waiting:
+            await unit.session.execute(
+                insert(unit.session, WAITING), [_waiting(each, patience) for each in part.waiting]
+            )
+
+
+async def release(unit: UnitOfWork, part: Intaken, released: Sequence[Arrival]) -> None:
+    """Let signals that waited go on; Conflict when another replica released one of them first."""
+    columns = (WAITING.c.tenant, WAITING.c.task, WAITING.c.source, WAITING.c.id)
+    for chunk in _chunks(released):
+        keys = [tuple(_key(each.address).values()) for each in chunk]
+        gone = await unit.session.execute(delete(WAITING).where(tuple_(*columns).in_(keys)))
+        if gone.rowcount != len(chunk):  # type: ignore[attr-defined]
+            raise Conflict("somebody else released these signals", reason="RELEASED_TWICE")
+    await _write(unit, part)
+
+
+async def ready_to_release(database: Database, now: float, limit: int) -> list[tuple[Arrival, Answered | None]]:
+    """Waiting signals whose inference came (oldest first), and those whose patience ended without one."""
+    joined = WAITING.outerjoin(
+        INFERENCES,
+        and_(
+            WAITING.c.tenant == INFERENCES.c.tenant,
+            WAITING.c.task == INFERENCES.c.task,
+            WAITING.c.request_id == INFERENCES.c.request_id,
+        ),
+    )
+    columns = [column.label(f"w_{column.name}") for column in WAITING.c]
+    query = (
+        select(*columns, *INFERENCES.c)
+        .select_from(joined)
+        .where(or_(INFERENCES.c.request_id.is_not(None), WAITING.c.expires_at <= now))
+        .order_by(WAITING.c.arrived_at, WAITING.c.source, WAITING.c.id)
+        .limit(limit)
+    )
+    async with database.reading() as session:
+        rows = (await session.execute(query)).all()
+    return [(_arrival(row), _answered(row) if row.request_id is not None else None) for row in rows]
+
+
+async def reject(unit: UnitOfWork, owner: Owner, stream_seq: int) -> None:
+    """Count an invalid message once, however often it is delivered."""
+    statement = insert(unit.session, REJECTED).values(tenant=owner[0], task=owner[1], stream_seq=stream_seq)
+    await unit.session.execute(statement.on_conflict_do_nothing())
+
+
+async def log_inferences(unit: UnitOfWork, owner: Owner, log: Sequence[Answered], digest: str) -> None:
+    """Keep the joinable part of a batch of inferences, and list its segment."""
+    now = time.time()
+    rows = [_inference(owner, each, now) for each in log]
+    await unit.session.execute(insert(unit.session, INFERENCES).on_conflict_do_nothing(), rows)
+    listed = insert(unit.session, INFERENCE_SEGMENTS).values(
+        tenant=owner[0], task=owner[1], digest=digest, rows=len(log), written_at=now
+    )
+    await unit.session.execute(listed.on_conflict_do_nothing())
+
+
+async def forget_inferences(unit: UnitOfWork, before: float) -> int:
+    """Drop the joinable part of inferences stored before `before` (epoch seconds); their segments stay."""
+    gone = await unit.session.execute(delete(INFERENCES).where(INFERENCES.c.stored_at < before))
+    return int(gone.rowcount)  # type: ignore[attr-defined]
+
+
+async def intake(database: Database, tenant: str, task: str) -> Intake:
+    """Counts of what arrived for a task."""
+
+    def of(table: Any) -> Any:
+        return and_(table.c.tenant == tenant, table.c.task == task)
+
+    async with database.reading() as session:
+        kinds = (await session.execute(select(KINDS.c.kind, KINDS.c.counted).where(of(KINDS)))).all()
+        row = (await session.execute(select(INTAKES.c.duplicates, INTAKES.c.watermark).where(of(INTAKES)))).first()
+        rejected = await session.scalar(select(func.count()).select_from(REJECTED).where(of(REJECTED)))
+        waiting = await session.scalar(select(func.count()).select_from(WAITING).where(of(WAITING)))
+    return Intake(
+        kinds={str(kind): int(counted) for kind, counted in kinds},
+        duplicates=int(row[0]) if row else 0,
+        rejected=int(rejected or 0),
+        waiting=int(waiting or 0),
+        watermark=int(row[1]) if row else 0,
+    )
+
+
+async def _write(unit: UnitOfWork, part: Intaken) -> None:
+    tenant, task = part.owner
+    if part.segment is not None:
+        await list_segment(unit, tenant, task, part.segment)
+    for arrival, outcome in part.outcomes:
+        address = arrival.address
+        unit.emit(
+            outcome,
+            output="outcome",
+            tenant=tenant,
+            task=task,
+            key=f"{tenant}/{task}/{address.source}/{address.id}",
+            traceparent=arrival.traceparent,
+        )
+
+
+async def _insert_new(unit: UnitOfWork, table: Any, rows: list[dict[str, Any]]) -> None:
+    # Without ON CONFLICT a row that somebody else wrote meanwhile fails the transaction, and the batch is read anew.
+    await unit.session.execute(insert(unit.session, table), rows)
+
+
+def _key(address: Address) -> dict[str, str]:
+    return {"tenant": address.tenant, "task": address.task, "source": address.source, "id": address.id}
+
+
+def _waiting(arrival: Arrival, patience: float) -> dict[str, Any]:
+    return {
+        **_key(arrival.address),
+        "request_id": arrival.feedback.request_id,
+        "payload": arrival.feedback.model_dump_json(),
+        "stream_seq": arrival.stream_seq,
+        "traceparent": arrival.traceparent,
+        "arrived_at": arrival.arrived_at.timestamp(),
+        "expires_at": time.time() + patience,
+    }
+
+
+def _arrival(row: Any) -> Arrival:
+    return Arrival(
+        address=Address(row.w_tenant, row.w_task, row.w_source, row.w_id),
+        feedback=Feedback.model_validate_json(row.w_payload),
+        arrived_at=datetime.fromtimestamp(row.w_arrived_at, UTC),
+        stream_seq=int(row.w_stream_seq),
+        traceparent=row.w_traceparent,
+    )
+
+
+def _inference(owner: Owner, each: Answered, now: float) -> dict[str, Any]:
+    return {
+        "tenant": owner[0],
+        "task": owner[1],
+        "request_id": each.request_id,
+        "system": each.prompt.system,
+        "history": each.prompt.history,
+        "input": each.prompt.input,
+        "output": each.output,
+        "version": each.version,
+        "role": each.role.value,
+        "generation": each.generation,
+        "unit": each.unit,
+        "segment": each.segment,
+        "answered_at": each.answered_at.timestamp(),
+        "stored_at": now,
+    }
+
+
+def _answered(row: Any) -> Answered:
+    return Answered(
+        request_id=row.request_id,
+        prompt=Prompt(row.system, row.history, row.input),
+        output=row.output,
+        version=int(row.version),
+        role=Role(row.role),
+        generation=int(row.generation),
+        unit=row.unit,
+        segment=row.segment,
+        answered_at=datetime.fromtimestamp(row.answered_at, UTC),
+    )
+
+
+def _chunks(items: Sequence[Any]) -> Iterable[Sequence[Any]]:
+    return (items[at : at + _CHUNK] for at in range(0, len(items), _CHUNK))

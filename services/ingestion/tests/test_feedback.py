@@ -1,0 +1,252 @@
+"""Feedback is counted once, joined to its inference from either side, and never lost."""
+
+import asyncio
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from libs.contracts.answers import answer_digest
+from libs.contracts.errors import ResourceExhausted
+from libs.contracts.events import SegmentWritten
+from libs.contracts.inference import Inference, Message, Provenance, Role
+from libs.eventing.batches import BatchConsumer, RawMessage
+from libs.eventing.deadletters import list_dead
+from libs.outbox.migrate import drift
+from libs.testing.wait import eventually
+from services.ingestion.store import signals
+from services.ingestion.store.tables import METADATA
+from services.ingestion.tests.conftest import BASE, House
+
+
+def inference(request_id: str, output: str = "wrong", **fields: Any) -> Inference:
+    given = {
+        "generation": 3, "version": 2, "role": Role.CANARY, "unit": "u1", "assignment_probability": 0.5,
+        "messages": (Message(role="system", content="be brief"), Message(role="user", content="my printer burns")),
+        "provenance": Provenance(base_digest=BASE), "created_at": datetime.now(UTC),
+    }  # fmt: skip
+    return Inference(request_id=request_id, output=output, **{**given, **fields})
+
+
+async def settled(house: House, kinds: dict[str, int]) -> signals.Intake:
+    async def there() -> signals.Intake | None:
+        intake = await signals.intake(house.database, "default", "triage")
+        return intake if intake.kinds == kinds else None
+
+    return await eventually(there, 15)
+
+
+async def all_acknowledged(house: House) -> None:
+    async def done() -> bool:
+        info = await house.link.js.consumer_info("FEEDBACK", "ingestion-feedback")
+        return info.num_pending == 0 and info.num_ack_pending == 0
+
+    await eventually(done, 15)
+
+
+async def test_the_migrated_schema_is_the_one_the_code_uses(house: House) -> None:
+    assert await drift(house.database_url, "services.ingestion", METADATA) == []
+
+
+async def test_a_plain_json_body_is_counted_once_even_if_published_three_times(house: House) -> None:
+    await house.consume()
+    for _ in range(3):
+        await house.say(
+            "triage", kind="correction", id="f1", source="desk", input="my printer burns", correction="fire"
+        )
+    await all_acknowledged(house)
+    intake = await settled(house, {"correction": 1})
+    assert intake.duplicates == 2
+    rows = await house.rows("triage")
+    assert [(row["input"], row["output"], row["signal"]) for row in rows] == [("my printer burns", "fire", "bad")]
+
+
+async def test_the_same_id_after_a_restart_is_a_duplicate(house: House) -> None:
+    await house.consume()
+    await house.say("triage", kind="rating", rating=1, id="f1", source="desk", input="q", output="a")
+    await settled(house, {"rating": 1})
+    await house.stop()
+    await house.start()
+    await house.consume()
+    await house.say("triage", kind="rating", rating=1, id="f1", source="desk", input="q", output="a")
+    await all_acknowledged(house)
+    assert (await settled(house, {"rating": 1})).duplicates == 1
+    assert len(await house.rows("triage")) == 1
+
+
+async def test_one_id_from_two_sources_is_two_signals(house: House) -> None:
+    await house.consume()
+    for source in ("desk", "app"):
+        await house.say("triage", kind="error", id="f1", source=source, input="q")
+    await settled(house, {"error": 2})
+
+
+async def test_a_crash_between_the_object_and_the_commit_counts_once(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = signals.take_in
+    crashes = iter([RuntimeError("killed"), RuntimeError("killed")])
+
+    async def dies(*arguments: Any) -> None:
+        crash = next(crashes, None)
+        if crash is not None:
+            await whole(*arguments)
+            raise crash
+        await whole(*arguments)
+
+    monkeypatch.setattr(signals, "take_in", dies)
+    await house.consume()
+    for at in range(5):
+        await house.say("triage", kind="correction", id=f"f{at}", source="desk", input=f"q{at}", correction="a")
+    await all_acknowledged(house)
+    await settled(house, {"correction": 5})
+    assert sorted(row["input"] for row in await house.rows("triage")) == [f"q{at}" for at in range(5)]
+
+
+async def test_while_the_disk_is_full_nothing_is_acknowledged_and_nothing_is_lost(house: House) -> None:
+    full = True
+
+    async def take(batch: list[RawMessage]) -> None:
+        if full:
+            raise ResourceExhausted("the disk is full", reason="DISK_FULL")
+        await house.feedback.take(batch)
+
+    consumer = BatchConsumer(house.link, "ingestion-feedback", 100, 0.2, take)
+    await consumer.start()
+    for at in range(3):
+        await house.say("triage", kind="error", id=f"f{at}", source="desk", input="q")
+    await eventually(lambda: "disk is full" in (consumer.check() or ""))
+    assert (await house.link.js.consumer_info("FEEDBACK", "ingestion-feedback")).ack_floor.stream_seq == 0
+    full = False
+    await settled(house, {"error": 3})
+    await consumer.stop(1)
+
+
+async def test_a_correction_is_joined_to_its_inference_and_says_how_it_turned_out(house: House) -> None:
+    await house.consume()
+    await house.answer(inference("r1"), "triage")
+    await eventually(lambda: signals.inferences(house.database, ("default", "triage"), ["r1"]))
+    await house.say(
+        "triage", kind="correction", id="f1", source="desk", request_id="r1", correction="fire", category="hw"
+    )
+    await settled(house, {"correction": 1})
+    (row,) = await house.rows("triage")
+    assert (row["input"], row["system"], row["output"]) == ("my printer burns", "be brief", "fire")
+    assert (row["rejected"], row["version"], row["category"]) == ("wrong", 2, "hw")
+    [(subject, outcome)] = await eventually(lambda: house.stored("OUTCOME"))
+    assert subject == "outcome.default.triage"
+    assert (outcome["signal"], outcome["reference_digest"]) == ("bad", answer_digest("fire"))
+    assert (outcome["role"], outcome["generation"], outcome["unit"]) == ("canary", 3, "u1")
+    assert "printer" not in str(outcome)
+
+
+async def test_feedback_that_comes_before_its_inference_waits_for_it(house: House) -> None:
+    await house.consume()
+    await house.say("triage", kind="rating", rating=1, id="f1", source="desk", request_id="r1")
+    await all_acknowledged(house)
+    assert (await signals.intake(house.database, "default", "triage")).waiting == 1
+    assert await house.rows("triage") == []
+    await house.answer(inference("r1", output="right"), "triage")
+    intake = await settled(house, {"rating": 1})
+    assert intake.waiting == 0
+    (row,) = await house.rows("triage")
+    assert (row["input"], row["output"], row["signal"]) == ("my printer burns", "right", "good")
+    [(_, outcome)] = await eventually(lambda: house.stored("OUTCOME"))
+    assert outcome["reference_digest"] == answer_digest("right")
+
+
+async def test_feedback_whose_inference_never_comes_goes_on_unjoined(house: House) -> None:
+    house.patience = 0.5
+    await house.stop()
+    await house.start()
+    await house.consume()
+    await house.say("triage", kind="correction", id="f1", source="desk", request_id="gone", input="q", correction="a")
+    await settled(house, {"correction": 1})
+    assert [(row["input"], row["request_id"], row["version"]) for row in await house.rows("triage")] == [
+        ("q", "gone", None)
+    ]
+    assert await house.stored("OUTCOME") == []
+
+
+async def test_feedback_is_never_joined_to_another_tasks_inference(house: House) -> None:
+    house.patience = 0.5
+    await house.stop()
+    await house.start()
+    await house.apply("other")
+    await house.consume()
+    await house.answer(inference("r1"), "other")
+    await house.say("triage", kind="correction", id="f1", source="desk", request_id="r1", input="q", correction="a")
+    await settled(house, {"correction": 1})
+    assert (await house.rows("triage"))[0]["version"] is None
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (b"{not json", "JSON"),
+        (b'{"kind":"correction","input":"q","id":"x"}', "correction"),
+        (b'{"kind":"applause","input":"q"}', "kind"),
+        (b'{"kind":"rating","rating":7,"input":"q"}', "rating"),
+        (b'{"kind":"error","id":"x"}', "request_id"),
+        (b'{"kind":"error","input":12}', "input"),
+    ],
+)
+async def test_invalid_feedback_becomes_a_dead_letter_with_its_reason(house: House, body: bytes, reason: str) -> None:
+    await house.consume()
+    await house.say("triage", raw=body)
+    await house.say("triage", kind="error", id="good", source="desk", input="q")
+    intake = await settled(house, {"error": 1})
+    await all_acknowledged(house)
+    [letter] = await list_dead(house.link.js)
+    assert reason in letter.reason
+    assert letter.data == body
+    assert intake.rejected == 1
+
+
+async def test_feedback_for_an_unknown_task_becomes_a_dead_letter_that_names_the_known_ones(house: House) -> None:
+    await house.consume()
+    await eventually(lambda: house.tasks.check() is None)
+    await house.say("traige", kind="error", id="f1", source="desk", input="q")
+    [letter] = await eventually(lambda: list_dead(house.link.js))
+    assert "triage" in letter.reason
+
+
+async def test_segments_are_numbered_without_gaps_and_announced(house: House) -> None:
+    await house.consume()
+    for at in range(4):
+        await house.say(
+            "triage", kind="correction", id=f"f{at}", source="desk", input="q", correction="a", category="c"
+        )
+        await settled(house, {"correction": at + 1})
+    facts = [body for subject, body in await house.stored("EVT") if subject == SegmentWritten.subject]
+    facts = [SegmentWritten.model_validate(each) for each in facts]
+    assert [fact.number for fact in facts] == list(range(1, len(facts) + 1))
+    assert sum(fact.kinds["correction"] for fact in facts) == 4
+    assert facts[0].categories == {"c": 1}
+
+
+async def test_the_trace_of_the_feedback_goes_on_in_its_facts(house: House) -> None:
+    trace = "00-" + "a" * 32 + "-" + "b" * 16 + "-01"
+    await house.consume()
+    await house.link.js.publish(
+        "feedback.default.triage", b'{"kind":"error","id":"x","input":"q"}', headers={"traceparent": trace}
+    )
+    await settled(house, {"error": 1})
+
+    async def fact_headers() -> Any:
+        state = (await house.link.js.stream_info("EVT")).state
+        return (await house.link.js.get_msg("EVT", state.last_seq)).headers if state.messages else None
+
+    assert "a" * 32 in (await eventually(fact_headers))["traceparent"]
+
+
+async def test_two_thousand_signals_at_once_are_all_counted(house: House) -> None:
+    await house.consume()
+    await asyncio.gather(
+        *(
+            house.say("triage", kind="correction", id=f"f{at}", source="desk", input=f"q{at}", correction="a")
+            for at in range(2000)
+        )
+    )
+    await settled(house, {"correction": 2000})
+    assert len(await house.rows("triage")) == 2000

@@ -1,0 +1,199 @@
+"""A file is imported as a whole or not at all; what is wrong in it is named by row and field."""
+
+import asyncio
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from libs.contracts.errors import InvalidInput, NotFound
+from libs.contracts.events import ImportCompleted, SegmentWritten
+from libs.testing.wait import eventually
+from services.ingestion.store import imports, signals
+from services.ingestion.tests.conftest import House
+
+SUPPORT = Path("/work/shared/data/customer_support.csv")
+
+
+def jsonl(*rows: Any) -> bytes:
+    return b"\n".join(each if isinstance(each, bytes) else json.dumps(each).encode() for each in rows) + b"\n"
+
+
+async def test_rows_of_a_jsonl_file_become_segments_and_facts(house: House) -> None:
+    rows = [{"input": f"q{at}", "output": f"a{at}"} for at in range(250)]
+    record = await house.import_bytes(jsonl(*rows))
+    assert (record.rows, record.accepted, record.quarantined, record.watermark) == (250, 250, 0, 3)
+    kept = await house.rows("triage")
+    assert [row["output"] for row in kept] == [f"a{at}" for at in range(250)]
+    assert {(row["kind"], row["signal"], row["source"]) for row in kept} == {("example", "good", "crm")}
+    facts = await eventually(lambda: house.stored("EVT"))
+    await eventually(lambda: _all_facts(house, 4))
+    facts = await house.stored("EVT")
+    assert [subject for subject, _ in facts] == [SegmentWritten.subject] * 3 + [ImportCompleted.subject]
+    assert facts[-1][1]["watermark"] == 3
+
+
+async def _all_facts(house: House, expected: int) -> bool:
+    return len(await house.stored("EVT")) == expected
+
+
+async def test_importing_the_same_file_again_takes_nothing_twice(house: House) -> None:
+    data = jsonl(*({"input": f"q{at}", "output": "a"} for at in range(10)))
+    first = await house.import_bytes(data)
+    again = await house.import_bytes(data)
+    assert (again.accepted, again.already_seen, again.import_id) == (0, 10, first.import_id)
+    longer = await house.import_bytes(data + jsonl({"input": "new", "output": "a"}))
+    assert (longer.accepted, longer.already_seen) == (1, 10)
+    assert len(await house.rows("triage")) == 11
+
+
+async def test_a_bad_row_costs_itself_alone_and_is_named(house: House) -> None:
+    await house.apply("triage", max_import_errors=0.9)
+    await eventually(lambda: house.tasks.check() is None)
+    data = jsonl(
+        {"input": "q", "output": "a"},
+        b"{broken",
+        b"[1, 2]",
+        {"input": None, "output": "a"},
+        {"input": 12, "output": "a"},
+        {"input": "q", "output": "   "},
+        b'{"input": "caf\xe9", "output": "a"}',
+        {"output": "a"},
+        {"input": "q", "output": "a" * 70_000},
+        b"",
+        {"input": "last", "output": "a"},
+    )
+    record = await house.import_bytes(data)
+    assert (record.rows, record.accepted, record.quarantined) == (10, 2, 8)
+    bad = await imports.quarantine_of(house.database, record.import_id, 100)
+    assert [(each.row, each.field) for each in bad] == [
+        (2, ""), (3, ""), (4, "input"), (5, "input"), (6, "output"), (7, ""), (8, "input"), (9, "output"),
+    ]  # fmt: skip
+    assert "must be text, not a number" in bad[3].reason
+
+
+async def test_more_bad_rows_than_the_task_allows_stop_the_import_and_leave_nothing(house: House) -> None:
+    data = jsonl(*({"input": f"q{at}", "output": "a"} for at in range(300)), *([b"{broken"] * 200))
+    with pytest.raises(InvalidInput, match=r"200 of 500 rows are bad, more than the 20%.*row 301: not JSON") as raised:
+        await house.import_bytes(data)
+    assert await house.rows("triage") == []
+    assert await house.stored("EVT") == []
+    failed = await imports.get(house.database, raised.value.metadata["import_id"])
+    assert (failed.state, failed.accepted) == ("failed", 0)
+    mended = await house.import_bytes(jsonl(*({"input": f"q{at}", "output": "a"} for at in range(300))))
+    assert mended.accepted == 300
+
+
+async def test_a_csv_with_quotes_newlines_and_a_byte_order_mark_is_read(house: House) -> None:
+    text = '\ufeffid,question,answer\r\n1,"hello, ""you""",first\r\n2,"two\nlines",second\r\n'
+    columns = {"input": "question", "output": "answer", "id": "id"}
+    await house.import_bytes(text.encode(), name="a.csv", columns=columns)
+    assert [row["input"] for row in await house.rows("triage")] == ['hello, "you"', "two\nlines"]
+
+
+async def test_an_unclosed_quote_costs_its_line_and_not_the_rest_of_the_file(house: House) -> None:
+    good = "".join(f"q{at},a\n" for at in range(20))
+    data = f'input,output\n{good}"open,a\nshort\n{good.replace("q", "r")}'.encode()
+    record = await house.import_bytes(data, name="a.csv")
+    assert (record.accepted, record.quarantined) == (40, 2)
+    bad = await imports.quarantine_of(house.database, record.import_id, 10)
+    assert [(each.row, each.reason) for each in bad] == [
+        (22, "a quote is opened and never closed"),
+        (23, "1 fields where the header names 2"),
+    ]
+
+
+async def test_without_an_output_column_the_category_is_the_answer(house: House) -> None:
+    await house.import_bytes(
+        b"text,label\nwhere is it,DELIVERY\n", name="a.csv", columns={"input": "text", "category": "label"}
+    )
+    (row,) = await house.rows("triage")
+    assert (row["output"], row["category"]) == ("DELIVERY", "DELIVERY")
+
+
+async def test_chat_messages_are_taken_with_their_history(house: House) -> None:
+    turns = ["user", "assistant", "user", "assistant"]
+    messages = [{"role": role, "content": f"{role} {at}"} for at, role in enumerate(turns)]
+    await house.import_bytes(jsonl({"messages": [{"role": "system", "content": "be kind"}, *messages]}))
+    (row,) = await house.rows("triage")
+    assert (row["system"], row["input"], row["output"]) == ("be kind", "user 2", "assistant 3")
+    assert json.loads(row["history"]) == messages[:2]
+
+
+async def test_a_compressed_file_is_read_and_a_damaged_one_named(house: House) -> None:
+    packed = gzip.compress(jsonl({"input": "q", "output": "a"}))
+    assert (await house.import_bytes(packed, name="a.jsonl.gz")).accepted == 1
+    with pytest.raises(InvalidInput, match="damaged"):
+        await house.import_bytes(packed[:-10], name="b.jsonl.gz")
+
+
+@pytest.mark.parametrize(
+    ("data", "given", "message"),
+    [
+        (b"", {}, "a.jsonl is empty"),
+        (b'[{"input":1}]', {}, "one JSON array"),
+        ("input,output\n".encode("utf-16"), {"name": "a.csv"}, "UTF-16"),
+        (b"\x7fELF\x00\x00", {}, "binary"),
+        (b"text,output\nq,a\n", {"name": "a.csv"}, "no column 'input' for 'input'"),
+        (b"input,anwser\nq,a\n", {"name": "a.csv", "columns": {"output": "answer"}}, "did you mean 'anwser'"),
+        (b"input,output\nq,a\n", {"name": "a.csv", "columns": {"inptu": "input"}}, "did you mean 'input'"),
+        (b"input,text\nq,a\n", {"name": "a.csv"}, "no column gives the answer"),
+        (b"input,input\nq,a\n", {"name": "a.csv"}, "names the column 'input' twice"),
+        (b"q\n", {"format": "xlsx"}, "format 'xlsx' is not one of jsonl, csv"),
+        (b"input,output\n", {"name": "a.csv"}, "the file has no rows"),
+    ],
+)
+async def test_an_unreadable_file_is_refused_with_the_reason(
+    house: House, data: bytes, given: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(InvalidInput, match=message):
+        await house.import_bytes(data, **given)
+    assert await house.rows("triage") == []
+
+
+async def test_an_unknown_task_is_named_with_the_known_ones(house: House) -> None:
+    await house.apply("billing")
+    await eventually(lambda: len(house.tasks._state.values) == 2)
+    with pytest.raises(NotFound, match=r"no task 'traige'; known tasks: billing, triage"):
+        await house.import_bytes(b"{}", task="traige")
+
+
+async def test_a_task_applied_a_moment_ago_is_known(house: House) -> None:
+    await house.apply("brand-new")
+    assert (await house.import_bytes(jsonl({"input": "q", "output": "a"}), task="brand-new")).accepted == 1
+
+
+async def test_an_import_killed_half_way_shows_nothing_and_can_be_done_again(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = jsonl(*({"input": f"q{at}", "output": "a"} for at in range(250)))
+    whole, calls = imports.stage, 0
+
+    async def dies(*arguments: Any) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 2:
+            raise asyncio.CancelledError
+        await whole(*arguments)
+
+    monkeypatch.setattr(imports, "stage", dies)
+    with pytest.raises(asyncio.CancelledError):
+        await house.import_bytes(data)
+    assert (await signals.intake(house.database, "default", "triage")).kinds == {}
+    await house.stop()
+    await house.start()
+    assert (await house.import_bytes(data)).accepted == 250
+    assert len(await house.rows("triage")) == 250
+
+
+@pytest.mark.skipif(not SUPPORT.exists(), reason="the shared data is not here")
+async def test_published_support_data_imports_by_its_own_columns(house: House) -> None:
+    data = await asyncio.to_thread(SUPPORT.read_bytes)
+    house.importer._segment_rows = 5000
+    record = await house.import_bytes(
+        data, name="customer_support.csv", columns={"input": "instruction", "category": "category"}
+    )
+    assert (record.rows, record.accepted + record.quarantined) == (4514, 4514)
+    assert record.accepted >= 4500

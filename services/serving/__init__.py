@@ -1,0 +1,1 @@
+"""Serving: gateways that route and engines that generate."""

@@ -1,0 +1,221 @@
+"""vLLM's AsyncLLM behind a narrow door: what is known to kill it or make it answer wrongly cannot be said through it."""
+
+import asyncio
+import itertools
+import os
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from libs.contracts.errors import InvalidInput, Unavailable
+from libs.telemetry import get_logger
+from services.serving.engine.compute.bound_children import bind_spawned_children
+from services.serving.engine.domain import Piece, Prompt, SamplingChoice, Version
+
+log = get_logger(__name__)
+
+
+class AdapterRefused(InvalidInput):
+    """vLLM could not load an adapter; the engine itself is fine."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelOptions:
+    """How to run a base; see the settings of the same names. `threads` 0 takes half of the usable cores."""
+
+    directory: Path
+    max_loras: int = 6
+    max_cpu_loras: int = 24
+    max_lora_rank: int = 64
+    max_model_len: int | None = None
+    max_num_seqs: int = 64
+    kv_cache_mib: int = 512
+    gpu_memory_utilization: float = 0.9
+    threads: int = 0
+    enforce_eager: bool = True
+    dtype: str = "auto"
+
+
+class Model:
+    """One base in vLLM. Every adapter operation is serialised; a request may only name a version added before."""
+
+    def __init__(self, engine: Any, thread: ThreadPoolExecutor) -> None:
+        self._engine = engine
+        self._thread = thread
+        self._operations = asyncio.Lock()
+        self._requests = itertools.count(1)
+        self._added: set[int] = set()
+        self.max_model_len = int(engine.vllm_config.model_config.max_model_len)
+
+    @classmethod
+    async def start(cls, options: ModelOptions, scratch: Path) -> "Model":
+        """Load the base; takes tens of seconds, during which the loop goes on. `scratch` holds a small launcher.
+
+        vLLM's processes are bound to the thread that spawned them and so to this process: it keeps that thread.
+        """
+        _set_environment(options)
+        thread = ThreadPoolExecutor(1, thread_name_prefix="vllm")
+        engine = await asyncio.get_running_loop().run_in_executor(thread, _build, options, scratch)
+        return cls(engine, thread)
+
+    @property
+    def dead(self) -> bool:
+        """Whether vLLM's own processes are gone: only a new process heals that."""
+        return bool(self._engine.errored)
+
+    async def add(self, version: Version) -> None:
+        """Load an adapter from its directory. Raises AdapterRefused, or Unavailable when the engine is dead."""
+        if not Path(version.path).is_dir():
+            raise AdapterRefused(f"{version.path} is gone", field="path")
+        async with self._operations:
+            await self._guarded(lambda: self._engine.add_lora(_lora(version)), "load")
+            self._added.add(version.number)
+
+    async def pin(self, version: Version) -> None:
+        """Keep an adapter in its slot whatever else is loaded; only `remove` ends that."""
+        async with self._operations:
+            await self._guarded(lambda: self._engine.pin_lora(version.number), "pin")
+
+    async def remove(self, version: Version) -> None:
+        """Take an adapter out of the engine; no request may use it any more."""
+        self._added.discard(version.number)
+        async with self._operations:
+            await self._guarded(lambda: self._engine.remove_lora(version.number), "remove")
+
+    async def resident(self) -> set[int]:
+        """Numbers of the adapters that the engine holds."""
+        return set(await self._engine.list_loras())
+
+    async def generate(
+        self,
+        request_id: str,
+        prompt: Prompt,
+        sampling: SamplingChoice,
+        version: Version,
+        *,
+        priority: int = 0,
+        with_logprobs: bool = False,
+    ) -> AsyncIterator[Piece]:
+        """The answer of one version, piece by piece; closing the iterator aborts the request.
+
+        Lower `priority` goes first. Raises Unavailable when the engine is dead.
+        """
+        from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
+
+        if version.number and version.number not in self._added:
+            raise Unavailable(f"{version.name} is not loaded", reason="VERSION_NOT_LOADED")
+        stream = self._engine.generate(
+            {"prompt_token_ids": list(prompt.token_ids)},
+            _sampling(sampling, self.max_model_len - len(prompt.token_ids), with_logprobs=with_logprobs),
+            # vLLM needs a name that nobody else uses right now; a client may send the same one twice.
+            f"{request_id}#{next(self._requests)}",
+            lora_request=_lora(version) if version.number else None,
+            priority=priority,
+        )
+        try:
+            async with aclosing(stream):
+                async for output in stream:
+                    yield _piece(output, with_logprobs=with_logprobs)
+        except EngineDeadError as failure:
+            raise Unavailable("the engine is dead", reason="ENGINE_DEAD") from failure
+        except EngineGenerateError as failure:
+            raise Unavailable(f"generation failed: {failure.__cause__ or failure}", reason="GENERATION_FAILED") from failure
+
+    async def close(self) -> None:
+        """End vLLM's processes."""
+        await asyncio.get_running_loop().run_in_executor(self._thread, lambda: self._engine.shutdown(timeout=1))
+        self._thread.shutdown(wait=False)
+
+    async def _guarded(self, operation: Callable[[], Any], what: str) -> None:
+        try:
+            done = await operation()
+        except Exception as failure:
+            # Process boundary: vLLM hands over whatever its worker raised, as a bare Exception.
+            if self.dead:
+                raise Unavailable("the engine is dead", reason="ENGINE_DEAD") from failure
+            raise AdapterRefused(f"vLLM cannot {what} the adapter: {failure}", reason="ADAPTER_REFUSED") from failure
+        if done is False:
+            log.warning("adapter operation had no effect", operation=what)
+
+
+def _set_environment(options: ModelOptions) -> None:
+    # Before vLLM is imported, for it and for its children. Nothing is ever asked of a hub.
+    threads = options.threads or max(1, len(os.sched_getaffinity(0)) // 2)
+    for name, value in {
+        "HF_HUB_OFFLINE": "1",
+        "TRANSFORMERS_OFFLINE": "1",
+        "VLLM_NO_USAGE_STATS": "1",
+        "DO_NOT_TRACK": "1",
+        "VLLM_CONFIGURE_LOGGING": "0",
+        "VLLM_LOGGING_LEVEL": "WARNING",
+        "TOKENIZERS_PARALLELISM": "false",
+        # No binding to cores: others share them. Waiting threads sleep instead of spinning.
+        "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+        "OMP_WAIT_POLICY": "PASSIVE",
+        "OMP_NUM_THREADS": str(threads),
+    }.items():
+        os.environ.setdefault(name, value)
+
+
+def _build(options: ModelOptions, scratch: Path) -> Any:
+    from vllm.engine.arg_utils import AsyncEngineArgs
+    from vllm.v1.engine.async_llm import AsyncLLM
+
+    bind_spawned_children(scratch)
+    return AsyncLLM.from_engine_args(
+        AsyncEngineArgs(
+            model=str(options.directory),
+            tokenizer=str(options.directory),
+            trust_remote_code=False,
+            load_format="safetensors",
+            enable_lora=True,
+            max_loras=options.max_loras,
+            max_cpu_loras=max(options.max_cpu_loras, options.max_loras),
+            max_lora_rank=options.max_lora_rank,
+            max_model_len=options.max_model_len,
+            max_num_seqs=options.max_num_seqs,
+            kv_cache_memory_bytes=options.kv_cache_mib * 1024**2 or None,
+            gpu_memory_utilization=options.gpu_memory_utilization,
+            enforce_eager=options.enforce_eager,
+            dtype=options.dtype,
+            scheduling_policy="priority",
+            disable_log_stats=True,
+        )
+    )
+
+
+def _lora(version: Version) -> Any:
+    from vllm.lora.request import LoRARequest
+
+    return LoRARequest(lora_name=version.name, lora_int_id=version.number, lora_path=version.path)
+
+
+def _sampling(choice: SamplingChoice, room: int, *, with_logprobs: bool) -> Any:
+    from vllm import SamplingParams
+    from vllm.sampling_params import RequestOutputKind
+
+    try:
+        return SamplingParams(
+            temperature=choice.temperature,
+            top_p=choice.top_p,
+            max_tokens=max(1, min(choice.max_tokens, room)),
+            seed=choice.seed,
+            stop=list(choice.stop) or None,
+            logprobs=0 if with_logprobs else None,
+            output_kind=RequestOutputKind.DELTA,
+        )
+    except ValueError as failure:
+        raise InvalidInput(str(failure), field="sampling") from failure
+
+
+def _piece(output: Any, *, with_logprobs: bool) -> Piece:
+    part = output.outputs[0]
+    ids = tuple(int(each) for each in part.token_ids)
+    logprobs: tuple[float, ...] = ()
+    if with_logprobs and part.logprobs:
+        logprobs = tuple(float(held[token].logprob) for token, held in zip(ids, part.logprobs, strict=True))
+    name = output.lora_request.lora_name if output.lora_request is not None else ""
+    return Piece(part.text, ids, logprobs, (part.finish_reason or "stop") if output.finished else "", name)

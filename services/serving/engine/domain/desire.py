@@ -1,0 +1,54 @@
+"""What the routes want of an engine of one base, in the order in which it matters."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from libs.contracts.inference import Role
+from libs.contracts.routes import Route
+
+_ORDER = {Role.STABLE: 0, Role.CANARY: 1, Role.PREVIOUS: 2, Role.CANDIDATE: 3, Role.SHADOW: 4}
+PINNED_ROLES = frozenset({Role.STABLE, Role.CANARY, Role.PREVIOUS})
+"""Roles whose adapter must be warm at any moment: they have users, or take them over in one step."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A version that some route names. `role` is the weightiest of its roles; `adapter_digest` is never empty."""
+
+    digest: str
+    adapter_digest: str
+    tenant: str
+    task: str
+    role: Role
+
+    @property
+    def weight(self) -> int:
+        """0 for stable, then canary, previous, candidate, shadow."""
+        return _ORDER[self.role]
+
+
+def wanted_versions(routes: Iterable[Route], base_digest: str) -> list[Wanted]:
+    """The adapters that routes want on this base, the weightiest roles first; the bare base needs no loading."""
+    found: dict[str, Wanted] = {}
+    for route in sorted(routes, key=lambda each: (each.tenant, each.task)):
+        for arm in route.arms:
+            if arm.base_digest != base_digest or not arm.adapter_digest or arm.digest == base_digest:
+                continue
+            asked = Wanted(arm.digest, arm.adapter_digest, route.tenant, route.task, arm.role)
+            held = found.get(arm.digest)
+            if held is None or asked.weight < held.weight:
+                found[arm.digest] = asked
+    return sorted(found.values(), key=lambda each: (each.weight, each.tenant, each.task, each.digest))
+
+
+def choose_pins(wanted: Iterable[Wanted], pinned: Mapping[str, bool], *, max_loras: int) -> list[str]:
+    """Digests to pin next, given which loaded digests are pinned.
+
+    At least one slot stays free: vLLM's scheduler does not know of pins, and with all slots pinned one more adapter
+    kills it.
+    """
+    room = max_loras - 1 - sum(pinned.values())
+    candidates = [
+        each.digest for each in wanted if each.role in PINNED_ROLES and each.digest in pinned and not pinned[each.digest]
+    ]
+    return candidates[: max(0, room)]

@@ -1,0 +1,48 @@
+"""Settings of an engine: `PAWL_ENGINE_*`."""
+
+from typing import Annotated
+
+from pydantic import Field
+from pydantic_settings import SettingsConfigDict
+
+from libs.contracts.ids import Digest, Name
+from libs.runtime.settings import ServiceSettings
+
+LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
+"""Maximum ranks that vLLM takes."""
+
+
+class EngineSettings(ServiceSettings):
+    """What one engine needs; it holds no database."""
+
+    model_config = SettingsConfigDict(env_prefix="PAWL_ENGINE_")
+
+    database_url: str = ""
+    base_digest: Digest
+    """The base that this engine serves: the digest of its tree."""
+    engine_id: Annotated[str, Field(alias="PAWL_ENGINE_ID", pattern=r"^[A-Za-z0-9_-]{1,64}$")] = "engine"
+    advertise_address: str = ""
+    """`host:port` that gateways dial; the listening one unless set."""
+    tenant: Name = "default"
+    """Whose object prefix holds the base."""
+
+    max_loras: Annotated[int, Field(ge=2, le=256)] = 6
+    """Adapters in one batch; fewer than this many are pinned."""
+    max_cpu_loras: Annotated[int, Field(ge=2, le=4096)] = 24
+    """Adapters held in memory, and the most that this engine reports as routable."""
+    max_lora_rank: int = Field(64, json_schema_extra={"enum": list(LORA_RANKS)})
+    max_model_len: Annotated[int, Field(ge=16)] | None = None
+    """Tokens of prompt and answer together; what the model says unless set."""
+    max_num_seqs: Annotated[int, Field(ge=1)] = 64
+    kv_cache_mib: Annotated[int, Field(ge=0)] = 512
+    """Memory for keys and values, in MiB; 0 leaves it to vLLM (the right choice on a GPU)."""
+    gpu_memory_utilization: Annotated[float, Field(gt=0, le=1)] = 0.9
+    threads: Annotated[int, Field(ge=0, le=512)] = 0
+    """Threads of the worker on CPU; 0 takes half of the cores that the process may use, at least one."""
+    enforce_eager: bool = True
+    dtype: str = "auto"
+    default_max_tokens: Annotated[int, Field(ge=1)] = 256
+
+    beat_seconds: Annotated[float, Field(gt=0, le=10)] = 3.0
+    retire_after: Annotated[float, Field(ge=0)] = 15.0
+    """Seconds that a version stays routable after the last route that names it is gone."""

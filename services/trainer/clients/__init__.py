@@ -1,0 +1,1 @@
+"""What the trainer reaches out to: its training processes, its directories, object storage."""

@@ -1,0 +1,143 @@
+"""Training processes: one kept warm, each serving one job, none outliving the service."""
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from libs.contracts.errors import Unavailable
+from libs.runtime.children import Child, spawn_child
+from libs.telemetry import get_logger
+from services.trainer.domain.protocol import Job, Said, Stop, Warm, Word, said
+
+log = get_logger(__name__)
+
+_MODULE = "services.trainer.compute"
+_LOG_BYTES = 4 * 1024 * 1024
+_CGROUP_EVENTS = Path("/sys/fs/cgroup/memory.events")
+
+
+class Trainee:
+    """One training process."""
+
+    def __init__(self, child: Child, log_file: Path, log_start: int, kills: int) -> None:
+        self._child = child
+        self._log_file = log_file
+        self._log_start = log_start
+        self._kills = kills
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._child.pid
+
+    @property
+    def alive(self) -> bool:
+        """Whether it still runs."""
+        return self._child.returncode is None
+
+    async def give(self, job: Job) -> None:
+        """Hand over the job. Raises Unavailable when the process is gone."""
+        await self._tell(job)
+
+    async def ask_to_stop(self) -> None:
+        """Ask for a checkpoint and an end; a process that is gone already does not mind."""
+        try:
+            await self._tell(Stop())
+        except Unavailable:
+            return
+
+    async def words(self) -> AsyncIterator[Said]:
+        """What it says, until it is gone."""
+        async for message in self._child.messages():
+            word = said.validate_python(message)
+            if isinstance(word, Warm):
+                log.info("training process warm", child=self.pid, seconds=word.seconds)
+            else:
+                yield word
+
+    async def end(self) -> int:
+        """Kill it if it runs, and everything it started; returns the exit status."""
+        self._child.kill()
+        status = await self._child.wait()
+        self._child.close()
+        return status
+
+    async def exit_status(self) -> int:
+        """Status of a process that said its last word (negative: the signal)."""
+        return await self._child.wait()
+
+    def ran_out_of_memory(self) -> bool:
+        """Whether the kernel killed something of this container for memory since the process was started."""
+        return _memory_kills() > self._kills
+
+    def last_words(self) -> str:
+        """Last line of its log, if it wrote any."""
+        try:
+            with self._log_file.open("rb") as file:
+                file.seek(self._log_start)
+                lines = file.read()[-4000:].decode(errors="replace").strip().splitlines()
+        except OSError:
+            return ""
+        return lines[-1].strip()[:300] if lines else ""
+
+    async def _tell(self, word: Word) -> None:
+        await self._child.send(word.model_dump(mode="json"))
+
+
+class Nursery:
+    """Gives out training processes.
+
+    Importing torch and transformers takes several seconds of a core; with `standby` one process that has done so waits
+    for the next job. It is replaced when no job runs, so that its import takes no core from training.
+    """
+
+    def __init__(self, directory: Path, *, standby: bool) -> None:
+        self._directory = directory
+        self._standby = standby
+        self._waiting: Trainee | None = None
+        self._closed = False
+
+    async def prepare(self) -> None:
+        """Have a process warm up, if one is wanted and none does."""
+        if not self._standby or self._closed or (self._waiting is not None and self._waiting.alive):
+            return
+        self._waiting = await self._spawn()
+
+    async def take(self) -> Trainee:
+        """A process for one job, the waiting one if it lives."""
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None:
+            if waiting.alive:
+                return waiting
+            await waiting.end()
+        return await self._spawn()
+
+    async def close(self) -> None:
+        """End the waiting process."""
+        self._closed = True
+        if self._waiting is not None:
+            await self._waiting.end()
+            self._waiting = None
+
+    async def _spawn(self) -> Trainee:
+        log_file = self._directory / "training.log"
+        start = await asyncio.to_thread(_rotate, log_file)
+        with log_file.open("ab") as output:
+            child = await spawn_child([sys.executable, "-m", _MODULE], stdout=output, stderr=output)
+        return Trainee(child, log_file, start, _memory_kills())
+
+
+def _rotate(log_file: Path) -> int:
+    log_file.parent.mkdir(parents=True, exist_ok=True)
+    if log_file.exists() and log_file.stat().st_size > _LOG_BYTES:
+        log_file.replace(log_file.with_suffix(".log.1"))
+    return log_file.stat().st_size if log_file.exists() else 0
+
+
+def _memory_kills() -> int:
+    try:
+        lines = _CGROUP_EVENTS.read_text().splitlines()
+    except OSError:
+        return 0
+    return sum(int(line.split()[1]) for line in lines if line.startswith("oom_kill "))

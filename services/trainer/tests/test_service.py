@@ -1,0 +1,165 @@
+"""The trainer as a process: commands in, facts out, whatever is killed meanwhile."""
+
+import asyncio
+import json
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest_asyncio
+
+from libs.contracts.ids import digest_bytes
+from libs.contracts.routes import RunWish
+from libs.contracts.stubs.pawl.trainer.v1 import trainer_pb2, trainer_pb2_grpc
+from libs.runtime.grpc_client import channel
+from libs.testing.wait import eventually
+from services.trainer.tests.support import Bench, Trainer
+
+
+@pytest_asyncio.fixture
+async def running(trainer: Trainer, bench: Bench) -> Trainer:
+    if trainer._process is None or trainer._process.poll() is not None:
+        trainer.start()
+    await trainer.ready()
+    return trainer
+
+
+async def ask(trainer: Trainer, run_id: str) -> Any:
+    async with channel(f"127.0.0.1:{trainer.grpc_port}") as opened:
+        stub = trainer_pb2_grpc.TrainerServiceStub(opened)
+        return (await stub.GetRun(trainer_pb2.GetRunRequest(run_id=run_id))).run
+
+
+async def test_a_command_becomes_an_adapter_with_all_its_facts(running: Trainer, bench: Bench, tmp_path: Path) -> None:
+    command = await bench.command(epochs=2)
+    traceparent = await bench.send(command)
+    completed = (await bench.until(command.run_id, "completed")).data
+    facts = await bench.facts(command.run_id)
+
+    kinds = [fact.type for fact in facts]
+    assert kinds[0] == "started"
+    assert kinds[-1] == "completed"
+    assert "progressed" in kinds
+    assert "checkpointed" in kinds
+    assert {fact.headers["traceparent"].split("-")[1] for fact in facts} == {traceparent.split("-")[1]}
+    assert {fact.headers["ce-turnid"] for fact in facts} == {command.turn_id}
+    reported = [fact.data["step"] for fact in facts if fact.type == "progressed"]
+    assert reported[0] == 1
+    assert reported[-1] == 50
+    assert completed["steps"] == 50
+    assert completed["killed_at_step"] == 0
+    assert completed["resumed_at_step"] == 0
+    assert completed["loss_curve"][-1][1] < completed["loss_curve"][0][1] / 2
+
+    adapter = await bench.objects.fetch_tree(completed["adapter_digest"], tmp_path / "adapter")
+    assert {path.name for path in adapter.iterdir()} == {
+        "adapter_config.json", "adapter_model.safetensors", "pawl.json",
+    }  # fmt: skip
+    told = json.loads((adapter / "pawl.json").read_text())
+    assert told["base_digest"] == command.base_digest
+    assert told["dataset_digest"] == command.dataset_digest
+    assert json.loads((adapter / "adapter_config.json").read_text())["modules_to_save"] is None
+    described = json.loads(await bench.objects.get_bytes(completed["run_manifest_digest"]))
+    assert described["recipe"]["rank"] == 8
+    assert described["lock_digest"].startswith("sha256:")
+    assert described["environment"]["torch"]
+
+    run = await ask(running, command.run_id)
+    assert run.status == "succeeded"
+    assert run.adapter_digest == completed["adapter_digest"]
+    assert run.pid == 0
+
+
+async def test_a_finished_run_that_is_commanded_again_says_nothing_new(running: Trainer, bench: Bench) -> None:
+    command = await bench.command(max_steps=4)
+    await bench.send(command)
+    await bench.until(command.run_id, "completed")
+    before = len(await bench.facts(command.run_id))
+    await bench.send(command)
+    await eventually(lambda: running.log.count("run has ended, nothing to do"), 20)
+    info = await bench.link.js.consumer_info("CMD", "trainer-train")
+    assert len(await bench.facts(command.run_id)) == before
+    assert info.num_pending == 0
+
+
+async def test_a_killed_training_process_is_replaced_and_goes_on_from_its_checkpoint(
+    running: Trainer, bench: Bench
+) -> None:
+    command = await bench.command(epochs=24)
+    await bench.send(command)
+    await bench.until(command.run_id, "progressed", lambda data: data["step"] > 60)
+    child = (await ask(running, command.run_id)).pid
+    os.kill(child, signal.SIGKILL)
+    resumed = (await bench.until(command.run_id, "started", lambda data: data["epoch"] == 2)).data
+    completed = (await bench.until(command.run_id, "completed")).data
+    assert resumed["resumed_at_step"] >= 60
+    assert completed["resumed_at_step"] == resumed["resumed_at_step"]
+    assert completed["killed_at_step"] >= 60
+    assert completed["steps"] == 600
+
+
+async def test_a_killed_trainer_leaves_no_process_behind_and_its_run_goes_on_elsewhere(
+    running: Trainer, bench: Bench
+) -> None:
+    command = await bench.command(epochs=40)
+    await bench.send(command)
+    await bench.until(command.run_id, "progressed", lambda data: data["step"] > 60)
+    child = (await ask(running, command.run_id)).pid
+    running.kill()
+    killed = time.monotonic()
+    await eventually(lambda: not psutil.pid_exists(child) or psutil.Process(child).status() == "zombie", 2)
+    running.start()
+    resumed = (await bench.until(command.run_id, "started", lambda data: data["epoch"] == 2)).data
+    taken_over = time.monotonic() - killed
+    completed = (await bench.until(command.run_id, "completed")).data
+    assert resumed["resumed_at_step"] >= 60
+    assert completed["killed_at_step"] >= 60
+    print(f"taken over after {taken_over:.1f} s")
+
+
+async def test_a_stopped_trainer_checkpoints_first_and_hands_its_run_over(running: Trainer, bench: Bench) -> None:
+    command = await bench.command(epochs=40, checkpoint_steps=10_000)
+    await bench.send(command)
+    await bench.until(command.run_id, "progressed", lambda data: data["step"] > 30)
+    assert await asyncio.to_thread(running.terminate) == 0
+    running.start()
+    resumed = (await bench.until(command.run_id, "started", lambda data: data["epoch"] == 2)).data
+    assert resumed["resumed_at_step"] > 30
+    assert "handlers outlived the drain" not in running.log
+    completed = (await bench.until(command.run_id, "completed")).data
+    assert completed["steps"] == 1000
+
+
+async def test_pause_holds_a_run_and_run_continues_it_and_cancel_ends_it(running: Trainer, bench: Bench) -> None:
+    command = await bench.command(epochs=40)
+    await bench.send(command)
+    await bench.until(command.run_id, "progressed", lambda data: data["step"] > 20)
+    await bench.wish(command, RunWish.PAUSE)
+
+    async def paused() -> bool:
+        return (await ask(running, command.run_id)).status == "paused"
+
+    await eventually(paused, 20)
+    assert (await ask(running, command.run_id)).pid == 0
+    await bench.wish(command, RunWish.RUN)
+    resumed = (await bench.until(command.run_id, "started", lambda data: data["epoch"] == 2)).data
+    assert resumed["resumed_at_step"] > 20
+    await bench.wish(command, RunWish.CANCEL, "not needed")
+    failed = (await bench.until(command.run_id, "failed")).data
+    assert failed["cancelled"]
+    assert failed["reason"] == "cancelled by ann: not needed"
+    run = await ask(running, command.run_id)
+    assert run.status == "cancelled"
+    assert run.pid == 0
+
+
+async def test_a_base_that_is_not_there_fails_the_run_with_its_name(running: Trainer, bench: Bench) -> None:
+    command = await bench.command()
+    missing = command.model_copy(update={"base_digest": digest_bytes(b"nowhere")})
+    await bench.send(missing)
+    failed = (await bench.until(missing.run_id, "failed")).data
+    assert failed["reason"].startswith("BASE_MISSING: the base model sha256:")
+    assert not failed["cancelled"]
