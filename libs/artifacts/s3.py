@@ -11,6 +11,7 @@ from minio.error import InvalidResponseError, MinioException, S3Error, ServerErr
 from urllib3.exceptions import HTTPError
 
 from libs.contracts.errors import (
+    AlreadyExists,
     Busy,
     InvalidInput,
     NotFound,
@@ -26,6 +27,7 @@ CONNECT_SECONDS = 3.0
 READ_SECONDS = 30.0
 
 _MISSING = frozenset({"NoSuchKey", "NoSuchBucket", "NoSuchObject", "ResourceNotFound", "NoSuchUpload"})
+_TAKEN = frozenset({"BucketAlreadyOwnedByYou", "BucketAlreadyExists"})
 _REFUSED = frozenset({"AccessDenied", "AllAccessDisabled"})
 _UNKNOWN_CALLER = frozenset({"InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken"})
 _FULL = frozenset({"XMinioStorageFull", "QuotaExceeded", "InsufficientStorage", "XMinioAdminBucketQuotaExceeded"})
@@ -93,6 +95,8 @@ def _translate(code: str, message: str, status: int, what: str) -> PawlError:
     said = f"object storage says {code} to {what}: {message}"
     if code in _MISSING:
         return NotFound(f"object storage has no {what} ({code})", reason="NO_SUCH_OBJECT")
+    if code in _TAKEN:
+        return AlreadyExists(said, reason="BUCKET_TAKEN")
     if code in _UNKNOWN_CALLER:
         return Unauthenticated(said, reason="S3_CREDENTIALS")
     if code in _REFUSED:

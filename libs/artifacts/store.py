@@ -8,6 +8,7 @@ import tempfile
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -15,7 +16,6 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any, TypeVar
 
-from minio.error import S3Error
 from pydantic import SecretStr
 
 from libs.artifacts import trees
@@ -23,7 +23,7 @@ from libs.artifacts.files import digest_file, file_errors, remove
 from libs.artifacts.manifest import Limits, Manifest, manifest_of
 from libs.artifacts.s3 import connect, s3_errors
 from libs.artifacts.transfer import Transfers
-from libs.contracts.errors import InvalidInput, NotFound
+from libs.contracts.errors import AlreadyExists, InvalidInput, NotFound
 from libs.contracts.ids import DIGEST_PATTERN, Digest, check_name, digest_bytes
 from libs.telemetry import span
 
@@ -239,16 +239,12 @@ class ObjectStore:
 
         def make() -> None:
             with s3_errors(self._bucket):
-                if self._client.bucket_exists(self._bucket):
-                    return
-                try:
+                if not self._client.bucket_exists(self._bucket):
                     self._client.make_bucket(self._bucket, self._region)
-                except S3Error as failure:
-                    # Somebody else made it in between.
-                    if failure.code not in ("BucketAlreadyOwnedByYou", "BucketAlreadyExists"):
-                        raise
 
-        await self._blocking(make)
+        # Somebody else may make it in between; whether it is ours to use shows at the first object.
+        with suppress(AlreadyExists):
+            await self._blocking(make)
 
     async def ping(self) -> None:
         """Return if the server answers and has the bucket. Raises Unavailable, NotFound, Unauthenticated."""

@@ -9,7 +9,7 @@ from typing import BinaryIO
 
 from minio import Minio
 
-from libs.artifacts.files import CHUNK_BYTES, file_errors, partial_name, sweep_partials, sync_directory
+from libs.artifacts.files import file_errors, partial_name, sweep_partials, sync_directory
 from libs.artifacts.s3 import s3_errors
 from libs.contracts.errors import Conflict, DataLoss, InvalidInput, NotFound, Transient, Unavailable
 from libs.contracts.ids import digest_bytes
@@ -19,6 +19,8 @@ log = get_logger(__name__)
 
 PART_BYTES = 16 * 1024**2
 """Larger objects go up in parts of this size, each held in memory."""
+_RECEIVE_BYTES = 128 * 1024
+"""What a broken connection loses at most: the client hands nothing over before it has this much."""
 _DOWNLOAD_ATTEMPTS = 4
 
 
@@ -125,7 +127,7 @@ class Transfers:
             response = self._client.get_object(self._bucket, key, offset=offset)
             try:
                 announced = response.headers.get("Content-Length")
-                for chunk in response.stream(CHUNK_BYTES):
+                for chunk in response.stream(_RECEIVE_BYTES):
                     if cancelled.is_set():
                         raise Cancelled("the transfer was cancelled", reason="CANCELLED")
                     if limit is not None and target.tell() + len(chunk) > limit:

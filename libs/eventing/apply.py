@@ -90,7 +90,7 @@ def _consumer_fields(consumer: Consumer) -> dict[str, Any]:
     one = len(consumer.subjects) == 1
     return {
         "ack_wait": consumer.ack_wait,
-        "max_deliver": consumer.max_deliver,
+        "max_deliver": consumer.max_deliver + consumer.spare if consumer.max_deliver > 0 else -1,
         "max_ack_pending": consumer.max_ack_pending,
         "filter_subject": consumer.subjects[0] if one else None,
         "filter_subjects": None if one else list(consumer.subjects),

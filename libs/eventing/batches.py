@@ -16,7 +16,7 @@ from libs.eventing.connection import NatsLink
 from libs.eventing.deadletters import dead_letter
 from libs.eventing.middlewares.retry import backoff, last_line
 from libs.eventing.pull import GuardedPull, hand_back
-from libs.eventing.tasks import end
+from libs.eventing.tasks import end, launch
 from libs.eventing.watchdog import Watchdog
 from libs.telemetry import counter, get_logger
 
@@ -99,8 +99,7 @@ class BatchConsumer:
     async def start(self) -> None:
         """Begin to consume in the background, now or once connected."""
         if self._task is None:
-            self._task = asyncio.create_task(self.run(), name=f"batches-{self._row.durable}")
-            self._task.add_done_callback(self._ended)
+            self._task = launch(self.run(), f"batches-{self._row.durable}", self._link.fail)
 
     async def stop(self, grace: float = 5.0) -> None:
         """Finish the batch in hand within `grace` seconds, else hand it back."""
@@ -229,12 +228,6 @@ class BatchConsumer:
                         await message.raw.in_progress()
             except NatsError as error:
                 log.warning("lease beat failed", reason=str(error))
-
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        if not task.cancelled() and task.exception() is not None:
-            log.error("batch loop broke", consumer=self._row.durable, reason=repr(task.exception()))
-            if not self._stopping.is_set():
-                self._link.fail(f"batches of {self._row.durable} broke: {task.exception()!r}")
 
 
 def read(message: Msg) -> RawMessage:

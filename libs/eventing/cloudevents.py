@@ -3,11 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 from urllib.parse import quote, unquote
 
 from pydantic import ValidationError
 
-from libs.contracts.envelope import E, Envelope, Event
+from libs.contracts.envelope import E, Envelope
 from libs.contracts.errors import InvalidInput
 
 CONTENT_TYPE = "application/json"
@@ -88,7 +89,7 @@ def payload(model: type[E], data: bytes) -> E:
         raise InvalidInput(f"{first['msg']} ({model.__name__})", field=place) from error
 
 
-def encode(envelope: Envelope[Event]) -> tuple[str, bytes, dict[str, str]]:
+def encode(envelope: Envelope[Any]) -> tuple[str, bytes, dict[str, str]]:
     """Subject, payload and headers of an envelope; `Nats-Msg-Id` is its id. InvalidInput when it is too large."""
     data = envelope.data.model_dump_json().encode()
     if len(data) > MAX_PAYLOAD:

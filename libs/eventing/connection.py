@@ -22,6 +22,7 @@ log = get_logger(__name__)
 
 _VIOLATION = re.compile(r'permissions violation for (publish|subscription) to "([^"]+)"', re.IGNORECASE)
 _VIOLATION_MEMORY_SECONDS = 60.0
+_TELL_AGAIN_SECONDS = 30.0
 
 
 class _Client(Client):  # type: ignore[misc]
@@ -96,6 +97,7 @@ class NatsLink:
         self._closing = False
         self._connecting: asyncio.Task[None] | None = None
         self._last_error = ""
+        self._told = (0.0, "")
         self._violations: dict[str, tuple[float, str]] = {}
         self._listeners: list[Callable[[], None]] = []
         self._options: dict[str, Any] = {
@@ -184,7 +186,8 @@ class NatsLink:
 
     def violation(self, subject: str) -> PermissionDenied | None:
         """The broker's refusal of `subject` in the last minute, if any: a forbidden publish only times out."""
-        seen = self._violations.get(subject)
+        # nats-py hands the broker's errors on in lower case.
+        seen = self._violations.get(subject.lower())
         if seen is None or time.monotonic() - seen[0] > _VIOLATION_MEMORY_SECONDS:
             return None
         return PermissionDenied(
@@ -214,9 +217,11 @@ class NatsLink:
         self._last_error = str(error) or type(error).__name__
         found = _VIOLATION.search(self._last_error)
         if found:
-            self._violations[found[2]] = (time.monotonic(), self._last_error)
+            self._violations[found[2].lower()] = (time.monotonic(), self._last_error)
             log.error("nats forbids", kind=found[1].lower(), subject=found[2], reason=self._last_error)
-        else:
+        elif self._last_error != self._told[1] or time.monotonic() - self._told[0] > _TELL_AGAIN_SECONDS:
+            # A broker that is away fails twice a second with the same words.
+            self._told = (time.monotonic(), self._last_error)
             log.warning("nats error", reason=self._last_error)
 
     async def _disconnected(self) -> None:

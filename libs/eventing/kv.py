@@ -1,11 +1,8 @@
 """Desired state in KV buckets: compare-and-set writes, and a live copy that survives the broker's absence on disk."""
 
 import asyncio
-import hashlib
-import json
-import os
-import tempfile
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -15,10 +12,11 @@ from nats.js.errors import KeyNotFoundError, NotFoundError
 from nats.js.kv import KV_DEL, KV_OP, KV_PURGE
 from pydantic import BaseModel, ValidationError
 
-from libs.contracts.errors import Conflict, FailedPrecondition, InvalidInput, PermissionDenied
+from libs.contracts.errors import Conflict, DataLoss, FailedPrecondition, InvalidInput, PermissionDenied
 from libs.eventing.connection import NatsLink
 from libs.eventing.publish import publish_raw, translate
-from libs.eventing.tasks import end
+from libs.eventing.snapshots import read_snapshot, write_snapshot
+from libs.eventing.tasks import end, launch
 from libs.telemetry import get_logger
 
 log = get_logger(__name__)
@@ -154,6 +152,7 @@ class DesiredState(Generic[M]):
         self._task: asyncio.Task[None] | None = None
         self._ended = False
         self._resync = asyncio.Event()
+        self._watcher: Any = None
         self._trouble: str | None = f"bucket {bucket}: not read yet"
         self._last_seen = 0
         self._from_cache = False
@@ -167,8 +166,8 @@ class DesiredState(Generic[M]):
         """Read the local copy, if any, and begin to watch; `synced` follows when the bucket was read."""
         if self._task is None:
             self._read_cache()
-            self._link.on_connected(self._resync.set)
-            self._task = asyncio.create_task(self._follow(), name=f"kv-{self._bucket}")
+            self._link.on_connected(self._wake)
+            self._task = launch(self._follow(), f"kv-{self._bucket}", self._link.fail)
 
     async def stop(self) -> None:
         """End the watch; `values` stay."""
@@ -196,6 +195,13 @@ class DesiredState(Generic[M]):
         async with self.changed:
             await self.changed.wait_for(lambda: predicate(self.values))
 
+    def _wake(self) -> None:
+        # The watch of a broker that was away may be dead without a word; what it waits for may never come.
+        self._resync.set()
+        if self._watcher is not None:
+            with suppress(asyncio.QueueFull):
+                self._watcher._updates.put_nowait(self._watcher.STOP_ITER)  # noqa: SLF001
+
     async def _follow(self) -> None:
         await self._link.wait_connected()
         while not self._ended:
@@ -212,7 +218,7 @@ class DesiredState(Generic[M]):
 
     async def _watch(self) -> None:
         bucket = await self._link.js.key_value(self._bucket)
-        watcher = await bucket.watchall()
+        watcher = self._watcher = await bucket.watchall()
         fresh: dict[str, tuple[M, int]] | None = {}
         try:
             while not self._resync.is_set() and not self._ended:
@@ -223,6 +229,8 @@ class DesiredState(Generic[M]):
                         log.warning("bucket moved without a word, reading it anew", bucket=self._bucket)
                         return
                     continue
+                if entry is watcher.STOP_ITER:
+                    return
                 if entry is None:
                     await self._replace(fresh or {})
                     fresh = None
@@ -233,6 +241,7 @@ class DesiredState(Generic[M]):
                 else:
                     await self._apply(entry)
         finally:
+            self._watcher = None
             if self._link.connected:
                 await watcher.stop()
 
@@ -292,53 +301,35 @@ class DesiredState(Generic[M]):
         if not keys:
             return
         if self._cache_path is not None:
-            await asyncio.to_thread(self._write_cache, self._cache_path, self._snapshot())
+            await self._write_cache(self._cache_path)
         if self._on_change is not None:
             for key in keys:
                 self._on_change(key, self.values.get(key))
         async with self.changed:
             self.changed.notify_all()
 
-    def _snapshot(self) -> bytes:
+    async def _write_cache(self, path: Path) -> None:
         entries = {
             key: {"revision": self.revisions[key], "value": value.model_dump(mode="json")}
             for key, value in self.values.items()
         }
-        body = json.dumps({"bucket": self._bucket, "entries": entries}, sort_keys=True, separators=(",", ":"))
-        return json.dumps({"sha256": hashlib.sha256(body.encode()).hexdigest(), "body": body}).encode()
-
-    @staticmethod
-    def _write_cache(path: Path, data: bytes) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        temporary = Path(name)
         try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
+            await asyncio.to_thread(write_snapshot, path, self._bucket, entries)
         except OSError as error:
             # The copy on disk is for the next start; this process goes on with what it has in memory.
-            temporary.unlink(missing_ok=True)
             log.error("local copy not written", path=str(path), reason=str(error))
 
     def _read_cache(self) -> None:
-        path = self._cache_path
-        if path is None or not path.exists():
+        if self._cache_path is None:
             return
         try:
-            outer = json.loads(path.read_bytes())
-            body = outer["body"]
-            if hashlib.sha256(body.encode()).hexdigest() != outer["sha256"]:
-                raise ValueError("digest does not match")
-            inner = json.loads(body)
-            if inner["bucket"] != self._bucket:
-                raise ValueError(f"it is of bucket {inner['bucket']!r}")
-            values = {key: self._model.model_validate(held["value"]) for key, held in inner["entries"].items()}
-            revisions = {key: int(held["revision"]) for key, held in inner["entries"].items()}
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            log.error("local copy not usable, ignored", path=str(path), reason=str(error))
+            entries = read_snapshot(self._cache_path, self._bucket)
+            if entries is None:
+                return
+            values = {key: self._model.model_validate(held["value"]) for key, held in entries.items()}
+            revisions = {key: int(held["revision"]) for key, held in entries.items()}
+        except (DataLoss, ValueError, KeyError, TypeError) as error:
+            log.error("local copy not usable, ignored", path=str(self._cache_path), reason=str(error))
             return
         self.values, self.revisions = values, revisions
         self._from_cache = True

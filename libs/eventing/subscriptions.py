@@ -17,7 +17,7 @@ from libs.eventing.deadletters import Letter, dead_letter
 from libs.eventing.middlewares.cloudevents import CloudEventsMiddleware, Models
 from libs.eventing.middlewares.lease import Inflight, LeaseMiddleware
 from libs.eventing.middlewares.retry import PATIENCE, RetryMiddleware
-from libs.eventing.tasks import end
+from libs.eventing.tasks import end, launch
 from libs.eventing.watchdog import Watchdog
 from libs.telemetry import get_logger
 
@@ -97,7 +97,7 @@ class Consumers:
         if self._link.connected:
             await self._begin()
         else:
-            self._starting = asyncio.create_task(self._begin_when_connected(), name="consumers-start")
+            self._starting = launch(self._begin_when_connected(), "consumers-start", self._link.fail)
 
     async def stop(self) -> None:
         """Drain: take nothing more, give short handlers their grace, cancel the rest and hand their messages over."""

@@ -57,8 +57,9 @@ class Stream:
 class Consumer:
     """A durable pull consumer of one service.
 
-    `ack_wait` in seconds: a killed holder's message is delivered again after it. `max_deliver` counts deliveries
-    (a kill -9 counts as one); -1 leaves the limit to the batch consumer, which tells an outage from a poison message.
+    `ack_wait` in seconds: a killed holder's message is delivered again after it. `max_deliver` is the delivery on which
+    a failing message is given up; -1 leaves that to the batch consumer, which tells an outage from a poison message.
+    The broker allows `spare` deliveries more: a drain or a kill -9 uses one up, also while a last try is being held.
     """
 
     durable: str
@@ -68,6 +69,7 @@ class Consumer:
     ack_wait: float = 30.0
     max_deliver: int = 8
     max_ack_pending: int = 1000
+    spare: int = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,14 +115,18 @@ CONSUMERS: tuple[Consumer, ...] = (
     Consumer("curation-build", COMMANDS, "curation", ("cmd.curation.build.v1",), LEASE, COMMAND_DELIVERIES),
     Consumer("trainer-train", COMMANDS, "trainer", ("cmd.trainer.train.v1",), LEASE, COMMAND_DELIVERIES),
     Consumer("evaluator-evaluate", COMMANDS, "evaluator", ("cmd.evaluator.evaluate.v1",), LEASE, COMMAND_DELIVERIES),
-    Consumer("ingestion-feedback", FEEDBACK, "ingestion", ("feedback.>",), max_deliver=-1, max_ack_pending=20_000),
-    Consumer("ingestion-inference", INFERENCE, "ingestion", ("inference.>",), max_deliver=-1, max_ack_pending=20_000),
+    Consumer(
+        "ingestion-feedback", FEEDBACK, "ingestion", ("feedback.>",), LEASE, max_deliver=-1, max_ack_pending=20_000
+    ),
+    Consumer(
+        "ingestion-inference", INFERENCE, "ingestion", ("inference.>",), LEASE, max_deliver=-1, max_ack_pending=20_000
+    ),
     Consumer("evaluator-inference", INFERENCE, "evaluator", ("inference.>",), max_deliver=-1, max_ack_pending=20_000),
     Consumer("evaluator-outcome", OUTCOME, "evaluator", ("outcome.>",), max_deliver=-1, max_ack_pending=20_000),
-    Consumer("registry-ingestion", EVENTS, "registry", ("evt.ingestion.>",)),
-    Consumer("registry-curation", EVENTS, "registry", ("evt.curation.>",)),
-    Consumer("registry-trainer", EVENTS, "registry", ("evt.trainer.>",)),
-    Consumer("registry-evaluator", EVENTS, "registry", ("evt.evaluator.>",)),
+    Consumer("registry-ingestion", EVENTS, "registry", ("evt.ingestion.>",), LEASE),
+    Consumer("registry-curation", EVENTS, "registry", ("evt.curation.>",), LEASE),
+    Consumer("registry-trainer", EVENTS, "registry", ("evt.trainer.>",), LEASE),
+    Consumer("registry-evaluator", EVENTS, "registry", ("evt.evaluator.>",), LEASE),
     Consumer("registry-advisories", ADVISORY, "registry", ("$JS.EVENT.ADVISORY.CONSUMER.>",), max_deliver=-1),
     Consumer("curation-segments", EVENTS, "curation", ("evt.ingestion.segment.>",)),
     Consumer("ingestion-tasks", EVENTS, "ingestion", ("evt.registry.task.>",)),

@@ -9,7 +9,7 @@ from nats.errors import Error as NatsError
 from nats.js.errors import NotFoundError
 
 from libs.eventing.connection import NatsLink
-from libs.eventing.tasks import end
+from libs.eventing.tasks import end, launch
 from libs.eventing.topology import Consumer
 from libs.telemetry import gauge, get_logger
 
@@ -62,7 +62,7 @@ class Watchdog:
     def start(self) -> None:
         """Begin to look."""
         if self._task is None:
-            self._task = asyncio.create_task(self._look_on(), name="watchdog")
+            self._task = launch(self._look_on(), "watchdog", self._link.fail)
 
     async def stop(self) -> None:
         """End looking."""

@@ -3,8 +3,8 @@
 import asyncio
 import fcntl
 import os
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +45,7 @@ class Database:
         self.outbox_written = asyncio.Event()
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         self._engine: AsyncEngine | None = None
-        self._lock_descriptor: int | None = None
+        self._held = ExitStack()
         # SQLite has one writer; queueing here is fair, its own busy wait is not.
         self._writing = asyncio.Lock()
         self._writer: asyncio.Task[Any] | None = None
@@ -54,9 +54,10 @@ class Database:
         """Take the lock file (SQLite), connect and check; run `migrate` before."""
         if self._engine is not None:
             return
-        if self.is_sqlite:
-            self._take_lock()
+        path = sqlite_path(self.url) if self.is_sqlite else None
         try:
+            if path is not None:
+                self._held.enter_context(file_lock(path))
             self._engine = make_engine(self.url, self.service)
             self._write = async_sessionmaker(self._engine, expire_on_commit=False)
             read_only = self._engine.execution_options(**{_READ_ONLY: True})
@@ -73,9 +74,7 @@ class Database:
         if self._engine is not None:
             await self._engine.dispose()
             self._engine = None
-        if self._lock_descriptor is not None:
-            os.close(self._lock_descriptor)
-            self._lock_descriptor = None
+        self._held.close()
 
     async def ping(self) -> None:
         """Ask the database for a sign of life; Unavailable when there is none."""
@@ -133,28 +132,35 @@ class Database:
         if self._engine is None:
             raise FailedPrecondition("the database is not open", reason="DATABASE_CLOSED")
 
-    def _take_lock(self) -> None:
-        path = sqlite_path(self.url)
-        if path is None:
-            return
+
+def make_home(path: Path) -> None:
+    """Make the directory of a SQLite file and see that it can be written; FailedPrecondition when not."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        os.close(os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT, 0o600))
+    except OSError as error:
+        raise FailedPrecondition(
+            f"cannot use {path} as a database: {error.strerror}", reason="DATABASE_PATH", field="database_url"
+        ) from error
+
+
+@contextmanager
+def file_lock(path: Path) -> Iterator[None]:
+    """Hold `<path>.lock` alone; FailedPrecondition when another process does. It frees itself when its holder dies."""
+    make_home(path)
+    descriptor = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT, 0o600)
-        except OSError as error:
-            raise FailedPrecondition(
-                f"cannot use {path} as a database: {error.strerror}", reason="DATABASE_PATH", field="database_url"
-            ) from error
-        try:
-            # The kernel frees it when the process ends, however it ends.
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            os.close(descriptor)
             raise FailedPrecondition(
                 f"another process holds {path}: SQLite means one replica, more need Postgres",
                 reason="SECOND_REPLICA",
                 field="database_url",
             ) from error
-        self._lock_descriptor = descriptor
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def normalise(url: str) -> URL:

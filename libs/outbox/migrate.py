@@ -2,6 +2,7 @@
 
 import asyncio
 import importlib
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from alembic.util import CommandError
 from sqlalchemy import Connection, MetaData, text
 
 from libs.contracts.errors import FailedPrecondition, InvalidInput
-from libs.outbox.database import make_engine, normalise, sqlite_path
+from libs.outbox.database import file_lock, make_engine, make_home, normalise, sqlite_path
 from libs.outbox.failures import database_errors
 from libs.telemetry import get_logger
 
@@ -37,7 +38,7 @@ async def migrate(database_url: str, package: str, *, schema: str | None = None)
     url = normalise(database_url)
     path = sqlite_path(url) if url.get_backend_name() == "sqlite" else None
     if path is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_home(path)
     engine = make_engine(url, service)
     try:
         with database_errors():
@@ -45,7 +46,7 @@ async def migrate(database_url: str, package: str, *, schema: str | None = None)
                 if url.get_backend_name() != "sqlite":
                     await connection.execute(text("SELECT pg_advisory_xact_lock(7061776)"))
                     await connection.execute(text(f'CREATE SCHEMA IF NOT EXISTS "{service}"'))
-                await connection.run_sync(_upgrade, config)
+                await connection.run_sync(_upgrade, config, path)
     finally:
         await engine.dispose()
     head = ScriptDirectory.from_config(config).get_current_head() or ""
@@ -68,10 +69,15 @@ async def drift(database_url: str, package: str, metadata: MetaData) -> list[str
         await engine.dispose()
 
 
-def _upgrade(connection: Connection, config: Config) -> None:
+def _upgrade(connection: Connection, config: Config, path: Path | None) -> None:
     config.attributes["connection"] = connection
+    held = MigrationContext.configure(connection, opts={"version_table": _VERSION_TABLE}).get_current_revision()
     try:
-        command.upgrade(config, "head")
+        if held == ScriptDirectory.from_config(config).get_current_head():
+            return
+        # Not under the feet of a running process: its code means the schema it started with.
+        with file_lock(path) if path is not None else nullcontext():
+            command.upgrade(config, "head")
     except CommandError as error:
         raise FailedPrecondition(
             f"the database is of a newer or another version: {error}", reason="SCHEMA", field="database_url"

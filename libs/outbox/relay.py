@@ -17,7 +17,7 @@ from libs.contracts.errors import InvalidInput, PawlError, Permanent, Unavailabl
 from libs.eventing.connection import NatsLink
 from libs.eventing.kv import kv_advance
 from libs.eventing.publish import translate
-from libs.eventing.tasks import end
+from libs.eventing.tasks import end, launch
 from libs.eventing.topology import stream_of
 from libs.outbox.database import Database
 from libs.outbox.unit import KV
@@ -28,6 +28,7 @@ log = get_logger(__name__)
 BATCH = 500
 POLL_SECONDS = 2.0
 CONFIRM_SECONDS = 5.0
+_LOOK_SECONDS = 0.5
 _LONGEST_PAUSE = 15.0
 _KEEP_SENT_SECONDS = 3600.0
 # The inbox must remember as long as the streams do: a consumer made anew replays them from the start.
@@ -66,7 +67,7 @@ class Relay:
         """Relay in the background until `stop`."""
         if self._task is None:
             self._link.on_connected(self._database.outbox_written.set)
-            self._task = asyncio.create_task(self.run(), name=f"relay-{self._database.service}")
+            self._task = launch(self.run(), f"relay-{self._database.service}", self._link.fail)
 
     async def stop(self, grace: float = 3.0) -> None:
         """Send what was committed until now, as far as `grace` seconds allow, then end."""
@@ -196,7 +197,13 @@ class Relay:
     async def _confirm(self, waiting: list[tuple[Any, "asyncio.Future[Any]"]], sent: list[int]) -> PawlError | None:
         if not waiting:
             return None
-        await asyncio.wait([future for _, future in waiting], timeout=CONFIRM_SECONDS)
+        pending = {future for _, future in waiting}
+        deadline = time.monotonic() + CONFIRM_SECONDS
+        while pending and time.monotonic() < deadline:
+            _, pending = await asyncio.wait(pending, timeout=_LOOK_SECONDS)
+            # The broker answers a forbidden publish with silence; its reason comes another way, and sooner.
+            if pending and any(self._link.violation(row.subject) for row, future in waiting if future in pending):
+                break
         failure: PawlError | None = None
         for row, future in waiting:
             if not future.done():

@@ -21,7 +21,10 @@ _MAX_LINE_BYTES = 1024 * 1024
 
 
 class Child:
-    """A running child process. It leads a process group of its own; messages go both ways over a private socket."""
+    """A running child process; messages go both ways over a private socket.
+
+    It leads a process group of its own, and what is left of the group when it ends is ended too.
+    """
 
     def __init__(self, process: subprocess.Popen[bytes], link: socket.socket) -> None:
         self._process = process
@@ -54,8 +57,8 @@ class Child:
 
     def kill(self) -> None:
         """End the child and every process of its group at once (SIGKILL)."""
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.pid, signal.SIGKILL)
+        if self.returncode is None:
+            self._kill_group()
 
     async def stop(self, grace: float = 5.0) -> int:
         """SIGTERM, then SIGKILL to the whole group after `grace` seconds; returns the exit status."""
@@ -64,9 +67,6 @@ class Child:
             async with asyncio.timeout(grace):
                 await self.wait()
         except TimeoutError:
-            pass
-        finally:
-            # Also after a good end: a grandchild that stayed behind belongs to nobody.
             self.kill()
         return await self.wait()
 
@@ -111,9 +111,15 @@ class Child:
             self._streams = await asyncio.open_unix_connection(sock=self._link, limit=_MAX_LINE_BYTES)
         return self._streams
 
+    def _kill_group(self) -> None:
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, signal.SIGKILL)
+
     def _reap(self) -> None:
         asyncio.get_running_loop().remove_reader(self._pidfd)
         os.close(self._pidfd)
+        # A grandchild that stayed behind belongs to nobody. Until the child is waited for its id cannot name others.
+        self._kill_group()
         self._process.wait()
         if not self._exited.done():
             self._exited.set_result(None)

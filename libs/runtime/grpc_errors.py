@@ -2,6 +2,7 @@
 
 import grpc
 from google.protobuf import any_pb2
+from google.protobuf.message import DecodeError
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_status import rpc_status
 from pydantic import ValidationError
@@ -88,8 +89,12 @@ def code_name(failure: BaseException | None) -> str:
 def _error_info(failure: grpc.aio.AioRpcError | grpc.Call) -> error_details_pb2.ErrorInfo | None:
     for key, value in failure.trailing_metadata() or ():
         if key == "grpc-status-details-bin" and isinstance(value, bytes):
-            for detail in status_pb2.Status.FromString(value).details:
-                info = error_details_pb2.ErrorInfo()
-                if detail.Unpack(info) and info.domain == DOMAIN:
-                    return info
+            try:
+                details = status_pb2.Status.FromString(value).details
+                for detail in details:
+                    info = error_details_pb2.ErrorInfo()
+                    if detail.Unpack(info) and info.domain == DOMAIN:
+                        return info
+            except DecodeError:
+                return None  # whoever wrote this is no server of ours; the code and the message still count
     return None

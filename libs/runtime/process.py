@@ -189,7 +189,9 @@ def _status_of(service: str, body: asyncio.Task[None], lifecycle: Lifecycle) -> 
 
 
 def _refuse(service: str, why: object) -> int:
-    sys.stderr.write(f"error: {service}: {' '.join(str(why).split())}\n")
+    where = f"{why.field}: " if isinstance(why, PawlError) and why.field else ""
+    said = why.message if isinstance(why, PawlError) else str(why)
+    sys.stderr.write(f"error: {service}: {where}{' '.join(said.split())}\n")
     sys.stderr.flush()
     return EXIT_USAGE
 

@@ -55,8 +55,9 @@ def span(
     present = {key: value for key, value in attributes.items() if value is not None}
     linked = [Link(target) for target in map(_parse, links) if target is not None]
     opened = trace.get_tracer("pawl").start_span(name, context=context, attributes=present, links=linked)
-    if not opened.get_span_context().is_valid:
-        opened = NonRecordingSpan(_fresh())
+    if isinstance(opened, NonRecordingSpan):
+        # Nobody records here. The trace still goes on, and this step of it still has an id of its own.
+        opened = NonRecordingSpan(_child_of(opened.get_span_context()))
     with _current(opened, context):
         try:
             yield opened
@@ -97,5 +98,7 @@ def _nonzero(size: int) -> str:
             return drawn
 
 
-def _fresh() -> SpanContext:
-    return SpanContext(int(_nonzero(16), 16), int(_nonzero(8), 16), is_remote=False, trace_flags=TraceFlags(1))
+def _child_of(parent: SpanContext) -> SpanContext:
+    trace_number = parent.trace_id if parent.is_valid else int(_nonzero(16), 16)
+    flags = parent.trace_flags if parent.is_valid else TraceFlags(TraceFlags.SAMPLED)
+    return SpanContext(trace_number, int(_nonzero(8), 16), is_remote=False, trace_flags=flags)

@@ -113,7 +113,7 @@ class _Server:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                preexec_fn=_die_with_parent,  # noqa: PLW1509 - one system call, loaded before the fork
+                preexec_fn=die_with_parent,  # noqa: PLW1509 - one system call, loaded before the fork
             )
 
     def _await(self, ready: Callable[[], bool], what: str) -> None:
@@ -201,7 +201,7 @@ class S3Server(_Server):
             [
                 binary("rclone"), "serve", "s3", str(self.data), "--addr", f"127.0.0.1:{self._port}",
                 "--auth-key", f"{self.access_key},{self.secret_key}", "--config", "/dev/null",
-                "--dir-cache-time", "0s", "--vfs-cache-mode", "off", "--log-level", "NOTICE", "--no-cleanup",
+                "--vfs-cache-mode", "off", "--log-level", "NOTICE", "--no-cleanup",
             ]
         )  # fmt: skip
         self._await(lambda: self._read_port() and _answers(self._port), "rclone serve s3")
@@ -225,10 +225,11 @@ if sys.platform == "linux":
     # Loaded before any fork: nothing but one system call may happen between fork and exec.
     _prctl = ctypes.CDLL(None).prctl
 
-    def _die_with_parent() -> None:
+    def die_with_parent() -> None:
+        """Ask the kernel, between fork and exec, to kill this child when its parent dies."""
         _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 else:
 
-    def _die_with_parent() -> None:
+    def die_with_parent() -> None:
         """Only Linux can be asked for this; elsewhere `stop` has to do."""

@@ -14,12 +14,8 @@ async def eventually(
     check: Callable[[], Awaitable[T]], timeout: float = 10.0, *, every: float = 0.02, message: str = ""
 ) -> T: ...
 @overload
-async def eventually(
-    check: Callable[[], T], timeout: float = 10.0, *, every: float = 0.02, message: str = ""
-) -> T: ...
-async def eventually(
-    check: Callable[[], Any], timeout: float = 10.0, *, every: float = 0.02, message: str = ""
-) -> Any:
+async def eventually(check: Callable[[], T], timeout: float = 10.0, *, every: float = 0.02, message: str = "") -> T: ...
+async def eventually(check: Callable[[], Any], timeout: float = 10.0, *, every: float = 0.02, message: str = "") -> Any:
     """Call `check` until it returns something true and return that; AssertionError after `timeout` seconds.
 
     A `check` that fails an assertion is tried again; the last failure is shown at the end.

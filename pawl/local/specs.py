@@ -88,8 +88,6 @@ def infrastructure(layout: Layout, state: StackState, nats_binary: str, rclone_b
                 "/dev/null",
                 "--vfs-cache-mode",
                 "off",
-                "--dir-cache-time",
-                "0s",
                 "--no-cleanup",
                 "--log-level",
                 "NOTICE",

@@ -1,6 +1,10 @@
 """Wires the evaluator together: database, NATS, object storage, the gateway, gRPC, timers and probes."""
 
+import asyncio
+from collections.abc import Sequence
+
 from libs.artifacts import ObjectStore
+from libs.contracts.errors import PawlError
 from libs.eventing.batches import BatchConsumer
 from libs.eventing.connection import NatsLink
 from libs.eventing.subscriptions import Consumers
@@ -9,16 +13,21 @@ from libs.outbox.migrate import migrate
 from libs.outbox.relay import Relay
 from libs.runtime.grpc_server import GrpcServer
 from libs.runtime.process import Lifecycle
+from libs.telemetry import get_logger
 from services.evaluator.clients import Backlog, Gateway
 from services.evaluator.handlers.evaluation import Evaluation
 from services.evaluator.handlers.monitor import INFERENCES, OUTCOMES, Monitor
 from services.evaluator.rpc import SERVICE, EvaluatorServicer, register
 from services.evaluator.settings import EvaluatorSettings
 from services.evaluator.store import METADATA, Ledger, Reports
+from services.evaluator.store.ledger import CONSUMER
 
 _BATCH = 1000
 _BATCH_SECONDS = 0.25
 _DAY = 86_400.0
+_CATCH_UP_SECONDS = 0.5
+
+log = get_logger(__name__)
 
 
 async def serve(lifecycle: Lifecycle) -> None:
@@ -55,12 +64,13 @@ async def serve(lifecycle: Lifecycle) -> None:
         patience=settings.patience_seconds,
         routing=settings.routing_seconds,
     )
-    monitor = Monitor(ledger, Backlog(link).pending, settle=settings.settle_seconds, keep=settings.evidence_days * _DAY)
+    backlog = Backlog(link)
+    monitor = Monitor(ledger, backlog.unhandled, settle=settings.settle_seconds, keep=settings.evidence_days * _DAY)
     await monitor.load()
     consumers = Consumers(link, [evaluation.subscription(), monitor.subscription()], service="evaluator")
     lifecycle.on_drain(consumers.stop, "consumers")
     lifecycle.ready("consumers", consumers.check)
-    streams = []
+    streams: list[BatchConsumer] = []
     for durable, take in ((INFERENCES, monitor.take_inferences), (OUTCOMES, monitor.take_outcomes)):
         stream = BatchConsumer(link, durable, _BATCH, _BATCH_SECONDS, take)
         lifecycle.on_drain(stream.stop, durable)
@@ -75,7 +85,19 @@ async def serve(lifecycle: Lifecycle) -> None:
     await link.connect(wait=False)
     await relay.start()
     await consumers.start()
-    for stream in streams:
-        await stream.start()
+    lifecycle.spawn(_read_streams(backlog, streams), "streams")
     lifecycle.spawn(monitor.run(settings.assess_seconds), "monitor")
     await lifecycle.wait_stopped()
+
+
+async def _read_streams(backlog: Backlog, streams: Sequence[BatchConsumer]) -> None:
+    """Start reading traffic once all rollouts are known: what belongs to no open watch is passed over for good."""
+    while True:
+        try:
+            if not await backlog.unhandled(CONSUMER):
+                break
+        except PawlError as error:
+            log.info("traffic waits", reason=str(error))
+        await asyncio.sleep(_CATCH_UP_SECONDS)
+    for stream in streams:
+        await stream.start()

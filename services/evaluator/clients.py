@@ -52,17 +52,17 @@ class Gateway:
 
 
 class Backlog:
-    """How many messages wait that a durable of ours has not been given yet."""
+    """How many messages of a durable of ours are not handled yet."""
 
     def __init__(self, link: NatsLink) -> None:
         self._link = link
 
-    async def pending(self, durable: str) -> int:
-        """Undelivered messages; Unavailable while the broker is away."""
+    async def unhandled(self, durable: str) -> int:
+        """Messages undelivered or unacknowledged (a killed process's too); Unavailable while the broker is away."""
         stream = topology.consumer(durable).stream
         js = self._link.js
         try:
             info = await js.consumer_info(stream, durable)
         except (NatsError, OSError) as error:
             raise translate(error, f"consumer {durable}", js) from error
-        return int(info.num_pending or 0)
+        return int(info.num_pending or 0) + int(info.num_ack_pending or 0)

@@ -205,11 +205,11 @@ class InferenceIntake:
         for owner, logged in by_owner.items():
             data = await asyncio.to_thread(inferences_to_parquet, logged)
             digest = await self._objects(owner[0]).put_bytes(data, kind=INFERENCE_SEGMENT)
-            stored.append((owner, [answered(each) for each in logged if each.error is None], digest))
+            joinable = [answered(each) for each in logged if each.error is None]
+            stored.append((owner, joinable, digest, len(logged)))
         async with self._database.unit() as unit:
-            for owner, joinable, digest in stored:
-                if joinable:
-                    await store.log_inferences(unit, owner, joinable, digest)
+            for owner, joinable, digest, size in stored:
+                await store.log_inferences(unit, owner, joinable, digest, size)
         self._arrived()
 
 

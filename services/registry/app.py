@@ -48,7 +48,7 @@ async def serve(lifecycle: Lifecycle) -> None:
     objects = ObjectStore(
         settings.s3_endpoint,
         settings.s3_access_key,
-        settings.s3_secret_key.get_secret_value(),
+        settings.s3_secret_key,
         settings.s3_bucket,
         settings.s3_region,
     )

@@ -19,6 +19,7 @@ from libs.contracts.errors import (
     DataLoss,
     InvalidInput,
     NotFound,
+    PermissionDenied,
     ResourceExhausted,
     Unauthenticated,
     Unavailable,
@@ -154,9 +155,13 @@ async def test_a_server_that_is_away_is_transient_and_found_again(private_s3: S3
     assert await store.get_bytes(digest) == b"still there"
 
 
-async def test_wrong_credentials_are_named_and_not_retried(s3_server: S3Server) -> None:
-    with pytest.raises(Unauthenticated):
-        await store_on(s3_server, access_key="somebody", secret_key="somebody's secret").put_bytes(b"x", kind="example")
+async def test_wrong_credentials_are_permanent_on_reading_and_on_writing(s3_server: S3Server) -> None:
+    stranger = store_on(s3_server, access_key="somebody", secret_key="somebody's secret")
+    with pytest.raises(Unauthenticated, match="InvalidAccessKeyId"):
+        await stranger.get_bytes(digest_bytes(b"x"))
+    # Whether an object is there is asked by HEAD, whose answer has no body that could say more than "no".
+    with pytest.raises(PermissionDenied):
+        await stranger.put_bytes(b"x", kind="example")
 
 
 async def test_a_missing_bucket_is_not_a_missing_object(s3_server: S3Server) -> None:
@@ -181,8 +186,9 @@ async def test_tenants_do_not_see_one_another(object_store: ObjectStore) -> None
     assert not await other.exists(digest)
     await other.put_bytes(b"theirs", kind="example")
     assert [stored.digest async for stored in object_store.list_objects()] == [digest]
-    with pytest.raises(InvalidInput, match="tenant"):
+    with pytest.raises(InvalidInput) as refused:
         object_store.for_tenant("../default")
+    assert refused.value.field == "tenant"
 
 
 async def test_an_erased_object_is_gone_and_may_be_erased_again(object_store: ObjectStore) -> None:
@@ -235,7 +241,7 @@ async def test_a_full_disk_is_resource_exhausted_and_leaves_nothing(object_store
         with full.open("wb", buffering=0) as device:
             device.write(b"x")
 
-    original, transfers._receive = transfers._receive, refuse  # type: ignore[assignment, method-assign]
+    original, transfers._receive = transfers._receive, refuse  # type: ignore[method-assign]
     with pytest.raises(ResourceExhausted, match="no space left"):
         await object_store.fetch(digest, target)
     transfers._receive = original  # type: ignore[method-assign]

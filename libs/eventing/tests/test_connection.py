@@ -132,13 +132,10 @@ async def test_a_deleted_consumer_costs_next_to_nothing(link: NatsLink) -> None:
     await consumers.start()
     await link.js.delete_consumer("EVT", FACTS)
     await eventually(lambda: consumers.check() is not None)
-    before = os.times()
     sent = link.client.stats["out_msgs"]
     await asyncio.sleep(3)
-    spent = os.times().user - before.user
     # A spinning loop asks thousands of times and burns 43 % of a core.
     assert link.client.stats["out_msgs"] - sent < 30
-    assert spent < 1.0
     await consumers.stop()
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from typing import Any
 
 from faststream.exceptions import NackMessage
 from faststream.nats import JStream, NatsBroker, PullSub
@@ -23,15 +24,19 @@ from libs.testing.wait import eventually
 FACTS = "registry-ingestion"
 
 
-def facts(link: NatsLink, handler: Recorder, **more: object) -> Consumers:
+def facts(link: NatsLink, handler: Recorder, **more: Any) -> Consumers:
     return Consumers(
         link, [Subscription(FACTS, (SegmentWritten, ImportCompleted), handler)], service="registry", **more
-    )  # type: ignore[arg-type]
+    )
 
 
 async def acked(link: NatsLink, durable: str = FACTS, stream: str = "EVT") -> bool:
     info = await link.js.consumer_info(stream, durable)
     return bool(info.num_pending == 0 and info.num_ack_pending == 0)
+
+
+async def acked_pending(link: NatsLink) -> bool:
+    return bool((await link.js.consumer_info("EVT", FACTS)).num_ack_pending)
 
 
 async def test_a_handler_gets_the_envelope_as_it_was_sent(link: NatsLink) -> None:
@@ -67,8 +72,9 @@ async def test_a_transient_failure_is_tried_again_with_growing_gaps(link: NatsLi
     await say(link, segment())
     await eventually(lambda: handler.finished == 1)
     first, second, third = handler.gaps
-    assert first < second < third
     assert first >= 0.5
+    assert second >= 1.0
+    assert third >= 2.0
     assert await list_dead(link.js) == []
     await consumers.stop()
 
@@ -76,15 +82,15 @@ async def test_a_transient_failure_is_tried_again_with_growing_gaps(link: NatsLi
 async def test_naks_ignore_the_consumers_backoff(link: NatsLink) -> None:
     # The trap: `backoff` only times unanswered messages; a plain nak comes straight back.
     await link.js.add_consumer(
-        "EVT", ConsumerConfig(durable_name="trap", filter_subject="evt.>", max_deliver=5, backoff=[1.0, 2.0, 4.0, 8.0])
+        "EVT",
+        ConsumerConfig(durable_name="trap", filter_subject="evt.>", max_deliver=5, backoff=[60.0, 60.0, 60.0, 60.0]),
     )
     pull = await link.js.pull_subscribe_bind(durable="trap", stream="EVT")
     await say(link, segment())
-    started = asyncio.get_running_loop().time()
-    for _ in range(5):
-        (message,) = await pull.fetch(1, timeout=3)
+    for delivery in range(1, 6):
+        (message,) = await pull.fetch(1, timeout=10)
+        assert message.metadata.num_delivered == delivery
         await message.nak()
-    assert asyncio.get_running_loop().time() - started < 1.0
 
 
 async def test_the_default_policy_terminates_on_the_first_error(link: NatsLink, nats_server: NatsServer) -> None:
@@ -149,6 +155,25 @@ async def test_an_outage_longer_than_all_deliveries_buries_nothing(link: NatsLin
     await eventually(lambda: acked(link))
     assert await list_dead(link.js) == []
     await consumers.stop()
+
+
+async def test_a_fact_held_through_an_outage_survives_the_drain_of_its_holder(link: NatsLink) -> None:
+    changed = table(FACTS, max_deliver=1)
+    await apply(link.js, changed)
+    holder = facts(link, Recorder(Unavailable("away")), consumers=changed)
+    await holder.start()
+    await say(link, segment(6))
+    await eventually(lambda: acked_pending(link))
+    await holder.stop()
+    other = NatsLink(link.url, "test", on_closed=lambda: None)
+    await other.connect()
+    handler = Recorder()
+    replica = facts(other, handler, consumers=changed)
+    await replica.start()
+    await eventually(lambda: handler.numbers == [6])
+    assert await list_dead(link.js) == []
+    await replica.stop()
+    await other.close()
 
 
 async def test_patience_with_an_outage_ends(link: NatsLink) -> None:
@@ -257,7 +282,7 @@ async def test_more_workers_fetch_more_than_they_handle(link: NatsLink, nats_ser
 
 
 async def test_a_message_that_kills_its_holder_each_time_becomes_a_dead_letter(link: NatsLink) -> None:
-    changed = table("trainer-train", max_deliver=2, ack_wait=0.2)
+    changed = table("trainer-train", max_deliver=2, ack_wait=0.2, spare=0)
     await apply(link.js, changed)
     await say(link, Work(number=3), traceparent=TRACE)
     pull = await link.js.pull_subscribe_bind(durable="trainer-train", stream="CMD")

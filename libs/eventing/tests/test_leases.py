@@ -1,6 +1,7 @@
 """A long job is done by one process at a time, and changes hands in moments when that process must go."""
 
 import asyncio
+from typing import Self
 
 from faststream import AckPolicy
 from faststream.nats import JStream, NatsBroker, PullSub
@@ -24,7 +25,7 @@ class Replica:
         self.handler = handler
         self._long_running = long_running
 
-    async def __aenter__(self) -> "Replica":
+    async def __aenter__(self) -> Self:
         await self.link.connect()
         self.consumers = Consumers(
             self.link,

@@ -33,7 +33,7 @@ async def test_plan_writes_nothing(link: NatsLink) -> None:
 async def test_a_changed_ack_wait_reaches_the_durable_that_exists(link: NatsLink) -> None:
     changed = table("registry-trainer", ack_wait=11.0)
     (change,) = await apply(link.js, changed)
-    assert str(change) == "update consumer registry-trainer (ack_wait: 30.0 -> 11.0)"
+    assert str(change) == "update consumer registry-trainer (ack_wait: 8.0 -> 11.0)"
     assert (await link.js.consumer_info("EVT", "registry-trainer")).config.ack_wait == 11.0
 
 
@@ -44,7 +44,7 @@ async def test_a_changed_ack_wait_never_reaches_a_durable_through_a_subscriber(l
         link, [Subscription("registry-ingestion", type(segment()), Recorder())], service="registry", consumers=changed
     )
     await consumers.start()
-    assert (await link.js.consumer_info("EVT", "registry-ingestion")).config.ack_wait == 30.0
+    assert (await link.js.consumer_info("EVT", "registry-ingestion")).config.ack_wait == 8.0
     await consumers.stop()
 
 

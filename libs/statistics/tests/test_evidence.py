@@ -73,13 +73,13 @@ def harm_run(
 @pytest.mark.parametrize("rho", [0.05, 0.25, 0.5])
 def test_a_harmless_canary_is_rarely_accused_under_drift_and_ramp(rho: float) -> None:
     draw = random.Random(3)
-    alarms = sum(harm_run(draw, risk=1.0, rho=rho, base=0.1, units=3000) is not None for _ in range(300))
-    assert alarms / 300 <= 0.02
+    alarms = sum(harm_run(draw, risk=1.0, rho=rho, base=0.1, units=2000) is not None for _ in range(200))
+    assert alarms / 200 <= 0.02
 
 
 def test_harm_inside_the_tolerated_ratio_is_rarely_accused() -> None:
     draw = random.Random(4)
-    alarms = sum(harm_run(draw, risk=2.0, rho=0.2, base=0.1, units=3000, ratio=2.0) is not None for _ in range(200))
+    alarms = sum(harm_run(draw, risk=2.0, rho=0.2, base=0.1, units=2000, ratio=2.0) is not None for _ in range(200))
     assert alarms / 200 <= 0.02
 
 

@@ -1,8 +1,8 @@
 """Star clusters: a row joins one centre it is verified similar to, never a chain of neighbours.
 
-Transitive closure over similar pairs merges half of a templated corpus into one cluster; a star's members are all within
-the threshold of its centre. Rows come in order of arrival and only rows before them are centres, so that a later version
-of the data never changes what an earlier row belongs to.
+Transitive closure over similar pairs merges half of a templated corpus into one cluster; a star's members are all
+within the threshold of its centre. Rows come in order of arrival and only rows before them are centres, so that a later
+version of the data never changes what an earlier row belongs to.
 """
 
 import hashlib

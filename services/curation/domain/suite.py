@@ -77,7 +77,13 @@ def sample(items: Sequence[Item], limit: int, salt: str) -> list[Item]:
 
 
 def admit(
-    suite: Sequence[Item], offered: Sequence[Row], group_of: Mapping[str, str], *, sources: Sequence[str], system: str, salt: str
+    suite: Sequence[Item],
+    offered: Sequence[Row],
+    group_of: Mapping[str, str],
+    *,
+    sources: Sequence[str],
+    system: str,
+    salt: str,
 ) -> list[Item]:
     """New items from corrections of admitted sources, the categories with fewest items first; existing ones stay.
 

@@ -25,7 +25,6 @@ from services.evaluator.store.reports import CONSUMER, RUNNING, Reports
 
 log = get_logger(__name__)
 
-_SAVE_AT_ONCE = 32
 _LONGEST_PAUSE = 5.0
 
 
@@ -132,7 +131,9 @@ class Evaluation:
         missing = [item for item in items if item.item_id not in answered]
         if not missing:
             return
-        done: asyncio.Queue[Answer] = asyncio.Queue()
+        at_once = min(command.spec.evaluation.concurrency, len(missing))
+        # Bounded, so that a kill costs at most what is in flight, in the queue and in the transaction.
+        done: asyncio.Queue[Answer] = asyncio.Queue(at_once)
         waiting = iter(missing)
 
         async def work() -> None:
@@ -144,7 +145,7 @@ class Evaluation:
             left = len(missing)
             while left:
                 batch = [await done.get()]
-                while len(batch) < _SAVE_AT_ONCE and not done.empty():
+                while len(batch) < at_once and not done.empty():
                     batch.append(done.get_nowait())
                 await self._reports.save(command.report_id, contender.version, batch)
                 answered.update((answer.item_id, answer) for answer in batch)
@@ -152,7 +153,7 @@ class Evaluation:
 
         try:
             async with asyncio.TaskGroup() as group:
-                for _ in range(min(command.spec.evaluation.concurrency, len(missing))):
+                for _ in range(at_once):
                     group.create_task(work())
                 group.create_task(keep())
         except ExceptionGroup as failures:

@@ -27,7 +27,7 @@ OUTCOMES = "evaluator-outcome"
 _REPEAT_SECONDS = 10.0
 _PRUNE_SECONDS = 3600.0
 
-Pending = Callable[[str], Awaitable[int]]
+Unhandled = Callable[[str], Awaitable[int]]
 
 
 class Monitor:
@@ -35,14 +35,14 @@ class Monitor:
 
     Args:
         ledger: The evidence.
-        pending: How many messages a durable has not been given yet.
+        unhandled: How many messages of a durable are not handled yet.
         settle: Seconds after its end that a user-window waits for outcomes under way.
         keep: Seconds that the evidence of an ended rollout is kept.
     """
 
-    def __init__(self, ledger: Ledger, pending: Pending, *, settle: float, keep: float) -> None:
+    def __init__(self, ledger: Ledger, unhandled: Unhandled, *, settle: float, keep: float) -> None:
         self._ledger = ledger
-        self._pending = pending
+        self._unhandled = unhandled
         self._settle = settle
         self._keep = keep
         self._watches: dict[tuple[str, str], list[Watch]] = {}
@@ -68,6 +68,10 @@ class Monitor:
         self._checks = {key: check for key, check in self._checks.items() if key in live}
         gauge("watches_open", "rollout stages under watch").set(len(found))
 
+    def open_watches(self) -> list[Watch]:
+        """The stages under watch now, one per task in a rollout."""
+        return [steps[-1] for steps in self._watches.values()]
+
     async def rollout_changed(self, envelope: Envelope[RolloutChanged]) -> None:
         """Begin or end a watch."""
         await self._ledger.rollout_changed(envelope)
@@ -76,6 +80,7 @@ class Monitor:
     async def take_inferences(self, batch: Sequence[RawMessage]) -> None:
         """Write what production was answered, by stable, canary and shadow, into the ledger."""
         rows: list[dict[str, Any]] = []
+        touched: set[str] = set()
         opened: list[dict[str, Any]] = []
         for message in batch:
             steps = self._watches.get(_address(message.subject, "inference"))
@@ -87,24 +92,27 @@ class Monitor:
                 continue
             row = self._request(step, fact, message.stream_seq)
             rows.append(row)
-            self._changed.add(step.turn_id)
+            touched.add(step.turn_id)
             if step.stage == CANARY and fact.role is not Role.SHADOW:
                 opened.append(_window(step, row))
         # A unit's window opens at its first request; within a batch the earliest must come first.
         opened.sort(key=lambda row: float(row["opened_at"]))
         await self._ledger.record_requests(rows, opened, max((m.stream_seq for m in batch), default=0))
+        # Only after the commit: a look in between would see nothing new and clear the mark.
+        self._changed |= touched
         self._note(INFERENCES, batch)
 
     async def take_outcomes(self, batch: Sequence[RawMessage]) -> None:
         """Write how answers turned out into the ledger."""
         rows: list[dict[str, Any]] = []
+        touched: set[str] = set()
         for message in batch:
             tenant, task = address = _address(message.subject, "outcome")
             steps = self._watches.get(address)
             if not steps:
                 continue
             fact = decode(Outcome, message.subject, message.data, message.headers).data
-            self._changed.add(steps[-1].turn_id)
+            touched.add(steps[-1].turn_id)
             rows.append(
                 {
                     "tenant": tenant,
@@ -122,6 +130,7 @@ class Monitor:
         late = await self._ledger.record_outcomes(rows, max((m.stream_seq for m in batch), default=0))
         if late:
             counter("outcomes_late", "bad outcomes that came after their user-window was closed").inc(late)
+        self._changed |= touched
         self._note(OUTCOMES, batch)
 
     async def run(self, every: float) -> None:
@@ -138,8 +147,7 @@ class Monitor:
         if time.monotonic() - self._pruned_at > _PRUNE_SECONDS:
             await self._ledger.prune(time.time() - self._keep)
             self._pruned_at = time.monotonic()
-        for steps in list(self._watches.values()):
-            watch = steps[-1]
+        for watch in self.open_watches():
             with span("assess", parent=watch.traceparent, task=watch.task, stage=watch.stage):
                 await self._assess(watch)
 
@@ -186,7 +194,7 @@ class Monitor:
         now = time.time()
         until = now
         for durable, read in self._read_until.items():
-            if await self._pending(durable):
+            if await self._unhandled(durable):
                 until = min(until, read)
         return until
 

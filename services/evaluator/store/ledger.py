@@ -145,32 +145,28 @@ class Ledger:
                 )
                 .group_by(windows.c.role, windows.c.bad)
             )
-            by_role = {role: int(count) for role, count in (await session.execute(asked)).tuples()}
+            by_role = {role: int(count) for role, count in (await session.execute(asked))}
             ended: dict[str, int] = {}
             bad: dict[str, int] = {}
-            for role, is_bad, count in (await session.execute(closed)).tuples():
+            for role, is_bad, count in await session.execute(closed):
                 ended[role] = ended.get(role, 0) + int(count)
                 if is_bad:
                     bad[role] = int(count)
-            read = {name: int(place) for name, place in (await session.execute(select(cursors))).tuples()}
+            read = {name: int(place) for name, place in (await session.execute(select(cursors)))}
         return Tally(by_role, ended, bad, read.get(INFERENCE, 0), read.get(OUTCOME, 0))
 
     async def pairs(self, turn_id: str) -> list[PairOutcome]:
         """Shadow pairs of a turn, counted by kind; the first right answer given for a request counts."""
-        shadow, stable, later = requests.alias("shadow"), requests.alias("stable"), outcomes.alias("later")
-
-        def about(table: Any) -> Any:
-            return and_(
-                table.c.tenant == stable.c.tenant,
-                table.c.task == stable.c.task,
-                table.c.request_id == stable.c.request_id,
-                table.c.reference_digest.is_not(None),
-            )
-
-        first = select(func.min(later.c.sequence)).where(about(later)).scalar_subquery()
+        shadow, stable = requests.alias("shadow"), requests.alias("stable")
         reference = (
             select(outcomes.c.reference_digest)
-            .where(about(outcomes), outcomes.c.sequence == first)
+            .where(
+                outcomes.c.tenant == stable.c.tenant,
+                outcomes.c.task == stable.c.task,
+                outcomes.c.request_id == stable.c.request_id,
+                outcomes.c.reference_digest.is_not(None),
+            )
+            .order_by(outcomes.c.sequence)
             .limit(1)
             .correlate(stable)
             .scalar_subquery()
@@ -219,7 +215,7 @@ class Ledger:
             .order_by(windows.c.number)
         )
         async with self._database.reading() as session:
-            return [ClosedWindow(unit, Role(role), rho) for unit, role, rho in (await session.execute(query)).tuples()]
+            return [ClosedWindow(unit, Role(role), rho) for unit, role, rho in (await session.execute(query))]
 
     async def publish(self, watch: Watch, assessment: Assessment) -> None:
         """Keep an assessment and say it, in the trace of the turn it belongs to."""
@@ -256,7 +252,7 @@ class Ledger:
             query = query.where(assessments.c.version == version)
         order = (assessments.c.assessed_at.desc(), assessments.c.generation.desc(), assessments.c.number.desc())
         async with self._database.reading() as session:
-            found = [document for (document,) in (await session.execute(query.order_by(*order).limit(limit))).tuples()]
+            found = [document for (document,) in (await session.execute(query.order_by(*order).limit(limit)))]
         return found[::-1]
 
     async def prune(self, before: float) -> None:
@@ -267,7 +263,7 @@ class Ledger:
             .having(and_(func.count() == func.count(watches.c.ended_at), func.max(watches.c.ended_at) < before))
         )
         async with self._database.transaction() as session:
-            turns = [turn for (turn,) in (await session.execute(gone)).tuples()]
+            turns = [turn for (turn,) in (await session.execute(gone))]
             for table in (requests, windows, watches):
                 await session.execute(delete(table).where(table.c.turn_id.in_(turns)))
             await session.execute(delete(outcomes).where(outcomes.c.arrived_at < before))
@@ -285,7 +281,7 @@ class Ledger:
             .where(*due, or_(requests.c.failed.is_(True), requests.c.valid.is_(False), told))
             .distinct()
         )
-        return {(generation, unit) for generation, unit in (await session.execute(query)).tuples()}
+        return {(generation, unit) for generation, unit in (await session.execute(query))}
 
 
 def _same_window() -> Any:

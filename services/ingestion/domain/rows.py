@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from libs.contracts.feedback import MAX_TEXT
+from libs.contracts.feedback import MAX_TEXT, FeedbackKind
 from libs.contracts.inference import Message
 
 EXAMPLE = "example"
@@ -46,10 +46,11 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """What a segment holds: rows per kind, source and category."""
+    """What a segment holds: rows per kind, source and category, and corrections per source."""
 
     kinds: dict[str, int]
     sources: dict[str, int]
+    corrections: dict[str, int]
     categories: dict[str, int]
 
 
@@ -67,6 +68,7 @@ def count(rows: Sequence[Row]) -> Counts:
     return Counts(
         kinds=dict(sorted(Counter(row.kind for row in rows).items())),
         sources=dict(sorted(Counter(row.source for row in rows).items())),
+        corrections=dict(sorted(Counter(row.source for row in rows if row.kind == FeedbackKind.CORRECTION).items())),
         categories=dict(sorted(Counter(row.category for row in rows if row.category).items())),
     )
 

@@ -78,6 +78,7 @@ async def list_segment(
         rows=stored.rows,
         kinds=stored.counts.kinds,
         sources=stored.counts.sources,
+        corrections=stored.counts.corrections,
         categories=stored.counts.categories,
         import_id=import_id,
     )

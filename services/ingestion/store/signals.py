@@ -125,13 +125,14 @@ async def reject(unit: UnitOfWork, owner: Owner, stream_seq: int) -> None:
     await unit.session.execute(statement.on_conflict_do_nothing())
 
 
-async def log_inferences(unit: UnitOfWork, owner: Owner, log: Sequence[Answered], digest: str) -> None:
-    """Keep the joinable part of a batch of inferences, and list its segment."""
+async def log_inferences(unit: UnitOfWork, owner: Owner, log: Sequence[Answered], digest: str, size: int) -> None:
+    """List a segment of `size` logged inferences, and keep the joinable part of those that were answered."""
     now = time.time()
     rows = [_inference(owner, each, now) for each in log]
-    await unit.session.execute(insert(unit.session, INFERENCES).on_conflict_do_nothing(), rows)
+    if rows:
+        await unit.session.execute(insert(unit.session, INFERENCES).on_conflict_do_nothing(), rows)
     listed = insert(unit.session, INFERENCE_SEGMENTS).values(
-        tenant=owner[0], task=owner[1], digest=digest, rows=len(log), written_at=now
+        tenant=owner[0], task=owner[1], digest=digest, rows=size, written_at=now
     )
     await unit.session.execute(listed.on_conflict_do_nothing())
 

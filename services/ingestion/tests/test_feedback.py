@@ -15,6 +15,7 @@ from libs.eventing.deadletters import list_dead
 from libs.outbox.migrate import drift
 from libs.testing.wait import eventually
 from services.ingestion.store import signals
+from services.ingestion.store.segments import Intake
 from services.ingestion.store.tables import METADATA
 from services.ingestion.tests.conftest import BASE, House
 
@@ -28,18 +29,20 @@ def inference(request_id: str, output: str = "wrong", **fields: Any) -> Inferenc
     return Inference(request_id=request_id, output=output, **{**given, **fields})
 
 
-async def settled(house: House, kinds: dict[str, int]) -> signals.Intake:
-    async def there() -> signals.Intake | None:
+async def settled(house: House, kinds: dict[str, int]) -> Intake:
+    async def there() -> Intake | None:
         intake = await signals.intake(house.database, "default", "triage")
         return intake if intake.kinds == kinds else None
 
-    return await eventually(there, 15)
+    found = await eventually(there, 15)
+    assert found is not None
+    return found
 
 
 async def all_acknowledged(house: House) -> None:
     async def done() -> bool:
         info = await house.link.js.consumer_info("FEEDBACK", "ingestion-feedback")
-        return info.num_pending == 0 and info.num_ack_pending == 0
+        return bool(info.num_pending == 0 and info.num_ack_pending == 0)
 
     await eventually(done, 15)
 
@@ -218,8 +221,8 @@ async def test_segments_are_numbered_without_gaps_and_announced(house: House) ->
             "triage", kind="correction", id=f"f{at}", source="desk", input="q", correction="a", category="c"
         )
         await settled(house, {"correction": at + 1})
-    facts = [body for subject, body in await house.stored("EVT") if subject == SegmentWritten.subject]
-    facts = [SegmentWritten.model_validate(each) for each in facts]
+    said = await house.stored("EVT")
+    facts = [SegmentWritten.model_validate(body) for subject, body in said if subject == SegmentWritten.subject]
     assert [fact.number for fact in facts] == list(range(1, len(facts) + 1))
     assert sum(fact.kinds["correction"] for fact in facts) == 4
     assert facts[0].categories == {"c": 1}

@@ -14,7 +14,7 @@ from libs.testing.wait import eventually
 from services.ingestion.store import imports, signals
 from services.ingestion.tests.conftest import House
 
-SUPPORT = Path("/work/shared/data/customer_support.csv")
+SUPPORT = Path(__file__).parents[4] / "shared" / "data" / "customer_support.csv"
 
 
 def jsonl(*rows: Any) -> bytes:

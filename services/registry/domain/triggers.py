@@ -6,7 +6,6 @@ from datetime import timedelta
 from libs.contracts.commands import BuildDataset
 from libs.contracts.errors import FailedPrecondition
 from libs.contracts.events import ImportCompleted, SegmentWritten, TurnState
-from libs.contracts.feedback import FeedbackKind
 from libs.contracts.ids import derived_id
 from services.registry.domain.decision import REGISTRY, Decision, Send, enter
 from services.registry.domain.state import Occasion, Task, Trigger, Turn
@@ -17,7 +16,8 @@ def segment_written(task: Task, fact: SegmentWritten, occasion: Occasion) -> Dec
     seen = max(task.watermark, fact.number)
     if fact.number <= task.consumed:
         return Decision(replace(task, watermark=seen))
-    corrections = fact.kinds.get(FeedbackKind.CORRECTION.value, 0)
+    may_train = task.spec.data.sources
+    corrections = sum(n for source, n in fact.corrections.items() if not may_train or source in may_train)
     trace = occasion.traceparent if corrections else task.trigger_traceparent
     return Decision(
         replace(task, watermark=seen, corrections=task.corrections + corrections, trigger_traceparent=trace)

@@ -1,5 +1,6 @@
 """A registry without its process: the real store, outbox and consumers on a real broker."""
 
+import os
 from collections.abc import AsyncIterator
 
 import pytest_asyncio
@@ -11,6 +12,9 @@ from libs.outbox.migrate import migrate
 from libs.outbox.relay import Relay
 from services.registry.store import METADATA, Store
 from services.registry.tests.house import House
+
+# Tests start and stop servers while gRPC runs in the same process; its fork handlers may hang the child before exec.
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 
 
 @pytest_asyncio.fixture

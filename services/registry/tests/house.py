@@ -18,7 +18,7 @@ from libs.runtime.grpc_client import channel
 from libs.runtime.grpc_server import GrpcServer
 from libs.testing.wait import eventually
 from services.registry.domain.routing import Fleet
-from services.registry.domain.state import Task
+from services.registry.domain.state import Task, Turn
 from services.registry.handlers import Handlers
 from services.registry.rpc import SERVICE, RegistryServicer, register
 from services.registry.store import Store
@@ -69,23 +69,29 @@ class House:
         async with self.store.reading() as session:
             return await get_task(session, "default", "triage")
 
-    async def until(self, check: Callable[[Task], object]) -> Task:
-        async def seen() -> Task | None:
-            task = await self.task()
-            return task if check(task) else None
+    async def until(self, check: Callable[[Turn], object]) -> Turn:
+        """The newest turn, once it is as `check` wants it."""
 
-        found: Task | None = await eventually(seen)
+        async def seen() -> Turn | None:
+            turn = (await self.task()).turn
+            return turn if turn is not None and check(turn) else None
+
+        found: Turn | None = await eventually(seen)
         assert found is not None
         return found
 
-    async def route(self) -> Route:
+    async def route(self) -> Route | None:
         entry = await kv_get(self.link, ROUTES, "default.triage")
-        return Route.model_validate_json(entry.value or b"")
+        return Route.model_validate_json(entry.value) if entry.value else None
+
+    async def until_stable(self, number: int) -> Route:
+        """The route, once a version has all of it."""
+        return await self.until_route(lambda route: any(a.version == number and a.share == 1.0 for a in route.arms))
 
     async def until_route(self, check: Callable[[Route], object]) -> Route:
         async def seen() -> Route | None:
             route = await self.route()
-            return route if check(route) else None
+            return route if route is not None and check(route) else None
 
         found: Route | None = await eventually(seen)
         assert found is not None

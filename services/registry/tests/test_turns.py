@@ -58,6 +58,14 @@ def test_corrections_open_a_turn_when_there_are_enough_since_the_last_one() -> N
     assert world.task.corrections == 0
 
 
+def test_corrections_of_a_source_that_may_not_train_open_no_turn() -> None:
+    world = World(spec_of(data={"sources": ["desk"]}))
+    world.decide(triggers.segment_written, segment(1, corrections=50, source="portal"))
+    assert world.task.turn is None
+    world.decide(triggers.segment_written, segment(2, corrections=10, source="desk"))
+    assert world.turn.trigger == Trigger.CORRECTIONS
+
+
 def test_corrections_that_arrive_during_a_turn_count_for_the_next_one() -> None:
     world = World()
     world.to_training()
@@ -167,7 +175,7 @@ def test_a_trained_version_is_a_candidate_without_share_until_the_engines_have_i
     assert "waiting for e1" in world.turn.reason
     assert not world.commands(EvaluateModel)
     world.load()
-    assert world.state is TurnState.EVALUATING
+    assert world.turn.state == "evaluating"
     (command,) = world.commands(EvaluateModel)
     assert (command.candidate.name, command.candidate.version) == ("fine_tuned", 1)
     assert [(arm.name, arm.version) for arm in command.baselines] == [("base", 0), ("stable", 0)]

@@ -48,11 +48,13 @@ def spec_of(**changes: Any) -> TaskSpec:
     return TaskSpec.model_validate({"task": "triage", "base": "base", "triggers": {"corrections": 10}, **changes})
 
 
-def segment(number: int, corrections: int = 0, **more: int) -> SegmentWritten:
-    kinds = {**({"correction": corrections} if corrections else {}), **more}
+def segment(number: int, corrections: int = 0, source: str = "desk", **more: int) -> SegmentWritten:
+    given = {"correction": corrections} if corrections else {}
+    kinds = {**given, **more}
     return SegmentWritten(
-        tenant="default", task="triage", number=number, digest=digest_bytes(b"s"), rows=sum(kinds.values()), kinds=kinds
-    )
+        tenant="default", task="triage", number=number, digest=digest_bytes(b"s"), rows=sum(kinds.values()), kinds=kinds,
+        corrections={source: corrections} if corrections else {},
+    )  # fmt: skip
 
 
 def imported(watermark: int, accepted: int = 100) -> ImportCompleted:

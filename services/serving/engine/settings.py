@@ -20,7 +20,8 @@ class EngineSettings(ServiceSettings):
     database_url: str = ""
     base_digest: Digest
     """The base that this engine serves: the digest of its tree."""
-    engine_id: Annotated[str, Field(alias="PAWL_ENGINE_ID", pattern=r"^[A-Za-z0-9_-]{1,64}$")] = "engine"
+    id: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")] = "engine"
+    """Its key among the engines."""
     advertise_address: str = ""
     """`host:port` that gateways dial; the listening one unless set."""
     tenant: Name = "default"

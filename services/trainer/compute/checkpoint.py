@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from libs.contracts.errors import DataLoss, FailedPrecondition
@@ -73,7 +74,7 @@ def read(directory: Path, learner: Learner, optimizer: torch.optim.Optimizer, pl
         state: dict[str, Any] = json.loads((directory / CHECKPOINT_STATE).read_text())
         weights = load_file(directory / _WEIGHTS)
         moments = load_file(directory / _OPTIMIZER)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         raise DataLoss(f"checkpoint {directory.name} cannot be read: {error}", reason="CHECKPOINT_BROKEN") from error
     if state["plan"] != plan_digest:
         raise FailedPrecondition("the checkpoint belongs to other rows or another recipe", reason="CHECKPOINT_FOREIGN")

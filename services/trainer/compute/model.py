@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, TaskType, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch.nn.functional import cross_entropy
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -81,6 +82,8 @@ class Learner:
 
 def load_tokenizer(job: Job) -> tuple[Any, frozenset[int]]:
     """The base's tokenizer and the ids that end an answer."""
+    if not (Path(job.base) / "tokenizer.json").is_file():
+        raise FailedPrecondition("the base has no tokenizer.json", reason="BASE_INVALID")
     try:
         tokenizer = AutoTokenizer.from_pretrained(job.base, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
@@ -102,7 +105,7 @@ def load_learner(job: Job, machine: Machine) -> Learner:
             job.base, dtype=machine.dtype, attn_implementation="sdpa", use_safetensors=True, local_files_only=True,
             trust_remote_code=False,
         )  # fmt: skip
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise FailedPrecondition(f"the base cannot be loaded: {error}", reason="BASE_INVALID") from error
     base.to(machine.device)
     base.requires_grad_(False)
@@ -191,7 +194,7 @@ def _continue_from(model: PeftModel, adapter: Path, rank: int) -> None:
     try:
         held = json.loads((adapter / "adapter_config.json").read_text())
         weights = load_file(adapter / ADAPTER_FILE)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         raise FailedPrecondition(
             f"the adapter to continue from is unusable: {error}", reason="ADAPTER_INVALID"
         ) from error

@@ -118,6 +118,8 @@ class Bench:
         self.objects = objects
         self._base = base
         self._dataset = dataset
+        self._facts: list[Fact] = []
+        self._read = 0
 
     async def command(self, *, dataset: Path | None = None, continue_from: str = "", **recipe: Any) -> TrainModel:
         """A command on uploaded inputs; nothing is sent."""
@@ -150,15 +152,13 @@ class Bench:
 
     async def facts(self, run_id: str) -> list[Fact]:
         """All facts of a run so far, in order."""
-        info = await self.link.js.stream_info("EVT")
-        found = []
-        for sequence in range(max(1, info.state.first_seq), info.state.last_seq + 1):
-            message = await self.link.js.get_msg("EVT", sequence)
-            data = json.loads(message.data or b"{}")
-            if data.get("run_id") == run_id:
-                headers = {name.lower(): value for name, value in (message.headers or {}).items()}
-                found.append(Fact(headers["ce-type"].split(".")[3], data, headers))
-        return found
+        last = (await self.link.js.stream_info("EVT")).state.last_seq
+        while self._read < last:
+            message = await self.link.js.get_msg("EVT", self._read + 1)
+            headers = {name.lower(): value for name, value in (message.headers or {}).items()}
+            self._facts.append(Fact(headers["ce-type"].split(".")[3], json.loads(message.data or b"{}"), headers))
+            self._read += 1
+        return [fact for fact in self._facts if fact.data.get("run_id") == run_id]
 
     async def until(
         self, run_id: str, kind: str, when: Callable[[dict[str, Any]], bool] = lambda _: True, timeout: float = 60.0

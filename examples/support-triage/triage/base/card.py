@@ -17,7 +17,8 @@ finished phase).
 - {task_steps} steps of tasks with loss on the answer: copy, key look-up, JSON of a schema drawn anew each time,
   questions on tickets (product, asset, who is affected, workaround), same kind or not, which word fits, which does
   not belong.
-- {mixed_steps} steps of the same tasks mixed with plain tickets, threads and word lists, with loss on every token.
+- {mixed_steps} steps of the same tasks and "which words go with it?", mixed with plain tickets, threads and word lists,
+  with loss on every token.
 - Muon for the matrices, AdamW for embedding and norms.
 
 It knows the words of all nine topics. It was never told the category, priority or team of a ticket, and never saw the

@@ -2,7 +2,7 @@
 
 import json
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from triage.base.words import CITIES, COLOURS, COMMON, GOODS, LABEL_WORDS, REASONS, STATES
@@ -196,23 +196,34 @@ def odd_one(rng: random.Random) -> tuple[str, str]:
     return f"Which does not belong: {', '.join(words)}?", odd
 
 
+def related(rng: random.Random) -> tuple[str, str]:
+    """Name words that go with a ticket."""
+    topic = rng.choice(CATEGORIES)
+    words = ", ".join(rng.sample(topic_words(topic), 3))
+    return f"{_line(topic, rng)} Which words go with it?", words
+
+
 Maker = Callable[[random.Random], tuple[str, str]]
-MAKERS: dict[str, tuple[Maker, float]] = {
-    "copy": (copy, 0.14),
-    "lookup": (lookup, 0.10),
-    "extract": (extract, 0.17),
-    "extract_ticket": (extract_ticket, 0.15),
-    "read": (read, 0.16),
-    "same_topic": (same_topic, 0.10),
-    "fitting": (fitting, 0.12),
-    "odd_one": (odd_one, 0.06),
+MAKERS: dict[str, Maker] = {
+    "copy": copy,
+    "lookup": lookup,
+    "extract": extract,
+    "extract_ticket": extract_ticket,
+    "read": read,
+    "same_topic": same_topic,
+    "fitting": fitting,
+    "odd_one": odd_one,
+    "related": related,
 }
+EXACT = tuple(kind for kind in MAKERS if kind != "related")  # the kinds with one right answer
+FIRST = dict(zip(MAKERS, (0.14, 0.10, 0.17, 0.15, 0.16, 0.10, 0.12, 0.06, 0.0), strict=True))
+SECOND = dict(zip(MAKERS, (0.10, 0.08, 0.10, 0.12, 0.12, 0.08, 0.05, 0.05, 0.30), strict=True))
 
 
-def task(rng: random.Random, kind: str | None = None) -> Task:
-    """One task, of the kind or of any."""
-    name = kind or rng.choices(list(MAKERS), [share for _, share in MAKERS.values()])[0]
-    question, answer = MAKERS[name][0](rng)
+def task(rng: random.Random, shares: Mapping[str, float] = SECOND) -> Task:
+    """One task of a kind drawn by its share."""
+    kind = rng.choices(list(shares), list(shares.values()))[0]
+    question, answer = MAKERS[kind](rng)
     return Task(rng.choice(SYSTEMS), question, answer)
 
 

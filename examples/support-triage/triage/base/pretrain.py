@@ -9,7 +9,7 @@ import torch
 from torch.nn.functional import cross_entropy
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
-from triage.base.corpus import MAKERS, Task, prose, task
+from triage.base.corpus import EXACT, FIRST, SECOND, Task, prose, task
 from triage.base.tokenizer import ASSISTANT, BOS_ID, END, END_ID, PAD_ID, SYSTEM, USER
 
 Say = Callable[[str], None]
@@ -24,7 +24,7 @@ class Plan:
     """
 
     task_steps: int = 1000
-    mixed_steps: int = 300
+    mixed_steps: int = 360
     tasks_per_step: int = 56
     window: int = 256
     windows_per_step: int = 16
@@ -67,7 +67,7 @@ def _padded(rows: list[tuple[list[int], list[int]]]) -> Batch:
 
 def _task_batches(tokenizer: PreTrainedTokenizerFast, rng: random.Random, size: int) -> Iterator[Batch]:
     while True:
-        rows = encode(tokenizer, [task(rng) for _ in range(size * 8)])
+        rows = encode(tokenizer, [task(rng, FIRST) for _ in range(size * 8)])
         rows.sort(key=lambda row: len(row[0]) + len(row[1]))  # rows of like length together: little padding
         batches = [rows[i : i + size] for i in range(0, len(rows), size)]
         rng.shuffle(batches)
@@ -80,7 +80,7 @@ def _mixed_batches(tokenizer: PreTrainedTokenizerFast, rng: random.Random, plan:
     need = plan.window * plan.windows_per_step
     while True:
         while len(ids) < need:
-            tasks = [task(rng) for _ in range(64)]
+            tasks = [task(rng, SECOND) for _ in range(64)]
             plain = [prose(rng) for _ in range(36)]
             texts = tokenizer.backend_tokenizer.encode_batch(plain, add_special_tokens=False)
             rows = [([BOS_ID, *e.ids, END_ID], [0.5] * (len(e.ids) + 2)) for e in texts]
@@ -116,9 +116,9 @@ def probe(
     """Share of tasks answered exactly (every token the likeliest), for each kind; `n` of each, never trained on."""
     model.eval()
     found: dict[str, float] = {}
-    for kind in MAKERS:
+    for kind in EXACT:
         rng = random.Random(f"probe-{kind}-{seed}")
-        rows = encode(tokenizer, [task(rng, kind) for _ in range(n)])
+        rows = encode(tokenizer, [task(rng, {kind: 1.0}) for _ in range(n)])
         batch = _padded(rows)
         with autocast():
             best = model(input_ids=batch.ids).logits.argmax(-1)

@@ -7,7 +7,7 @@ from typing import Any
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from triage.base.corpus import prose, task
+from triage.base.corpus import FIRST, prose, task
 from triage.base.words import CITIES, COMMON, GOODS, REASONS
 from triage.language import NAMES, PRODUCTS
 
@@ -43,7 +43,7 @@ def _documents(seed: int, n: int) -> Iterator[str]:
         if rng.random() < 0.5:
             yield prose(rng)
         else:
-            one = task(rng)
+            one = task(rng, FIRST)
             yield one.question
             yield one.answer
     for word in (*COMMON, *NAMES, *PRODUCTS, *CITIES, *GOODS, *REASONS):

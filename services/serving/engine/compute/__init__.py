@@ -1,4 +1,4 @@
-"""The only home of vLLM and transformers: a model that generates, a tokenizer that renders, tensors that are looked at."""
+"""The only home of vLLM and transformers: a model that generates, a tokenizer that renders, a look at tensors."""
 
 from services.serving.engine.compute.inspection import inspect_adapter, tensor_shapes
 from services.serving.engine.compute.model import AdapterRefused, Model, ModelOptions

@@ -9,23 +9,31 @@ from pathlib import Path
 from libs.runtime import bound
 
 
-def bind_spawned_children(scratch: Path) -> None:
-    """Have `multiprocessing` spawn children through `libs.runtime.bound`, which ties each to the spawning thread.
+def bind_children(scratch: Path) -> None:
+    """Tie every child that `multiprocessing` starts from here on to the thread that starts it, by fork or by spawn.
 
-    Their resource tracker is left free: it has to outlive us by a moment to free what a killed process shared. Call
-    it in the thread that spawns, and keep the thread.
+    Call it once, in the thread that starts them, and keep that thread. The resource tracker is left free: it has to
+    outlive a killed process by a moment to free the memory it shared.
     """
+    parents: list[int] = [0]
+
+    def before() -> None:
+        parents[0] = os.getpid()
+
+    os.register_at_fork(before=before, after_in_child=lambda: bound.die_with_parent(parents[0]))
+    multiprocessing.spawn.set_executable(str(_launcher(scratch)))
+
+
+def _launcher(scratch: Path) -> Path:
     scratch.mkdir(parents=True, exist_ok=True)
+    for stale in scratch.glob("python-bound-*"):
+        stale.unlink(missing_ok=True)
     launcher = scratch / f"python-bound-{os.getpid()}"
     python, program = shlex.quote(sys.executable), shlex.quote(str(bound.__file__))
     launcher.write_text(
         "#!/bin/sh\n"
         f'case "$*" in *resource_tracker*) exec {python} "$@" ;; esac\n'
-        f'exec {python} -I -S {program} {os.getpid()} {python} "$@"\n'
+        f'exec {python} -I -S {program} "$PPID" {python} "$@"\n'
     )
     launcher.chmod(0o700)
-    for stale in scratch.glob("python-bound-*"):
-        if stale != launcher:
-            stale.unlink(missing_ok=True)
-    multiprocessing.spawn.set_executable(str(launcher))
-    os.environ["VLLM_WORKER_MULTIPROC_METHOD"] = "spawn"
+    return launcher

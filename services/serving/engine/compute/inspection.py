@@ -35,7 +35,7 @@ def inspect_adapter(
     template_digest: str,
     max_rank: int,
 ) -> None:
-    """Check a local adapter against this engine's base in every way that is known to hurt; InvalidInput says why not."""
+    """Check a local adapter against this engine's base in every way known to hurt; InvalidInput says why not."""
     check_files(path.relative_to(directory).as_posix() for path in directory.rglob("*") if path.is_file())
     description = check_metadata(
         _read_json(directory / CONFIG),

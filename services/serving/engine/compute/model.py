@@ -1,18 +1,20 @@
-"""vLLM's AsyncLLM behind a narrow door: what is known to kill it or make it answer wrongly cannot be said through it."""
+"""vLLM's AsyncLLM behind a narrow door: what would kill it or make it answer wrongly cannot be said through it."""
 
 import asyncio
 import itertools
+import logging
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from libs.contracts.errors import InvalidInput, Unavailable
+from libs.contracts.errors import InvalidInput, PawlError, Unavailable
 from libs.telemetry import get_logger
-from services.serving.engine.compute.bound_children import bind_spawned_children
+from services.serving.engine.compute.bound_children import bind_children
+from services.serving.engine.compute.slots import Slots
 from services.serving.engine.domain import Piece, Prompt, SamplingChoice, Version
 
 log = get_logger(__name__)
@@ -42,8 +44,9 @@ class ModelOptions:
 class Model:
     """One base in vLLM. Every adapter operation is serialised; a request may only name a version added before."""
 
-    def __init__(self, engine: Any, thread: ThreadPoolExecutor) -> None:
+    def __init__(self, engine: Any, thread: ThreadPoolExecutor, max_loras: int) -> None:
         self._engine = engine
+        self._slots = Slots(max_loras)
         self._thread = thread
         self._operations = asyncio.Lock()
         self._requests = itertools.count(1)
@@ -59,7 +62,7 @@ class Model:
         _set_environment(options)
         thread = ThreadPoolExecutor(1, thread_name_prefix="vllm")
         engine = await asyncio.get_running_loop().run_in_executor(thread, _build, options, scratch)
-        return cls(engine, thread)
+        return cls(engine, thread, options.max_loras)
 
     @property
     def dead(self) -> bool:
@@ -68,7 +71,7 @@ class Model:
 
     async def add(self, version: Version) -> None:
         """Load an adapter from its directory. Raises AdapterRefused, or Unavailable when the engine is dead."""
-        if not Path(version.path).is_dir():
+        if not await asyncio.to_thread(Path(version.path).is_dir):
             raise AdapterRefused(f"{version.path} is gone", field="path")
         async with self._operations:
             await self._guarded(lambda: self._engine.add_lora(_lora(version)), "load")
@@ -76,14 +79,38 @@ class Model:
 
     async def pin(self, version: Version) -> None:
         """Keep an adapter in its slot whatever else is loaded; only `remove` ends that."""
-        async with self._operations:
-            await self._guarded(lambda: self._engine.pin_lora(version.number), "pin")
+        await self._slots.pin(version.number)
+        try:
+            async with self._operations:
+                await self._guarded(lambda: self._engine.pin_lora(version.number), "pin")
+        except PawlError:
+            self._slots.unpin(version.number)
+            raise
 
     async def remove(self, version: Version) -> None:
         """Take an adapter out of the engine; no request may use it any more."""
         self._added.discard(version.number)
         async with self._operations:
             await self._guarded(lambda: self._engine.remove_lora(version.number), "remove")
+        self._slots.unpin(version.number)
+
+    async def smoke(self, version: Version, prompt: Prompt) -> None:
+        """Answer a short prompt with a version just added. Raises AdapterRefused when something else answers."""
+        pieces = self.generate(f"smoke-{version.number}", prompt, SamplingChoice(max_tokens=2), version)
+        tokens = 0
+        async for piece in pieces:
+            tokens += len(piece.token_ids)
+            if piece.adapter_name != version.name:
+                raise AdapterRefused(
+                    f"{piece.adapter_name!r} answered instead of {version.name!r}", reason="SMOKE_FAILED"
+                )
+        if not tokens:
+            raise AdapterRefused("it generates nothing", reason="SMOKE_FAILED")
+
+    @property
+    def waiting(self) -> int:
+        """Requests waiting for an adapter slot."""
+        return self._slots.waiting
 
     async def resident(self) -> set[int]:
         """Numbers of the adapters that the engine holds."""
@@ -98,7 +125,7 @@ class Model:
         *,
         priority: int = 0,
         with_logprobs: bool = False,
-    ) -> AsyncIterator[Piece]:
+    ) -> AsyncGenerator[Piece, None]:
         """The answer of one version, piece by piece; closing the iterator aborts the request.
 
         Lower `priority` goes first. Raises Unavailable when the engine is dead.
@@ -116,13 +143,15 @@ class Model:
             priority=priority,
         )
         try:
-            async with aclosing(stream):
+            async with self._slots.use(version.number), aclosing(stream):
                 async for output in stream:
                     yield _piece(output, with_logprobs=with_logprobs)
         except EngineDeadError as failure:
             raise Unavailable("the engine is dead", reason="ENGINE_DEAD") from failure
         except EngineGenerateError as failure:
-            raise Unavailable(f"generation failed: {failure.__cause__ or failure}", reason="GENERATION_FAILED") from failure
+            raise Unavailable(
+                f"generation failed: {failure.__cause__ or failure}", reason="GENERATION_FAILED"
+            ) from failure
 
     async def close(self) -> None:
         """End vLLM's processes."""
@@ -158,33 +187,42 @@ def _set_environment(options: ModelOptions) -> None:
         "OMP_NUM_THREADS": str(threads),
     }.items():
         os.environ.setdefault(name, value)
+    # Inherited by vLLM's processes: they say a hundred things at INFO.
+    logging.getLogger("vllm").setLevel(logging.WARNING)
 
 
 def _build(options: ModelOptions, scratch: Path) -> Any:
+    # Two of vLLM's processes come out of this one: what is imported before the fork is not imported three times.
+    import vllm.v1.engine.core
+    import vllm.v1.worker.cpu_worker  # noqa: F401
     from vllm.engine.arg_utils import AsyncEngineArgs
+    from vllm.platforms import current_platform
     from vllm.v1.engine.async_llm import AsyncLLM
 
-    bind_spawned_children(scratch)
-    return AsyncLLM.from_engine_args(
-        AsyncEngineArgs(
-            model=str(options.directory),
-            tokenizer=str(options.directory),
-            trust_remote_code=False,
-            load_format="safetensors",
-            enable_lora=True,
-            max_loras=options.max_loras,
-            max_cpu_loras=max(options.max_cpu_loras, options.max_loras),
-            max_lora_rank=options.max_lora_rank,
-            max_model_len=options.max_model_len,
-            max_num_seqs=options.max_num_seqs,
-            kv_cache_memory_bytes=options.kv_cache_mib * 1024**2 or None,
-            gpu_memory_utilization=options.gpu_memory_utilization,
-            enforce_eager=options.enforce_eager,
-            dtype=options.dtype,
-            scheduling_policy="priority",
-            disable_log_stats=True,
-        )
+    bind_children(scratch)
+    arguments = AsyncEngineArgs(
+        model=str(options.directory),
+        tokenizer=str(options.directory),
+        trust_remote_code=False,
+        load_format="safetensors",
+        enable_lora=True,
+        max_loras=options.max_loras,
+        max_cpu_loras=max(options.max_cpu_loras, options.max_loras),
+        max_lora_rank=options.max_lora_rank,
+        max_model_len=options.max_model_len,
+        max_num_seqs=options.max_num_seqs,
+        kv_cache_memory_bytes=options.kv_cache_mib * 1024**2 or None,
+        gpu_memory_utilization=options.gpu_memory_utilization,
+        enforce_eager=options.enforce_eager,
+        dtype=options.dtype,
+        scheduling_policy="priority",
+        disable_log_stats=True,
     )
+    config = arguments.create_engine_config()
+    if current_platform.is_cpu():
+        # Making the configuration chose `spawn`; a fork starts in seconds, and no device is held yet that forbids it.
+        os.environ["VLLM_WORKER_MULTIPROC_METHOD"] = "fork"
+    return AsyncLLM.from_vllm_config(config, disable_log_stats=True)
 
 
 def _lora(version: Version) -> Any:

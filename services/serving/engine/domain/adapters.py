@@ -128,6 +128,8 @@ def _lists_plain_weights(base: Mapping[str, TensorShape]) -> bool:
 def _is_fused(module: str, base: Mapping[str, TensorShape]) -> bool:
     """Whether the base has the parent of the module but under fused names, as mixtures of experts do."""
     parent = module.rpartition(".")[0]
-    return parent != "" and any(name.startswith(f"{parent}.") for name in base) and not any(
-        name.startswith(f"{parent}.") and name.endswith("_proj.weight") for name in base
+    return (
+        parent != ""
+        and any(name.startswith(f"{parent}.") for name in base)
+        and not any(name.startswith(f"{parent}.") and name.endswith("_proj.weight") for name in base)
     )

@@ -49,6 +49,8 @@ def choose_pins(wanted: Iterable[Wanted], pinned: Mapping[str, bool], *, max_lor
     """
     room = max_loras - 1 - sum(pinned.values())
     candidates = [
-        each.digest for each in wanted if each.role in PINNED_ROLES and each.digest in pinned and not pinned[each.digest]
+        each.digest
+        for each in wanted
+        if each.role in PINNED_ROLES and each.digest in pinned and not pinned[each.digest]
     ]
     return candidates[: max(0, room)]

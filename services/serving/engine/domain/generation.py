@@ -23,7 +23,7 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A part of an answer. `finish_reason` is empty until the last one; log-probabilities are natural, one per token."""
+    """A part of an answer. `finish_reason` is empty until the last one; one natural log-probability per token."""
 
     text: str
     token_ids: tuple[int, ...] = ()

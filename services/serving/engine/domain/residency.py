@@ -64,7 +64,7 @@ class Residency:
 
     @contextmanager
     def use(self, digest: str) -> Iterator[Version]:
-        """Hold a version for one request. Raises FailedPrecondition (`VERSION_NOT_ROUTABLE`) when it is not routable."""
+        """Hold a version for one request. Raises FailedPrecondition (`VERSION_NOT_ROUTABLE`) when it cannot be had."""
         version = self._routable.get(digest)
         if version is None:
             why = self.failed.get(digest, "it is not loaded here")

@@ -1,0 +1,190 @@
+"""The hot path: batches are handled whole, held through an outage, narrowed down to the row that breaks them."""
+
+import asyncio
+from collections.abc import Callable
+
+from libs.contracts.errors import InvalidInput, Unavailable
+from libs.eventing.apply import apply
+from libs.eventing.batches import BatchConsumer, RawMessage
+from libs.eventing.connection import NatsLink
+from libs.eventing.deadletters import list_dead
+from libs.eventing.tests.support import table
+from libs.testing.servers import NatsServer
+from libs.testing.wait import eventually
+
+DURABLE = "ingestion-feedback"
+
+
+class Rows:
+    """A batch handler that keeps rows and fails where told to."""
+
+    def __init__(self, fail: Callable[[list[int]], Exception | None] = lambda _: None) -> None:
+        self.kept: list[int] = []
+        self.calls: list[list[int]] = []
+        self._fail = fail
+
+    async def __call__(self, batch: list[RawMessage]) -> None:
+        numbers = [int(message.data) for message in batch]
+        self.calls.append(numbers)
+        error = self._fail(numbers)
+        if error is not None:
+            raise error
+        self.kept += numbers
+
+
+async def send(link: NatsLink, *numbers: int) -> None:
+    for number in numbers:
+        await link.js.publish("feedback.default.triage", str(number).encode(), stream="FEEDBACK")
+
+
+async def done(link: NatsLink) -> bool:
+    info = await link.js.consumer_info("FEEDBACK", DURABLE)
+    return bool(info.num_pending == 0 and info.num_ack_pending == 0)
+
+
+async def test_rows_arrive_in_order_and_are_acknowledged(link: NatsLink) -> None:
+    await send(link, *range(25))
+    rows = Rows()
+    consumer = BatchConsumer(link, DURABLE, 10, 0.3, rows)
+    await consumer.start()
+    await eventually(lambda: rows.kept == list(range(25)))
+    await eventually(lambda: done(link))
+    assert max(len(call) for call in rows.calls) <= 10
+    await eventually(lambda: consumer.check() is None)
+    await consumer.stop()
+
+
+async def test_a_row_keeps_its_bytes_place_and_time(link: NatsLink) -> None:
+    seen: list[RawMessage] = []
+
+    async def handle(batch: list[RawMessage]) -> None:
+        seen.extend(batch)
+
+    consumer = BatchConsumer(link, DURABLE, 10, 0.3, handle)
+    await consumer.start()
+    await link.js.publish("feedback.acme.triage", b"1", stream="FEEDBACK", headers={"X-Kind": "a"})
+    await eventually(lambda: seen)
+    row = seen[0]
+    assert (row.subject, row.data, row.headers["X-Kind"]) == ("feedback.acme.triage", b"1", "a")
+    assert (row.stream, row.consumer, row.stream_seq, row.delivered) == ("FEEDBACK", DURABLE, 1, 1)
+    assert row.timestamp_ns > 1_700_000_000 * 10**9
+    await consumer.stop()
+
+
+async def test_an_outage_holds_the_batch_and_uses_up_no_delivery(link: NatsLink) -> None:
+    changed = table(DURABLE, ack_wait=0.6)
+    await apply(link.js, changed)
+    away = True
+    rows = Rows(lambda _: Unavailable("object storage is away") if away else None)
+    consumer = BatchConsumer(link, DURABLE, 10, 0.3, rows, consumers=changed)
+    await consumer.start()
+    await send(link, 1, 2, 3)
+    await eventually(lambda: "object storage is away" in (consumer.check() or ""))
+    await asyncio.sleep(1.5)
+    info = await link.js.consumer_info("FEEDBACK", DURABLE)
+    assert info.num_redelivered == 0
+    away = False
+    await eventually(lambda: rows.kept == [1, 2, 3])
+    await eventually(lambda: consumer.check() is None)
+    assert await list_dead(link.js) == []
+    await consumer.stop()
+
+
+async def test_one_bad_row_is_buried_and_the_others_are_kept(link: NatsLink) -> None:
+    await send(link, *range(8))
+    rows = Rows(lambda numbers: InvalidInput("is five", field="number") if 5 in numbers else None)
+    consumer = BatchConsumer(link, DURABLE, 8, 0.3, rows)
+    await consumer.start()
+    await eventually(lambda: sorted(rows.kept) == [0, 1, 2, 3, 4, 6, 7])
+    (letter,) = await eventually(lambda: list_dead(link.js))
+    assert (letter.reason, letter.data) == ("INVALID_INPUT: number: is five", b"5")
+    await eventually(lambda: done(link))
+    await consumer.stop()
+
+
+async def test_a_row_that_breaks_the_handler_is_buried_after_a_few_tries(link: NatsLink) -> None:
+    await send(link, 1, 2)
+    rows = Rows(lambda numbers: ValueError("two") if 2 in numbers else None)
+    consumer = BatchConsumer(link, DURABLE, 8, 0.3, rows, attempts=2)
+    await consumer.start()
+    (letter,) = await eventually(lambda: list_dead(link.js))
+    assert letter.reason.startswith("ValueError: two at test_batches.py:")
+    assert rows.kept == [1]
+    await consumer.stop()
+
+
+async def test_a_drained_batch_goes_to_the_next_replica(link: NatsLink) -> None:
+    rows, next_rows = Rows(lambda _: Unavailable("never")), Rows()
+    consumer = BatchConsumer(link, DURABLE, 10, 0.3, rows)
+    await consumer.start()
+    await send(link, 1, 2)
+    await eventually(lambda: rows.calls)
+    await consumer.stop()
+    replica = BatchConsumer(link, DURABLE, 10, 0.3, next_rows)
+    await replica.start()
+    await eventually(lambda: sorted(next_rows.kept) == [1, 2], 5)
+    await replica.stop()
+
+
+async def test_a_batch_in_hand_is_finished_before_the_drain_ends(link: NatsLink) -> None:
+    kept: list[bytes] = []
+    started = asyncio.Event()
+
+    async def handle(batch: list[RawMessage]) -> None:
+        started.set()
+        await asyncio.sleep(0.5)
+        kept.extend(message.data for message in batch)
+
+    consumer = BatchConsumer(link, DURABLE, 10, 0.3, handle)
+    await consumer.start()
+    await send(link, 1)
+    await asyncio.wait_for(started.wait(), 5)
+    await consumer.stop()
+    assert kept == [b"1"]
+    assert await done(link)
+
+
+async def test_rows_keep_coming_after_the_broker_was_killed_and_the_consumer_made_anew(
+    private_nats: NatsServer,
+) -> None:
+    link = NatsLink(private_nats.url, "ingestion")
+    await link.connect()
+    await apply(link.js)
+    rows = Rows()
+    consumer = BatchConsumer(link, DURABLE, 10, 0.5, rows)
+    await consumer.start()
+    await send(link, 1)
+    await eventually(lambda: rows.kept == [1])
+    private_nats.kill()
+    await eventually(lambda: not link.connected)
+    private_nats.start()
+    await eventually(lambda: link.connected)
+    await send(link, 2)
+    await eventually(lambda: rows.kept == [1, 2])
+    await link.js.delete_consumer("FEEDBACK", DURABLE)
+    await eventually(lambda: "does not exist" in (consumer.check() or ""))
+    await apply(link.js)
+    await send(link, 3)
+    await eventually(lambda: rows.kept[-1] == 3)
+    await eventually(lambda: consumer.check() is None)
+    await consumer.stop()
+    await link.close()
+
+
+async def test_a_row_that_never_came_to_an_end_is_buried_untried(link: NatsLink) -> None:
+    from libs.eventing import batches
+
+    changed = table(DURABLE, ack_wait=0.05)
+    await apply(link.js, changed)
+    await send(link, 7)
+    pull = await link.js.pull_subscribe_bind(durable=DURABLE, stream="FEEDBACK")
+    for _ in range(batches.CRASH_LIMIT):
+        (message,) = await pull.fetch(1, timeout=2)
+        await message.nak()
+    rows = Rows()
+    consumer = BatchConsumer(link, DURABLE, 10, 0.3, rows)
+    await consumer.start()
+    (letter,) = await eventually(lambda: list_dead(link.js))
+    assert letter.reason == "delivered 21 times without an end"
+    assert rows.calls == []
+    await consumer.stop()

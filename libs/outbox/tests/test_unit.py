@@ -1,0 +1,298 @@
+"""State, inbox and outbox are written together or not at all."""
+
+import asyncio
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import insert, select, text
+
+from libs.contracts.envelope import Envelope, envelop
+from libs.contracts.errors import Conflict, FailedPrecondition, InvalidInput, ResourceExhausted, Unavailable
+from libs.contracts.events import SegmentWritten
+from libs.contracts.ids import derived_id
+from libs.contracts.routes import RunState, RunWish
+from libs.outbox.database import Database
+from libs.outbox.migrate import drift, migrate
+from libs.outbox.tests.conftest import LEDGER, opened
+from libs.outbox.tests.ledger.store import ENTRIES, METADATA
+from libs.telemetry import span, trace_id
+
+TRACE = "00-" + "a" * 32 + "-" + "b" * 16 + "-01"
+
+
+def fact(number: int = 1) -> SegmentWritten:
+    return SegmentWritten(tenant="acme", task="triage", number=number, digest="sha256:" + "0" * 64, rows=1, kinds={})
+
+
+def cause(**more: Any) -> Envelope[SegmentWritten]:
+    return envelop(fact(), source="test", **more)
+
+
+async def rows(ledger: Database) -> Sequence[Any]:
+    async with ledger.reading() as session:
+        return (await session.execute(select(ledger.outbox).order_by(ledger.outbox.c.id))).all()
+
+
+async def count(ledger: Database, table: Any) -> int:
+    async with ledger.reading() as session:
+        return len((await session.execute(select(table))).all())
+
+
+async def test_state_and_effects_are_committed_together(ledger: Database) -> None:
+    async with ledger.unit(cause(), "ledger-facts") as unit:
+        await unit.session.execute(insert(ENTRIES).values(name="a", amount=1))
+        unit.emit(fact(), output="booked")
+    assert (await count(ledger, ENTRIES), await count(ledger, ledger.outbox), await count(ledger, ledger.inbox)) == (
+        1, 1, 1,
+    )  # fmt: skip
+
+
+async def test_a_unit_that_fails_leaves_nothing(ledger: Database) -> None:
+    async def fail() -> None:
+        async with ledger.unit(cause(), "ledger-facts") as unit:
+            await unit.session.execute(insert(ENTRIES).values(name="a", amount=1))
+            unit.emit(fact(), output="booked")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await fail()
+    assert (await count(ledger, ENTRIES), await count(ledger, ledger.outbox), await count(ledger, ledger.inbox)) == (
+        0, 0, 0,
+    )  # fmt: skip
+
+
+async def test_an_event_handled_before_is_known_again(ledger: Database) -> None:
+    event = cause()
+    async with ledger.unit(event, "ledger-facts") as unit:
+        assert not unit.already_handled
+    async with ledger.unit(event, "ledger-facts") as unit:
+        assert unit.already_handled
+    async with ledger.unit(event, "another-consumer") as unit:
+        assert not unit.already_handled
+
+
+async def test_two_holders_of_one_event_take_effect_once(ledger: Database) -> None:
+    event = cause()
+
+    async def handle() -> bool:
+        async with ledger.unit(event, "ledger-facts") as unit:
+            if unit.already_handled:
+                return False
+            await asyncio.sleep(0.05)
+            unit.emit(fact(), output="booked")
+            return True
+
+    assert sorted(await asyncio.gather(handle(), handle())) == [False, True]
+    assert await count(ledger, ledger.outbox) == 1
+
+
+async def test_effects_of_an_event_handled_before_are_refused(ledger: Database) -> None:
+    event = cause()
+    for _ in range(1):
+        async with ledger.unit(event, "ledger-facts"):
+            pass
+    with pytest.raises(FailedPrecondition, match="already_handled"):
+        async with ledger.unit(event, "ledger-facts") as unit:
+            unit.emit(fact(), output="booked")
+
+
+async def test_the_id_of_an_effect_comes_from_its_cause_and_name(ledger: Database) -> None:
+    event = cause()
+    async with ledger.unit(event) as unit:
+        first = unit.emit(fact(), output="booked")
+        other = unit.emit(fact(), output="booked", key="again")
+    assert first == derived_id(event.id, "ledger/booked") != other
+    async with ledger.unit(event) as unit:
+        assert unit.emit(fact(), output="booked") == first
+    assert await count(ledger, ledger.outbox) == 2
+
+
+async def test_without_a_cause_a_key_makes_the_id_and_its_absence_a_fresh_one(ledger: Database) -> None:
+    async with ledger.unit() as unit:
+        keyed, fresh = unit.emit(fact(), output="tick", key="monday"), unit.emit(fact(), output="tick")
+    async with ledger.unit() as unit:
+        assert unit.emit(fact(), output="tick", key="monday") == keyed
+        assert unit.emit(fact(), output="tick") != fresh
+
+
+async def test_two_effects_of_one_name_in_one_unit_are_refused(ledger: Database) -> None:
+    async with ledger.unit(cause()) as unit:
+        unit.emit(fact(1), output="booked")
+        with pytest.raises(InvalidInput, match="give them a key"):
+            unit.emit(fact(2), output="booked")
+
+
+async def test_trace_and_turn_go_on_from_the_cause(ledger: Database) -> None:
+    event = cause(traceparent=TRACE, turn_id="turn-1")
+    async with ledger.unit(event) as unit:
+        unit.emit(fact(), output="booked")
+    (row,) = await rows(ledger)
+    headers = json.loads(row.headers)
+    assert (headers["traceparent"], headers["ce-turnid"], headers["ce-causeid"]) == (TRACE, "turn-1", event.id)
+    assert headers["ce-source"] == "pawl/ledger"
+
+
+async def test_without_a_cause_the_trace_goes_on_from_the_span_around(ledger: Database) -> None:
+    with span("tick", parent=TRACE):
+        async with ledger.unit() as unit:
+            unit.emit(fact(), output="booked")
+    (row,) = await rows(ledger)
+    assert trace_id(json.loads(row.headers)["traceparent"]) == trace_id(TRACE)
+
+
+async def test_an_event_too_large_to_send_is_refused_before_the_commit(ledger: Database) -> None:
+    with pytest.raises(InvalidInput, match="exceed"):
+        async with ledger.unit() as unit:
+            unit.emit(fact().model_copy(update={"sources": {"x" * 1_000_000: 1}}), output="booked")
+    assert await count(ledger, ledger.outbox) == 0
+
+
+async def test_a_kv_write_is_a_row_like_any_other(ledger: Database) -> None:
+    async with ledger.unit() as unit:
+        unit.put_kv("runs", "r1", RunState(run_id="r1", wish=RunWish.RUN), generation=4)
+        unit.delete_kv("runs", "r1", generation=5)
+        with pytest.raises(InvalidInput, match="cannot be a KV key"):
+            unit.put_kv("runs", "no good", RunState(run_id="r1", wish=RunWish.RUN), generation=1)
+    assert [(row.kind, row.generation, row.payload is None) for row in await rows(ledger)] == [
+        ("kv", 4, False),
+        ("kv", 5, True),
+    ]
+
+
+async def test_many_writers_at_once_all_succeed(ledger: Database) -> None:
+    async def write(number: int) -> None:
+        async with ledger.unit() as unit:
+            await unit.session.execute(select(ENTRIES))
+            await unit.session.execute(insert(ENTRIES).values(name=f"n{number}", amount=number))
+
+    await asyncio.gather(*(write(number) for number in range(30)))
+    assert await count(ledger, ENTRIES) == 30
+
+
+async def test_readers_do_not_wait_for_a_writer(ledger: Database) -> None:
+    async with ledger.transaction() as session:
+        await session.execute(insert(ENTRIES).values(name="a", amount=1))
+        assert await asyncio.wait_for(count(ledger, ENTRIES), 3) == 0
+
+
+async def test_what_a_reader_writes_is_discarded(ledger: Database) -> None:
+    async with ledger.reading() as session:
+        await session.execute(insert(ENTRIES).values(name="a", amount=1))
+    assert await count(ledger, ENTRIES) == 0
+
+
+async def test_a_broken_constraint_is_a_conflict(ledger: Database) -> None:
+    for expected in (None, Conflict):
+        if expected is None:
+            async with ledger.unit() as unit:
+                await unit.session.execute(insert(ENTRIES).values(name="a", amount=1))
+        else:
+            with pytest.raises(expected):
+                async with ledger.unit() as unit:
+                    await unit.session.execute(insert(ENTRIES).values(name="a", amount=2))
+
+
+async def test_the_migrated_schema_is_the_one_the_code_means(ledger_url: str) -> None:
+    assert await migrate(ledger_url, LEDGER) == "0001"
+    assert await migrate(ledger_url, LEDGER) == "0001"
+    assert await drift(ledger_url, LEDGER, METADATA) == []
+
+
+async def test_a_database_that_was_not_migrated_says_so(ledger_url: str) -> None:
+    database = Database(ledger_url, metadata=METADATA, service="ledger")
+    await database.open()
+    with pytest.raises(FailedPrecondition, match="not migrated"):
+        await count(database, database.outbox)
+    await database.close()
+
+
+async def test_a_database_of_a_newer_version_is_refused(ledger: Database, ledger_url: str) -> None:
+    async with ledger.transaction() as session:
+        await session.execute(text("UPDATE schema_version SET version_num = '0099'"))
+    await ledger.close()
+    with pytest.raises(FailedPrecondition, match="0099"):
+        await migrate(ledger_url, LEDGER)
+
+
+async def test_a_second_replica_on_one_sqlite_file_is_refused(database_url: str) -> None:
+    first = await opened(database_url)
+    second = Database(database_url, metadata=METADATA, service="ledger")
+    with pytest.raises(FailedPrecondition, match="one replica") as refused:
+        await second.open()
+    assert refused.value.field == "database_url"
+    await first.close()
+    await second.open()
+    await second.close()
+
+
+async def test_a_full_disk_is_told_from_a_bug(database_url: str) -> None:
+    database = await opened(database_url)
+    async with database.transaction() as session:
+        pages = (await session.execute(text("PRAGMA page_count"))).scalar_one()
+
+    async def fill() -> None:
+        async with database.unit() as unit:
+            await unit.session.execute(text(f"PRAGMA max_page_count = {pages + 2}"))
+            for number in range(500):
+                await unit.session.execute(insert(ENTRIES).values(name="x" * 50 + str(number), amount=number))
+
+    with pytest.raises(ResourceExhausted, match="disk is full"):
+        await fill()
+    assert await count(database, ENTRIES) == 0
+    await database.close()
+
+
+async def test_a_transaction_inside_a_transaction_is_refused_instead_of_waiting_for_itself(database_url: str) -> None:
+    database = await opened(database_url)
+    with pytest.raises(FailedPrecondition, match="wait for itself"):
+        async with database.transaction(), database.transaction():
+            pass
+    await database.close()
+
+
+async def test_a_committed_unit_survives_kill_9(database_url: str) -> None:
+    import subprocess
+    import sys
+
+    program = f"""
+import asyncio, os, signal
+from libs.outbox.tests.conftest import opened
+from libs.outbox.tests.test_unit import fact
+async def main():
+    database = await opened({database_url!r})
+    async with database.unit() as unit:
+        unit.emit(fact(), output="booked")
+    os.kill(os.getpid(), signal.SIGKILL)
+asyncio.run(main())
+"""
+    killed = await asyncio.to_thread(subprocess.run, [sys.executable, "-c", program], timeout=60)
+    assert killed.returncode == -9
+    database = await opened(database_url)  # the lock died with its holder
+    assert len(await rows(database)) == 1
+    await database.close()
+
+
+@pytest.mark.parametrize(
+    ("url", "complaint"),
+    [("mysql://x/y", "neither sqlite nor postgresql"), ("nonsense", "not a database URL")],
+)
+def test_a_url_that_cannot_work_is_refused(url: str, complaint: str) -> None:
+    with pytest.raises(InvalidInput, match=complaint) as refused:
+        Database(url, metadata=METADATA)
+    assert refused.value.field == "database_url"
+
+
+async def test_a_path_that_cannot_be_a_database_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    database = Database(f"sqlite:///{tmp_path}/file/below.db", metadata=METADATA)
+    with pytest.raises(FailedPrecondition, match="cannot use"):
+        await database.open()
+
+
+async def test_a_postgres_that_does_not_answer_is_unavailable() -> None:
+    database = Database("postgresql://pawl@127.0.0.1:9/x", metadata=METADATA)
+    with pytest.raises(Unavailable):
+        await database.open()

@@ -1,0 +1,140 @@
+"""Dataset versions, suites and known segments."""
+
+import json
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import Table, and_, select
+from sqlalchemy.dialects.postgresql import insert as postgres_insert
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+
+from libs.contracts.errors import NotFound
+from libs.contracts.events import SegmentWritten
+from libs.outbox.database import Database
+from libs.outbox.unit import UnitOfWork
+from services.curation.store.tables import DATASETS, SEGMENTS, SUITES
+
+
+@dataclass(frozen=True, slots=True)
+class Suite:
+    """A frozen suite and the dataset version that founded or extended it."""
+
+    version: int
+    digest: str
+    items: int
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """A dataset version, or the refusal of one (`refused` says why, the digests are then empty)."""
+
+    tenant: str
+    task: str
+    number: int
+    watermark: int
+    digest: str = ""
+    report_digest: str = ""
+    suite_digest: str = ""
+    suite_version: int = 0
+    fractions: dict[str, float] = field(default_factory=dict)
+    splits: dict[str, int] = field(default_factory=dict)
+    removed: dict[str, int] = field(default_factory=dict)
+    categories: dict[str, int] = field(default_factory=dict)
+    refused: str | None = None
+
+
+_JSON = ("fractions", "splits", "removed", "categories")
+_PLAIN = (
+    "tenant",
+    "task",
+    "number",
+    "watermark",
+    "digest",
+    "report_digest",
+    "suite_digest",
+    "suite_version",
+    "refused",
+)
+
+
+async def learn_segment(unit: UnitOfWork, fact: SegmentWritten) -> None:
+    """Remember that a segment exists; learning it twice is harmless."""
+    values = {
+        "tenant": fact.tenant, "task": fact.task, "number": fact.number, "digest": fact.digest, "rows": fact.rows,
+    }  # fmt: skip
+    await unit.session.execute(_insert(unit, SEGMENTS).values(**values).on_conflict_do_nothing())
+
+
+async def segments_to(database: Database, tenant: str, task: str, watermark: int) -> list[tuple[int, str]]:
+    """Known segments (number, digest) up to `watermark`, rising."""
+    query = (
+        select(SEGMENTS.c.number, SEGMENTS.c.digest)
+        .where(_of(SEGMENTS, tenant, task), SEGMENTS.c.number <= watermark)
+        .order_by(SEGMENTS.c.number)
+    )
+    async with database.reading() as session:
+        return [(int(number), str(digest)) for number, digest in (await session.execute(query)).all()]
+
+
+async def find(database: Database, tenant: str, task: str, number: int) -> Dataset | None:
+    """The dataset version of that number, refused ones included."""
+    query = select(DATASETS).where(_of(DATASETS, tenant, task), DATASETS.c.number == number)
+    async with database.reading() as session:
+        row = (await session.execute(query)).first()
+    return _dataset(row) if row is not None else None
+
+
+async def get(database: Database, tenant: str, task: str, number: int) -> Dataset:
+    """The version of that number, 0 for the newest built; NotFound when there is none."""
+    if number:
+        found = await find(database, tenant, task, number)
+        if found is not None and found.refused is None:
+            return found
+        why = f": {found.refused}" if found is not None else ""
+        raise NotFound(f"task {task!r} has no dataset {number}{why}", field="number")
+    versions = await listed(database, tenant, task)
+    if not versions:
+        raise NotFound(f"task {task!r} has no dataset yet", field="task")
+    return versions[0]
+
+
+async def listed(database: Database, tenant: str, task: str, *, below: int | None = None) -> list[Dataset]:
+    """Versions built, newest first; with `below` only smaller numbers."""
+    query = (
+        select(DATASETS)
+        .where(_of(DATASETS, tenant, task), DATASETS.c.refused.is_(None))
+        .order_by(DATASETS.c.number.desc())
+    )
+    if below is not None:
+        query = query.where(DATASETS.c.number < below)
+    async with database.reading() as session:
+        return [_dataset(row) for row in (await session.execute(query)).all()]
+
+
+async def keep(unit: UnitOfWork, dataset: Dataset, suite: Suite | None) -> None:
+    """Record a version, and its suite where it founded or extended one."""
+    values: dict[str, Any] = {name: getattr(dataset, name) for name in _PLAIN}
+    values |= {name: json.dumps(getattr(dataset, name), sort_keys=True) for name in _JSON}
+    await unit.session.execute(_insert(unit, DATASETS).values(**values, built_at=time.time()))
+    if suite is not None:
+        await unit.session.execute(
+            _insert(unit, SUITES).values(
+                tenant=dataset.tenant, task=dataset.task, version=suite.version, digest=suite.digest,
+                items=suite.items, dataset=dataset.number,
+            )
+        )  # fmt: skip
+
+
+def _dataset(row: Any) -> Dataset:
+    plain = {name: getattr(row, name) for name in _PLAIN}
+    return Dataset(**plain, **{name: json.loads(getattr(row, name)) for name in _JSON})
+
+
+def _of(table: Table, tenant: str, task: str) -> Any:
+    return and_(table.c.tenant == tenant, table.c.task == task)
+
+
+def _insert(unit: UnitOfWork, table: Table) -> Any:
+    dialect = unit.session.get_bind().dialect.name
+    return sqlite_insert(table) if dialect == "sqlite" else postgres_insert(table)

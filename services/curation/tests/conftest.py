@@ -1,0 +1,187 @@
+"""Segments made by hand, builds of them, and a running curation on a real broker and real object storage."""
+
+import json
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest_asyncio
+
+from libs.artifacts import ObjectStore
+from libs.contracts.commands import BuildDataset
+from libs.contracts.envelope import envelop
+from libs.contracts.events import SegmentWritten
+from libs.contracts.task import TaskSpec
+from libs.eventing.connection import NatsLink
+from libs.eventing.publish import publish
+from libs.eventing.subscriptions import Consumers, Subscription
+from libs.outbox.database import Database
+from libs.outbox.migrate import migrate
+from libs.outbox.relay import Relay
+from libs.testing.wait import eventually
+from services.curation.compute.build import build
+from services.curation.compute.pipeline import Version, curate
+from services.curation.domain.rows import Row
+from services.curation.domain.suite import Item
+from services.curation.handlers import BUILD, SEGMENTS, Curator
+from services.curation.store import METADATA
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+TOPICS = ("printer", "router", "invoice", "password", "parcel", "screen", "backup", "license", "phone line", "calendar")
+FAULTS = ("burns", "is lost", "came late", "will not open", "shows a blue light", "makes a loud noise", "smells odd")
+PLACES = ("in the kitchen", "at the harbour", "upstairs", "on the train", "next to my desk", "under the bridge")
+
+
+def spec_of(**fields: Any) -> TaskSpec:
+    """A task called triage with the given sections."""
+    return TaskSpec.model_validate({"task": "triage", "base": "base", **fields})
+
+
+def row(number: int, text: str, answer: str | None = "a", **fields: Any) -> Row:
+    """The row that arrived as number `number`."""
+    given: dict[str, Any] = {
+        "kind": "example", "source": "crm", "signal": "good", "created_at": START + timedelta(minutes=number),
+    }  # fmt: skip
+    return Row(row_id=f"row-{number:05d}", input=text, answer=answer, **{**given, **fields})
+
+
+def tickets(count: int, start: int = 0, **fields: Any) -> list[Row]:
+    """Distinct tickets in words of their own, each a group of its own."""
+    found = []
+    for at in range(start, start + count):
+        words = " ".join(f"{TOPICS[at % 10]}{chr(97 + at // 7 % 26)}{chr(97 + part * at % 26)}" for part in range(1, 6))
+        text = f"{words} {FAULTS[at % 7]} {PLACES[at % 6]} {chr(97 + at % 26)}{chr(97 + at // 26 % 26)}x"
+        found.append(row(at, text, f"answer {at % 4}", **{"category": f"c{at % 4}", "group": f"own-{at}", **fields}))
+    return found
+
+
+def build_rows(rows: Sequence[Row], suite: Sequence[Item] | None = None, **fields: Any) -> Version:
+    """A version of the rows, without I/O."""
+    spec = spec_of(**fields)
+    copies = [Row(**{name: getattr(each, name) for name in Row.__dataclass_fields__}) for each in rows]
+    return curate(copies, spec, tenant="default", fractions=spec.data.split, suite=suite)
+
+
+def write_segment(path: Path, rows: Sequence[Row]) -> Path:
+    """A segment file as ingestion writes it."""
+    schema = {
+        "row_id": pl.String, "kind": pl.String, "source": pl.String, "input": pl.String, "system": pl.String,
+        "history": pl.String, "output": pl.String, "category": pl.String, "group": pl.String, "request_id": pl.String,
+        "signal": pl.String, "consent": pl.Boolean, "created_at": pl.Datetime("us", "UTC"),
+    }  # fmt: skip
+    names = {name: "answer" if name == "output" else name for name in schema}
+    pl.DataFrame(
+        [{name: getattr(each, at) for name, at in names.items()} for each in rows], schema=schema
+    ).write_parquet(path)
+    return path
+
+
+def build_files(home: Path, rows: Sequence[Row], **fields: Any) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """Run the whole build; returns its result and the bytes of every file written."""
+    home.mkdir()
+    spec = spec_of(**fields).model_dump(mode="json", by_alias=True)
+    segment = str(write_segment(home / "s.parquet", rows))
+    request = {
+        "tenant": "default", "number": 1, "watermark": 1, "spec": spec,
+        "segments": [segment], "fractions": None, "suite": None, "suite_version": 0,
+        "out": str(home / "out"), "result": "",
+    }  # fmt: skip
+    result = build(request)
+    files = sorted(path for path in (home / "out").rglob("*") if path.is_file())
+    return result, {str(path.relative_to(home / "out")): path.read_bytes() for path in files}
+
+
+@dataclass
+class House:
+    """One replica of curation that consumes."""
+
+    link: NatsLink
+    objects: ObjectStore
+    database_url: str
+    home: Path
+    segments: int = 0
+
+    async def start(self) -> "House":
+        await migrate(self.database_url, "services.curation")
+        self.database = Database(self.database_url, metadata=METADATA, service="curation")
+        await self.database.open()
+        self.relay = Relay(self.database, self.link)
+        await self.relay.start()
+        self.curator = Curator(self.database, self.objects.for_tenant, self.home / "work", self.home / "segments")
+        self.consumers = Consumers(
+            self.link,
+            [
+                Subscription(SEGMENTS, SegmentWritten, self.curator.learn_segment),
+                Subscription(
+                    BUILD, BuildDataset, self.curator.build, long_running=True, on_dead=self.curator.refuse_dead
+                ),
+            ],
+            service="curation",
+        )
+        await self.consumers.start()
+        return self
+
+    async def stop(self) -> None:
+        await self.consumers.stop()
+        await self.relay.stop()
+        await self.database.close()
+
+    async def segment(self, rows: Sequence[Row], *, announce: bool = True) -> SegmentWritten:
+        self.segments += 1
+        digest = await self.objects.put_file(
+            write_segment(self.home / f"{self.segments}.parquet", rows), kind="segment"
+        )
+        fact = SegmentWritten(
+            tenant="default",
+            task="triage",
+            number=self.segments,
+            digest=digest,
+            rows=len(rows),
+            kinds={"example": len(rows)},
+        )
+        if announce:
+            await self.say(fact)
+        return fact
+
+    async def say(self, payload: Any, **given: Any) -> Any:
+        envelope = envelop(payload, source="test", **given)
+        await publish(self.link.js, envelope)
+        return envelope
+
+    async def ask(self, number: int, watermark: int, **fields: Any) -> Any:
+        command = BuildDataset(
+            tenant="default",
+            task="triage",
+            turn_id=f"turn-{number}",
+            spec=spec_of(**fields),
+            number=number,
+            watermark=watermark,
+        )
+        return await self.say(command, turn_id=f"turn-{number}")
+
+    async def facts(self) -> list[tuple[str, dict[str, Any], dict[str, str]]]:
+        state = (await self.link.js.stream_info("EVT")).state
+        messages = [await self.link.js.get_msg("EVT", seq) for seq in range(1, state.last_seq + 1)]
+        return [
+            (str(each.subject), json.loads(each.data or b"{}"), dict(each.headers or {}))
+            for each in messages
+            if str(each.subject).startswith("evt.curation.")
+        ]
+
+    async def answers(self, count: int) -> list[tuple[str, dict[str, Any], dict[str, str]]]:
+        async def there() -> list[Any]:
+            found = await self.facts()
+            return found if len(found) >= count else []
+
+        return list(await eventually(there, 30))
+
+
+@pytest_asyncio.fixture
+async def house(link: NatsLink, object_store: ObjectStore, database_url: str, tmp_path: Path) -> AsyncIterator[House]:
+    """A curation that consumes."""
+    opened = await House(link, object_store, database_url, tmp_path).start()
+    yield opened
+    await opened.stop()

@@ -1,0 +1,240 @@
+"""Live evidence: shadow pairs, canary windows, restarts and redelivery."""
+
+import asyncio
+from typing import Any
+
+from libs.contracts.events import Assessment, Verdict
+from libs.contracts.inference import Role, Signal
+from libs.eventing.connection import NatsLink
+from libs.testing.wait import eventually
+from services.evaluator.domain.evidence import Watch
+from services.evaluator.tests.conftest import Evaluator, House
+from services.evaluator.tests.support import TRACE, Facts, Traffic, right, send, wrong
+
+
+async def watching(evaluator: Evaluator, generation: int) -> Watch:
+    async def look() -> Any:
+        found = evaluator.monitor.open_watches()
+        return found[0] if found and found[0].generation == generation else None
+
+    found: Watch = await eventually(look)
+    return found
+
+
+async def assessed(evaluator: Evaluator, facts: Facts, check: Any, timeout: float = 15.0) -> Assessment:
+    async def look() -> Any:
+        await evaluator.monitor.tick()
+        found = [envelope.data for envelope in await facts.of(Assessment)]
+        return next((fact for fact in reversed(found) if check(fact)), None)
+
+    found: Assessment = await eventually(look, timeout, every=0.1)
+    return found
+
+
+async def counted(evaluator: Evaluator, watch: Watch, role: str, number: int) -> None:
+    async def look() -> bool:
+        return (await evaluator.ledger.tally(watch)).requests.get(role, 0) >= number
+
+    await eventually(look)
+
+
+async def test_a_better_challenger_passes_its_shadow(evaluator: Evaluator, traffic: Traffic, facts: Facts) -> None:
+    await traffic.rollout("shadow", 5)
+    await watching(evaluator, 5)
+    for number in range(30):
+        stable = wrong(number) if number % 2 else right(number)
+        await traffic.pair(stable, right(number), reference=right(number))
+    verdict = await assessed(evaluator, facts, lambda fact: fact.pairs == 30)
+    assert verdict.verdict is Verdict.PASS
+    assert (verdict.wins, verdict.losses, verdict.ties) == (15, 0, 15)
+    assert "superior" in verdict.reason
+    assert verdict.requests == {"stable": 30, "shadow": 30}
+    assert verdict.inference_cursor == 60
+    envelope = (await facts.of(Assessment))[-1]
+    assert envelope.turn_id == "turn-1"
+    assert envelope.traceparent.split("-")[1] == TRACE.split("-")[1]
+
+
+async def test_a_worse_challenger_fails_its_shadow(evaluator: Evaluator, traffic: Traffic, facts: Facts) -> None:
+    await traffic.rollout("shadow", 5)
+    await watching(evaluator, 5)
+    for number in range(20):
+        await traffic.pair(right(number), wrong(number), reference=right(number))
+    verdict = await assessed(evaluator, facts, lambda fact: fact.verdict is not Verdict.INCONCLUSIVE)
+    assert verdict.verdict is Verdict.FAIL
+    assert "inferior" in verdict.reason
+
+
+async def test_a_challenger_that_breaks_the_schema_fails_without_any_feedback(
+    evaluator: Evaluator, traffic: Traffic, facts: Facts
+) -> None:
+    await traffic.rollout("shadow", 5)
+    await watching(evaluator, 5)
+    for number in range(20):
+        await traffic.pair(right(number), "no json at all", reference=None)
+    verdict = await assessed(evaluator, facts, lambda fact: fact.verdict is Verdict.FAIL)
+    assert verdict.pairs == 0
+
+
+async def test_agreement_that_nobody_judged_shows_nothing(evaluator: Evaluator, traffic: Traffic, facts: Facts) -> None:
+    await traffic.rollout("shadow", 5)
+    watch = await watching(evaluator, 5)
+    await asyncio.gather(*(traffic.pair(right(number), right(number), reference=None) for number in range(120)))
+    await counted(evaluator, watch, "shadow", 120)
+    verdict = await assessed(evaluator, facts, lambda fact: fact.requests.get("shadow") == 120)
+    assert verdict.verdict is Verdict.INCONCLUSIVE
+    assert verdict.pairs == 0
+
+
+async def test_explicit_requests_and_other_versions_do_not_count(
+    evaluator: Evaluator, traffic: Traffic, link: NatsLink
+) -> None:
+    await traffic.rollout("shadow", 5)
+    watch = await watching(evaluator, 5)
+    await send(link, traffic.inference(Role.STABLE, right(1), explicit=True))
+    await send(link, traffic.inference(Role.CANDIDATE, right(1)))
+    await send(link, traffic.inference(Role.STABLE, right(1), version=9))
+    await send(link, traffic.inference(Role.STABLE, right(1), generation=4))
+    await send(link, traffic.inference(Role.STABLE, right(1)))
+    await counted(evaluator, watch, "stable", 1)
+    assert (await evaluator.ledger.tally(watch)).requests == {"stable": 1}
+
+
+async def test_what_is_delivered_twice_counts_once(
+    evaluator: Evaluator, traffic: Traffic, link: NatsLink, facts: Facts
+) -> None:
+    await traffic.rollout("shadow", 5)
+    watch = await watching(evaluator, 5)
+    asked = await traffic.pair(wrong(1), right(1), reference=right(1))
+    await send(link, asked)
+    await send(link, traffic.outcome(asked, right(1)))
+    await send(link, traffic.outcome(asked, wrong(1), feedback_id="another"))
+
+    async def read() -> bool:
+        tally = await evaluator.ledger.tally(watch)
+        return tally.inference_cursor == 3 and tally.outcome_cursor == 3
+
+    await eventually(read)
+    verdict = await assessed(evaluator, facts, lambda fact: fact.pairs == 1)
+    assert (verdict.wins, verdict.requests["stable"]) == (1, 1)
+
+
+async def test_a_harmful_canary_is_found_and_stays_found(evaluator: Evaluator, traffic: Traffic, facts: Facts) -> None:
+    await traffic.rollout("canary", 7, 0.05)
+    watch = await watching(evaluator, 7)
+    for number in range(12):
+        await traffic.window(Role.CANARY, 0.05, bad=True, generation=7)
+        await traffic.window(Role.STABLE, 0.05, bad=number % 4 == 0, generation=7)
+    verdict = await assessed(evaluator, facts, lambda fact: fact.verdict is Verdict.FAIL)
+    assert verdict.e_value >= 100
+    assert verdict.bad_windows["canary"] >= 2
+    assert "harm" in verdict.reason
+    for _ in range(40):
+        await traffic.window(Role.STABLE, 0.05, bad=True, generation=7)
+    await counted(evaluator, watch, "stable", 52)
+    later = await assessed(evaluator, facts, lambda fact: fact.windows.get("stable", 0) == 52)
+    assert later.verdict is Verdict.FAIL
+
+
+async def test_a_harmless_canary_passes_each_step_on_windows_of_its_own(
+    evaluator: Evaluator, traffic: Traffic, facts: Facts
+) -> None:
+    await traffic.rollout("canary", 7, 0.05)
+    await watching(evaluator, 7)
+    for _ in range(6):
+        await traffic.window(Role.CANARY, 0.05, bad=False, generation=7)
+    first = await assessed(evaluator, facts, lambda fact: fact.verdict is Verdict.PASS)
+    assert (first.generation, first.windows) == (7, {"canary": 6})
+    await traffic.rollout("canary", 8, 0.5)
+    await watching(evaluator, 8)
+    await traffic.window(Role.CANARY, 0.5, bad=False, generation=8)
+    second = await assessed(evaluator, facts, lambda fact: fact.generation == 8 and fact.windows)
+    assert second.verdict is Verdict.INCONCLUSIVE
+    assert second.windows == {"canary": 1}
+
+
+async def test_evidence_of_harm_is_carried_across_steps_and_a_user_counts_once(
+    evaluator: Evaluator, traffic: Traffic, facts: Facts
+) -> None:
+    await traffic.rollout("canary", 7, 0.05)
+    watch = await watching(evaluator, 7)
+    for unit in ("ann", "bob", "ann"):
+        await traffic.window(Role.CANARY, 0.05, bad=True, generation=7, unit=unit)
+    await counted(evaluator, watch, "canary", 3)
+    first = await assessed(evaluator, facts, lambda fact: fact.bad_windows.get("canary") == 2)
+    await traffic.rollout("canary", 8, 0.5)
+    await watching(evaluator, 8)
+    await traffic.window(Role.CANARY, 0.5, bad=True, generation=8, unit="ann")
+    second = await assessed(evaluator, facts, lambda fact: fact.generation == 8 and fact.bad_windows)
+    assert second.e_value == first.e_value > 1.0
+    await traffic.window(Role.CANARY, 0.5, bad=True, generation=8, unit="cem")
+    third = await assessed(evaluator, facts, lambda fact: fact.bad_windows.get("canary") == 2 and fact.generation == 8)
+    assert third.e_value > second.e_value
+
+
+async def test_blame_in_time_makes_a_window_bad_and_late_blame_does_not(
+    evaluator: Evaluator, traffic: Traffic, facts: Facts, link: NatsLink
+) -> None:
+    await traffic.rollout("canary", 7, 0.05)
+    watch = await watching(evaluator, 7)
+    blamed = await traffic.window(Role.CANARY, 0.05, bad=False, generation=7)
+    quiet = await traffic.window(Role.CANARY, 0.05, bad=False, generation=7)
+    await send(link, traffic.outcome(blamed, None, kind="rating", signal=Signal.BAD))
+    first = await assessed(evaluator, facts, lambda fact: fact.windows.get("canary") == 2)
+    assert first.bad_windows == {"canary": 1}
+    await send(link, traffic.outcome(quiet, None, kind="rating", signal=Signal.BAD))
+
+    async def read() -> bool:
+        return (await evaluator.ledger.tally(watch)).outcome_cursor == 2
+
+    await eventually(read)
+    await evaluator.monitor.tick()
+    assert (await evaluator.ledger.tally(watch)).bad_windows == {"canary": 1}
+
+
+async def test_a_restarted_monitor_goes_on_with_the_same_evidence(
+    house: House, traffic: Traffic, facts: Facts, link: NatsLink
+) -> None:
+    running = await house.start()
+    await traffic.rollout("canary", 7, 0.05)
+    await watching(running, 7)
+    for number in range(6):
+        await traffic.window(Role.CANARY, 0.05, bad=number < 2, generation=7)
+    before = await assessed(running, facts, lambda fact: fact.windows.get("canary") == 6)
+    await house.stop()
+    await traffic.window(Role.STABLE, 0.05, bad=True, generation=7)
+    again = await house.start()
+    after = await assessed(again, facts, lambda fact: fact.windows.get("stable") == 1)
+    assert after.windows["canary"] == 6
+    assert 1.0 < after.e_value < before.e_value
+
+
+async def test_a_promoted_or_rolled_back_version_is_watched_no_more(
+    evaluator: Evaluator, traffic: Traffic, facts: Facts
+) -> None:
+    await traffic.rollout("shadow", 5)
+    await watching(evaluator, 5)
+    await traffic.rollout("rolled_back", 6)
+
+    async def ended() -> bool:
+        return not evaluator.monitor.open_watches()
+
+    await eventually(ended)
+    # A fact that comes late does not open an old stage again.
+    await traffic.rollout("shadow", 4, turn="turn-0")
+    await asyncio.sleep(0.3)
+    assert not await evaluator.ledger.watches()
+    before = len(await facts.of(Assessment))
+    await evaluator.monitor.tick()
+    assert len(await facts.of(Assessment)) == before
+
+
+async def test_an_unchanged_ledger_is_not_assessed_again_at_once(
+    evaluator: Evaluator, traffic: Traffic, facts: Facts
+) -> None:
+    await traffic.rollout("shadow", 5)
+    await watching(evaluator, 5)
+    await assessed(evaluator, facts, lambda fact: fact.verdict is Verdict.INCONCLUSIVE)
+    for _ in range(5):
+        await evaluator.monitor.tick()
+    assert len(await evaluator.ledger.assessments("triage", 2)) == 1

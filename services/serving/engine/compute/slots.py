@@ -1,0 +1,92 @@
+"""Who may be in vLLM's batch: never more adapters at once than it has slots for.
+
+vLLM's scheduler admits `max_loras` distinct adapters to a batch and does not know that pinned ones keep their slots
+although they are not in it; one adapter too many kills the engine. So requests for adapters that are not pinned take
+turns at the door, first come, first served; pinned ones and the bare base never wait.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+
+class Slots:
+    """Admission by adapter number; 0 is the bare base. Lives on one loop."""
+
+    def __init__(self, total: int) -> None:
+        """`total` is vLLM's `max_loras`."""
+        self._total = total
+        self._pinned: set[int] = set()
+        self._running: dict[int, int] = {}
+        self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
+        self._settled = asyncio.Event()
+
+    @property
+    def waiting(self) -> int:
+        """Requests at the door."""
+        return len(self._waiting)
+
+    @asynccontextmanager
+    async def use(self, number: int) -> AsyncIterator[None]:
+        """Hold a slot for one request."""
+        if number == 0:
+            yield
+            return
+        if number not in self._pinned and (self._waiting or not self._fits(number)):
+            await self._queue(number)
+        else:
+            self._enter(number)
+        try:
+            yield
+        finally:
+            self._leave(number)
+
+    async def pin(self, number: int) -> None:
+        """Reserve a slot for one adapter; returns when the requests running leave room for it."""
+        self._pinned.add(number)
+        self._admit()
+        while len(self._unpinned()) > self._total - len(self._pinned):
+            self._settled.clear()
+            await self._settled.wait()
+
+    def unpin(self, number: int) -> None:
+        """Give the slot back to all."""
+        self._pinned.discard(number)
+        self._admit()
+
+    async def _queue(self, number: int) -> None:
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append((number, turn))
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():
+                self._leave(number)  # it was our turn just now
+            else:
+                self._waiting = deque(each for each in self._waiting if each[1] is not turn)
+                self._admit()
+            raise
+
+    def _fits(self, number: int) -> bool:
+        return number in self._pinned or len(self._unpinned() | {number}) <= self._total - len(self._pinned)
+
+    def _unpinned(self) -> set[int]:
+        return self._running.keys() - self._pinned
+
+    def _enter(self, number: int) -> None:
+        self._running[number] = self._running.get(number, 0) + 1
+
+    def _leave(self, number: int) -> None:
+        self._running[number] -= 1
+        if not self._running[number]:
+            del self._running[number]
+        self._admit()
+        self._settled.set()
+
+    def _admit(self) -> None:
+        # Strictly in order: otherwise a busy adapter would keep a waiting one out for ever.
+        while self._waiting and self._fits(self._waiting[0][0]):
+            number, turn = self._waiting.popleft()
+            self._enter(number)
+            turn.set_result(None)

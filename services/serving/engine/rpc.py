@@ -1,0 +1,153 @@
+"""EngineService on the wire: translate only."""
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Any, Protocol
+
+import grpc
+
+from libs.contracts.errors import DataLoss, InvalidInput
+from libs.contracts.stubs.pawl.serving.v1 import engine_pb2, engine_pb2_grpc, inference_pb2
+from libs.telemetry import counter, histogram
+from services.serving.engine.domain import Answer, Piece, Prompt, Residency, SamplingChoice, Version
+
+SERVICE = "pawl.serving.v1.EngineService"
+_Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class Generator(Protocol):
+    """The model, as far as answers go."""
+
+    @property
+    def waiting(self) -> int:
+        """Requests waiting for an adapter slot."""
+
+    def generate(
+        self,
+        request_id: str,
+        prompt: Prompt,
+        sampling: SamplingChoice,
+        version: Version,
+        *,
+        priority: int = 0,
+        with_logprobs: bool = False,
+    ) -> AsyncGenerator[Piece, None]:
+        """Pieces of an answer."""
+
+
+class Renders(Protocol):
+    """The base's tokenizer and template."""
+
+    tokenizer_digest: str
+    template_digest: str
+
+    def render(self, messages: list[tuple[str, str]]) -> Prompt:
+        """Messages to token ids."""
+
+
+class EngineServicer(engine_pb2_grpc.EngineServiceServicer):
+    """Answers of one base and its adapters; every message says by digest what made it."""
+
+    def __init__(
+        self,
+        *,
+        engine_id: str,
+        base_digest: str,
+        model: Generator,
+        renderer: Renders,
+        residency: Residency,
+        default_max_tokens: int,
+    ) -> None:
+        """`default_max_tokens` is for requests that name no limit."""
+        self._engine_id = engine_id
+        self._base_digest = base_digest
+        self._model = model
+        self._renderer = renderer
+        self._residency = residency
+        self._default_max_tokens = default_max_tokens
+        self._tokens = counter("engine_tokens", "Tokens in and out, by kind.", ("kind",))
+        self._prompt_tokens = histogram(
+            "engine_prompt_tokens", "Tokens per prompt.", buckets=(16, 64, 256, 1024, 4096, 16384, 65536)
+        )
+
+    async def Infer(  # noqa: N802 - the generated name
+        self,
+        request: engine_pb2.InferRequest,
+        context: _Context,  # noqa: ARG002
+    ) -> AsyncGenerator[engine_pb2.InferResponse, None]:
+        """Stream an answer; the client's cancel aborts the generation."""
+        if not request.messages:
+            raise InvalidInput("there are no messages", field="messages")
+        with self._residency.use(request.version_digest) as version:
+            prompt = self._renderer.render([(each.role, each.content) for each in request.messages])
+            answer = Answer(
+                token_ids=[] if request.with_logprobs else None, logprobs=[] if request.with_logprobs else None
+            )
+            pieces = self._model.generate(
+                request.request_id,
+                prompt,
+                self._sampling(request.sampling),
+                version,
+                priority=request.priority,
+                with_logprobs=request.with_logprobs,
+            )
+            async with aclosing(pieces):
+                async for piece in pieces:
+                    if piece.adapter_name != version.name:
+                        raise DataLoss(
+                            f"asked for {version.name!r}, vLLM answered with {piece.adapter_name!r}",
+                            reason="WRONG_VERSION",
+                        )
+                    answer.take(piece)
+                    if piece.text or piece.finish_reason:
+                        yield self._message(piece, version, prompt, answer)
+        self._tokens.labels("prompt").inc(len(prompt.token_ids))
+        self._tokens.labels("completion").inc(answer.completion_tokens)
+        self._prompt_tokens.observe(len(prompt.token_ids))
+
+    async def GetEngine(  # noqa: N802 - the generated name
+        self,
+        request: engine_pb2.GetEngineRequest,  # noqa: ARG002
+        context: _Context,  # noqa: ARG002
+    ) -> engine_pb2.GetEngineResponse:
+        """What is held and in use right now."""
+        in_flight = self._residency.in_flight
+        return engine_pb2.GetEngineResponse(
+            engine_id=self._engine_id,
+            base_digest=self._base_digest,
+            routable=self._residency.routable,
+            in_flight=in_flight,
+            waiting=self._model.waiting,
+        )
+
+    def _sampling(self, given: inference_pb2.Sampling) -> SamplingChoice:
+        return SamplingChoice(
+            temperature=given.temperature if given.HasField("temperature") else 0.0,
+            top_p=given.top_p if given.HasField("top_p") else 1.0,
+            max_tokens=(given.max_tokens if given.HasField("max_tokens") else 0) or self._default_max_tokens,
+            seed=given.seed if given.HasField("seed") else None,
+            stop=tuple(given.stop),
+        )
+
+    def _message(self, piece: Piece, version: Version, prompt: Prompt, answer: Answer) -> engine_pb2.InferResponse:
+        message = engine_pb2.InferResponse(
+            text_delta=piece.text,
+            finish_reason=piece.finish_reason,
+            base_digest=self._base_digest,
+            adapter_digest=version.adapter_digest,
+            tokenizer_digest=self._renderer.tokenizer_digest,
+            template_digest=self._renderer.template_digest,
+        )
+        if piece.finish_reason:
+            message.usage.prompt_tokens = len(prompt.token_ids)
+            message.usage.completion_tokens = answer.completion_tokens
+            if answer.token_ids is not None:
+                message.prompt_token_ids.extend(prompt.token_ids)
+                message.output_token_ids.extend(answer.token_ids)
+                message.output_logprobs.extend(answer.logprobs or ())
+        return message
+
+
+def register(server: Any, servicer: EngineServicer) -> None:
+    """Add the servicer to a `GrpcServer`."""
+    server.add(engine_pb2_grpc.add_EngineServiceServicer_to_server, servicer, SERVICE)

@@ -1,0 +1,82 @@
+"""Wiring of the gateway: tables, engines, journal, doors."""
+
+import asyncio
+
+from libs.eventing.connection import NatsLink
+from libs.runtime.grpc_server import GrpcServer
+from libs.runtime.process import Lifecycle
+from services.serving.gateway.clients import Engines, StreamDoor
+from services.serving.gateway.domain import Limits
+from services.serving.gateway.http import HttpDoor, HttpServer
+from services.serving.gateway.rpc import FeedbackServicer, InferenceServicer, register
+from services.serving.gateway.settings import GatewaySettings
+from services.serving.gateway.store import Journal, LocalTables, Spill
+from services.serving.gateway.workflows import Answering
+
+_TIDY_SECONDS = 30.0
+
+
+async def serve(settings: GatewaySettings, lifecycle: Lifecycle) -> None:
+    """Run one gateway until it is told to stop; the broker may be away at any time, the start included."""
+    link = NatsLink(settings.nats_url, "gateway")
+    await link.connect(wait=False)
+    lifecycle.on_drain(link.close, "nats")
+    tables = LocalTables(link, settings.state_dir / "tables")
+    await tables.start()
+    lifecycle.on_drain(tables.stop, "tables")
+    lifecycle.ready("tables", tables.check)
+
+    spill = await asyncio.to_thread(Spill, settings.state_dir / "spill", settings.journal_spill_mib * 1024**2)
+    journal = Journal(link, spill, capacity=settings.journal_queue)
+    lifecycle.on_drain(journal.flush, "journal")
+    lifecycle.spawn(journal.run(), "journal")
+
+    engines = Engines()
+    lifecycle.on_drain(engines.close, "engines")
+    lifecycle.spawn(_tidy(engines, tables), "channels")
+    answering = Answering(
+        tables=tables,
+        engines=engines,
+        records=journal,
+        limits=Limits(messages=settings.max_messages, characters=settings.max_body_bytes),
+        admission_wait=settings.admission_wait,
+        max_in_flight=settings.max_in_flight,
+        shadow_in_flight=settings.shadow_in_flight,
+    )
+    lifecycle.on_drain(answering.stop, "shadows")
+    feedback = StreamDoor(link)
+
+    door = HttpDoor(
+        tables=tables,
+        answers=answering,
+        feedback=feedback,
+        request_seconds=settings.request_seconds,
+        max_body_bytes=settings.max_body_bytes,
+    )
+    http = HttpServer(
+        door.app,
+        settings.http_host,
+        settings.http_port,
+        variable=settings.variable("http_port"),
+        drain_seconds=settings.drain_seconds / 2,
+    )
+    grpc = GrpcServer(settings.grpc_host, settings.grpc_port, variable=settings.variable("grpc_port"))
+    register(
+        grpc,
+        InferenceServicer(tables=tables, answers=answering, request_seconds=settings.request_seconds),
+        FeedbackServicer(tables=tables, feedback=feedback),
+    )
+    await grpc.start()
+    await http.start()
+
+    async def close_doors() -> None:
+        await asyncio.gather(http.stop(), grpc.stop(settings.drain_seconds / 2))
+
+    lifecycle.on_drain(close_doors, "doors")
+    await lifecycle.wait_stopped()
+
+
+async def _tidy(engines: Engines, tables: LocalTables) -> None:
+    while True:
+        await asyncio.sleep(_TIDY_SECONDS)
+        await engines.keep({each.address for each in tables.engines()})

@@ -1,0 +1,89 @@
+"""Engines over gRPC: one channel per address, kept; an answer comes as pieces with their proof."""
+
+from collections.abc import AsyncGenerator
+
+import grpc
+
+from libs.contracts.inference import Provenance
+from libs.contracts.stubs.pawl.serving.v1 import engine_pb2, engine_pb2_grpc, inference_pb2
+from libs.runtime.grpc_client import channel, rpc_errors
+from services.serving.gateway.domain import Chunk, Inquiry, Usage
+
+
+class Engines:
+    """Calls to engines; counts what is in flight per address."""
+
+    def __init__(self) -> None:
+        self._channels: dict[str, grpc.aio.Channel] = {}
+        self._stubs: dict[str, engine_pb2_grpc.EngineServiceAsyncStub] = {}
+        self._in_flight: dict[str, int] = {}
+
+    def in_flight(self) -> dict[str, int]:
+        """Calls running now, by address."""
+        return self._in_flight
+
+    async def infer(self, address: str, inquiry: Inquiry) -> AsyncGenerator[Chunk, None]:
+        """Pieces of an answer; closing the iterator cancels the call, which aborts the generation.
+
+        Raises Unavailable when the engine is away or the time is over, and whatever the engine refuses.
+        """
+        self._in_flight[address] = self._in_flight.get(address, 0) + 1
+        call = None
+        try:
+            with rpc_errors():
+                call = self._stub(address).Infer(_request(inquiry), timeout=inquiry.timeout)
+                async for response in call:
+                    yield _chunk(response)
+        finally:
+            if call is not None:
+                call.cancel()
+            self._in_flight[address] -= 1
+            if not self._in_flight[address]:
+                del self._in_flight[address]
+
+    async def keep(self, addresses: set[str]) -> None:
+        """Close channels to addresses that no report names any more and no call uses."""
+        for address in [each for each in self._channels if each not in addresses and each not in self._in_flight]:
+            del self._stubs[address]
+            await self._channels.pop(address).close()
+
+    async def close(self) -> None:
+        """Close every channel."""
+        self._stubs.clear()
+        while self._channels:
+            await self._channels.popitem()[1].close()
+
+    def _stub(self, address: str) -> "engine_pb2_grpc.EngineServiceAsyncStub":
+        stub = self._stubs.get(address)
+        if stub is None:
+            opened = self._channels[address] = channel(address)
+            stub = self._stubs[address] = engine_pb2_grpc.EngineServiceStub(opened)
+        return stub
+
+
+def _request(inquiry: Inquiry) -> engine_pb2.InferRequest:
+    wish = inquiry.sampling
+    return engine_pb2.InferRequest(
+        request_id=inquiry.request_id,
+        messages=[inference_pb2.Message(role=each.role, content=each.content) for each in inquiry.messages],
+        sampling=inference_pb2.Sampling(
+            temperature=wish.temperature, top_p=wish.top_p, max_tokens=wish.max_tokens, seed=wish.seed, stop=wish.stop
+        ),
+        version_digest=inquiry.digest,
+        priority=inquiry.priority,
+    )
+
+
+def _chunk(response: engine_pb2.InferResponse) -> Chunk:
+    last = bool(response.finish_reason)
+    return Chunk(
+        text=response.text_delta,
+        provenance=Provenance(
+            base_digest=response.base_digest,
+            adapter_digest=response.adapter_digest,
+            tokenizer_digest=response.tokenizer_digest,
+            template_digest=response.template_digest,
+        ),
+        finish_reason=response.finish_reason,
+        usage=Usage(response.usage.prompt_tokens, response.usage.completion_tokens) if last else None,
+    )

@@ -1,0 +1,87 @@
+"""What the gateway's parts need of one another."""
+
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from libs.contracts.inference import Inference, Message
+from libs.contracts.routes import EngineReport, Route
+from services.serving.gateway.domain.calls import Caller, Chunk, Deadline, Generation, Query, SamplingWish
+
+
+@dataclass(frozen=True, slots=True)
+class Inquiry:
+    """One call of one engine; `timeout` in seconds."""
+
+    request_id: str
+    messages: tuple[Message, ...]
+    sampling: SamplingWish
+    digest: str
+    priority: int
+    timeout: float
+
+
+class EngineCall(Protocol):
+    """Engines by address."""
+
+    def infer(self, address: str, inquiry: Inquiry) -> AsyncGenerator[Chunk, None]:
+        """Pieces of an answer; closing the iterator aborts it. Raises PawlError."""
+
+    def in_flight(self) -> dict[str, int]:
+        """Calls running now, by address."""
+
+
+class Tables(Protocol):
+    """Routes, engines and keys as they are known now."""
+
+    def route(self, tenant: str, task: str) -> Route:
+        """The route of a task; NotFound."""
+
+    def routes(self, tenant: str) -> list[Route]:
+        """All routes of a tenant."""
+
+    def engines(self) -> Sequence[EngineReport]:
+        """All engines."""
+
+    def caller(self, authorization: str) -> Caller:
+        """The caller behind an `Authorization` value; Unauthenticated."""
+
+    async def wait_for_engines(self, seconds: float) -> None:
+        """Return when the engines' reports or the routes change, or after so many seconds."""
+
+
+class Records(Protocol):
+    """The inference log."""
+
+    def record(self, tenant: str, task: str, inference: Inference, traceparent: str | None) -> None:
+        """Take a record; never waits and never fails."""
+
+
+class Answer(Protocol):
+    """An answer under way."""
+
+    @property
+    def generation(self) -> Generation:
+        """Who answers; of a canary that could not answer, its stand-in. Settled with the first chunk."""
+
+    def __aiter__(self) -> AsyncIterator[Chunk]:
+        """Its chunks."""
+
+
+class Answers(Protocol):
+    """The gateway's one use case."""
+
+    def answer(
+        self, caller: Caller, query: Query, deadline: Deadline
+    ) -> AsyncGenerator[tuple[Generation, Chunk], None]:
+        """Stream an answer; each piece comes with who made it."""
+
+    async def whole(self, caller: Caller, query: Query, deadline: Deadline) -> tuple[Generation, Chunk]:
+        """The whole answer as one chunk; an engine lost half-way is made up for."""
+
+
+class FeedbackDoor(Protocol):
+    """Feedback on its way to the stream."""
+
+    async def publish(self, caller: Caller, task: str, documents: Sequence[bytes], base_field: str) -> list[int]:
+        """Publish documents and return their stream sequences, once all are stored."""

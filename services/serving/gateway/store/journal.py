@@ -1,0 +1,135 @@
+"""The inference log: in memory, sent to the stream, on disk while the broker is away; never in an answer's way."""
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+from pathlib import Path
+
+from libs.contracts.envelope import envelop
+from libs.contracts.errors import PawlError, Permanent, Transient
+from libs.contracts.inference import Inference
+from libs.eventing.connection import NatsLink
+from libs.eventing.publish import encode, publish_raw
+from libs.telemetry import counter, gauge, get_logger
+from services.serving.gateway.store.spill import Parcel, Spill
+
+log = get_logger(__name__)
+
+_BATCH = 256
+_RETRY_SECONDS = 0.5
+
+
+class Journal:
+    """A bounded queue in front of the stream, with a spill file beside it.
+
+    A record's id is the request's id and the role that answered, so delivering it again counts it once.
+    """
+
+    def __init__(self, link: NatsLink, spill: Spill, *, capacity: int) -> None:
+        self._link = link
+        self._spill = spill
+        self._capacity = capacity
+        self._queue: deque[Parcel] = deque()
+        self._wake = asyncio.Event()
+        self._records = counter(
+            "gateway_inference_records", "Records of the inference log, by what became of them.", ("fate",)
+        )
+        self._waiting = gauge("gateway_inference_records_waiting", "Records in memory.")
+
+    def record(self, tenant: str, task: str, inference: Inference, traceparent: str | None) -> None:
+        """Take a record; returns at once. One that cannot be encoded or kept is dropped, counted and logged."""
+        envelope = envelop(
+            inference,
+            source="gateway",
+            id=f"{inference.request_id}.{inference.role}",
+            tenant=tenant,
+            task=task,
+            traceparent=traceparent,
+        )
+        try:
+            subject, body, headers = encode(envelope)
+        except PawlError as failure:
+            self._drop(1, str(failure))
+            return
+        if len(self._queue) >= 2 * self._capacity:
+            self._drop(1, "the disk does not keep up")
+            return
+        self._queue.append(Parcel(subject, dict(headers), body.decode()))
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Send what comes; never returns."""
+        while True:
+            if not self._queue:
+                self._wake.clear()
+                try:
+                    async with asyncio.timeout(_RETRY_SECONDS):
+                        await self._wake.wait()
+                except TimeoutError:
+                    pass
+            await self._turn()
+            self._waiting.set(len(self._queue))
+
+    async def flush(self) -> None:
+        """Send what is there or put it on disk: the last act of a process that stops."""
+        while self._queue:
+            await self._turn()
+
+    async def _turn(self) -> None:
+        if self._link.connected and not self._spill.empty:
+            await self._replay()
+        batch = [self._queue.popleft() for _ in range(min(_BATCH, len(self._queue)))]
+        if batch:
+            left = await self._send(batch) if self._link.connected else batch
+            if left:
+                await self._keep(left)
+
+    async def _send(self, batch: Sequence[Parcel]) -> list[Parcel]:
+        """Publish a batch; returns what has to be tried again."""
+        outcomes = await asyncio.gather(*(self._publish(each) for each in batch))
+        left = [parcel for parcel, sent in zip(batch, outcomes, strict=True) if not sent]
+        self._records.labels("sent").inc(len(batch) - len(left))
+        return left
+
+    async def _publish(self, parcel: Parcel) -> bool:
+        try:
+            await publish_raw(self._link.js, parcel.subject, parcel.body.encode(), parcel.headers)
+        except Transient:
+            return False
+        except Permanent as failure:
+            # A stream that is missing may be applied any moment; only a record that is too large never fits.
+            if failure.http_status == 400:
+                self._drop(1, str(failure))
+                return True
+            log.warning("inference log refused, kept on disk", why=str(failure))
+            return False
+        return True
+
+    async def _keep(self, parcels: Sequence[Parcel]) -> None:
+        try:
+            kept = await asyncio.to_thread(self._spill.append, parcels)
+        except OSError as failure:
+            self._drop(len(parcels), str(failure))
+            return
+        self._records.labels("spilled").inc(kept)
+        if kept < len(parcels):
+            self._drop(len(parcels) - kept, "the spill file is full")
+        if self._link.connected:
+            await asyncio.sleep(_RETRY_SECONDS)  # the broker is there and refuses: do not hammer it
+
+    async def _replay(self) -> None:
+        for file in self._spill.files():
+            parcels = await asyncio.to_thread(_read, self._spill, file)
+            for start in range(0, len(parcels), _BATCH):
+                if await self._send(parcels[start : start + _BATCH]):
+                    return
+            await asyncio.to_thread(self._spill.done, file)
+            log.info("spilled inference log delivered", file=file.name, records=len(parcels))
+
+    def _drop(self, number: int, why: str) -> None:
+        self._records.labels("dropped").inc(number)
+        log.error("inference records dropped", records=number, why=why)
+
+
+def _read(spill: Spill, file: Path) -> list[Parcel]:
+    return list(spill.read(file))

@@ -1,0 +1,28 @@
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.stack import EXAMPLE, RunningStack, discard, small_task, until
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
+    """One stack for all, with the example's task on its bare base and an engine that serves it."""
+    home: Path = tmp_path_factory.mktemp("stack") / ".pawl"
+    running = RunningStack(home)
+    try:
+        running.pawl("up", "--detach")
+        running.pawl("apply", str(small_task(home / "task")))
+        until(
+            lambda: any(each["name"].startswith("engine-") for each in running.status()["processes"]), 30, "an engine"
+        )
+        running.wait_healthy()
+        yield running
+    finally:
+        discard(home)
+
+
+@pytest.fixture(scope="session")
+def base() -> Path:
+    return EXAMPLE / "base"

@@ -1,0 +1,69 @@
+"""Inference answers while everything else is dead, restarts of gateway and engine included."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import httpx
+import psutil
+import pytest
+
+from tests.e2e.stack import RunningStack, until
+from tests.e2e.test_doors import TICKET
+
+
+@pytest.mark.slow
+def test_inference_goes_on_when_all_but_gateway_and_engine_are_killed_and_those_two_restarted_alone(
+    stack: RunningStack,
+) -> None:
+    told = stack.status()
+    headers = {"authorization": f"Bearer {told['api_key']}"}
+    body = {"model": "support-triage", "messages": [{"role": "user", "content": TICKET}], "max_tokens": 4}
+
+    def answers() -> bool:
+        try:
+            reply = httpx.post(f"{told['endpoints']['http']}/chat/completions", json=body, headers=headers, timeout=60)
+        except httpx.HTTPError:
+            return False
+        return reply.status_code == 200
+
+    serving = [each for each in told["processes"] if each["name"] == "gateway" or each["name"].startswith("engine-")]
+    others = [each for each in told["processes"] if each not in serving]
+    assert answers()
+    for each in sorted(others, key=lambda each: each["name"] != "supervisor"):
+        os.kill(each["pid"], signal.SIGKILL)
+    assert answers(), "with the control plane dead"
+    for each in serving:
+        os.kill(each["pid"], signal.SIGKILL)
+    until(lambda: not any(psutil.pid_exists(each["pid"]) for each in serving), 10, "dead")
+    command = [
+        sys.executable,
+        "-m",
+        "pawl.cli",
+        "up",
+        "--only",
+        "gateway",
+        "--only",
+        "engine",
+        "--dir",
+        str(stack.home),
+    ]
+    alone = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    try:
+        until(answers, 90, "answering from local state alone")
+        names = {each["name"] for each in stack.status()["processes"]}
+        assert names == {"supervisor", *(each["name"] for each in serving)}
+    finally:
+        alone.terminate()
+        alone.wait(60)
+    stack.pawl("up", "--detach")
+    assert answers(), "and with everything back"
+
+
+@pytest.mark.slow
+def test_down_leaves_no_process_behind_even_after_the_supervisor_was_killed(stack: RunningStack) -> None:
+    os.kill(stack.pid("supervisor"), signal.SIGKILL)
+    stack.pawl("down")
+    until(lambda: not stack.descendants(), 30, "gone")
+    stack.pawl("up", "--detach")
