@@ -1,12 +1,17 @@
-# The engine on NVIDIA GPUs: the vendor's image with vLLM and CUDA, and our light dependencies beside it.
-ARG VLLM=vllm/vllm-openai:v0.24.0
+# The engine on NVIDIA GPUs: the vendor's image with vLLM and CUDA (the vLLM version of engine-cpu), our light part added.
+ARG VLLM=vllm/vllm-openai:v0.32.0
 FROM ${VLLM}
 WORKDIR /app
 COPY infra/locks/gateway.txt /app/lock.txt
-# what the image brings stays as it is; only what it lacks is added
-RUN python3 -m pip install --no-cache-dir --no-deps $(grep -E '^(faststream|nats-py|minio|grpcio|grpcio-health-checking|grpcio-reflection|grpcio-status|uvloop|pydantic-settings|prometheus-client|opentelemetry-[a-z-]+|pycryptodome|argon2-cffi|argon2-cffi-bindings|fast-depends)==' /app/lock.txt)
+# The image's torch, transformers and vLLM stay. What serves gRPC and speaks to the broker comes in our versions:
+# generated stubs refuse an older protobuf than they were generated with.
+RUN python3 -m pip install --no-cache-dir --no-deps $(grep -E \
+ '^(argon2-cffi|argon2-cffi-bindings|fast-depends|faststream|googleapis-common-protos|grpcio(-[a-z-]+)?|minio|nats-py|opentelemetry-[a-z-]+|prometheus-client|protobuf|pycryptodome|pydantic-settings|python-dotenv|uvloop)==' \
+ /app/lock.txt)
+RUN useradd --uid 10001 --create-home pawl && install -d -o pawl -g pawl /state
 COPY libs libs
 COPY services services
-RUN mkdir /state
+# by number, so that a cluster can see that it is not root
+USER 10001:10001
 ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 PAWL_STATE_DIR=/state HF_HUB_OFFLINE=1 VLLM_NO_USAGE_STATS=1
 ENTRYPOINT ["python3", "-m"]

@@ -105,7 +105,7 @@ class BatchConsumer:
         """Finish the batch in hand within `grace` seconds, else hand it back."""
         self._stopping.set()
         if self._pull is not None:
-            self._pull.stopping = True
+            await self._pull.quiesce()
         await self.watchdog.stop()
         if self._task is None:
             return

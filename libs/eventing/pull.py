@@ -16,6 +16,7 @@ from libs.contracts.errors import PermissionDenied
 
 _QUIET_SECONDS = 1.0
 _HANDOVER_DELAY = 0.2
+_SETTLE_SECONDS = 0.05
 
 
 class GuardedPull(JetStreamContext.PullSubscription):  # type: ignore[misc]
@@ -45,7 +46,8 @@ class GuardedPull(JetStreamContext.PullSubscription):  # type: ignore[misc]
             messages = await self._guarded(batch, timeout, heartbeat, started)
             if not self._must_stop():
                 return messages
-            await hand_back(messages)
+            # Shielded: a drain cancels this loop while the message is on its way back.
+            await asyncio.shield(hand_back(messages))
             raise NatsTimeoutError
         finally:
             self.fetching_since = None
@@ -54,8 +56,22 @@ class GuardedPull(JetStreamContext.PullSubscription):  # type: ignore[misc]
     def _must_stop(self) -> bool:
         return self.stopping
 
+    async def quiesce(self) -> None:
+        """Take no more: withdraw the request at the broker, and let what it had sent by then be handed back.
+
+        Unsubscribing at both ends at once, as nats-py does, drops what is on its way; it would come after `ack_wait`.
+        """
+        self.stopping = True
+        if self._nc.is_connected and not self._sub._closed:  # noqa: SLF001
+            try:
+                await self._nc._send_unsubscribe(self._sub._id)  # noqa: SLF001 - nats-py drains only whole connections
+                await self._nc.flush(timeout=2)
+            except NatsError as error:
+                self.trouble = str(error)
+            await asyncio.sleep(_SETTLE_SECONDS)
+
     async def release(self) -> None:
-        """Take no more and hand back what was delivered but never fetched."""
+        """Hand back what was delivered but never fetched; after `quiesce`."""
         self.stopping = True
         queue = self._sub._pending_queue  # noqa: SLF001 - nats-py has no public way to what lies in an inbox
         waiting = []

@@ -109,9 +109,7 @@ class Consumers:
         if not self._link.broker.running:
             return
         pulls = self._link.js.pulls
-        for durable in self._subscriptions:
-            if durable in pulls:
-                pulls[durable].stopping = True
+        await asyncio.gather(*(pulls[durable].quiesce() for durable in self._subscriptions if durable in pulls))
         self._inflight.cancel({name for name, row in self._subscriptions.items() if row.long_running})
         await asyncio.gather(*(self._stop_one(subscriber) for subscriber in self._link.broker.subscribers))
         if not await self._inflight.idle(_HANDOVER_SECONDS):

@@ -14,9 +14,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from libs.contracts.errors import FailedPrecondition, InvalidInput, Unavailable
-from libs.runtime.bound import CHANNEL_VARIABLE
+from libs.runtime.bound import CHANNEL_VARIABLE, bound_command
 
-_BOUND = Path(__file__).with_name("bound.py")
 _MAX_LINE_BYTES = 1024 * 1024
 
 
@@ -148,7 +147,7 @@ async def spawn_child(
     ours, theirs = socket.socketpair()
     try:
         process = subprocess.Popen(  # noqa: ASYNC220 - waits for no more than exec
-            [sys.executable, "-I", "-S", str(_BOUND), str(os.getpid()), *command],
+            bound_command(command),
             env={**os.environ, **(env or {}), CHANNEL_VARIABLE: str(theirs.fileno())},
             cwd=cwd,
             stdin=subprocess.DEVNULL,

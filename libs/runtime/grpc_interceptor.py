@@ -94,6 +94,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         parent = _traceparent_of(context)
         self._running += 1
         self._idle.clear()
+        # Not at the end of the handler: its answer has yet to be sent then.
+        context.add_done_callback(self._done)
         began = time.perf_counter()
         failure: BaseException | None = None
         try:
@@ -119,9 +121,11 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         finally:
             self._requests.labels(method, code_name(failure)).inc()
             self._seconds.labels(method).observe(time.perf_counter() - began)
-            self._running -= 1
-            if self._running == 0:
-                self._idle.set()
+
+    def _done(self, _: object) -> None:
+        self._running -= 1
+        if self._running == 0:
+            self._idle.set()
 
 
 def _traceparent_of(context: _Context) -> str | None:

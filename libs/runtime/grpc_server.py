@@ -13,6 +13,7 @@ from libs.runtime.grpc_interceptor import CallInterceptor
 from libs.runtime.health import port_refused
 
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
+_FLUSH_SECONDS = 0.2
 
 
 class GrpcServer:
@@ -111,7 +112,9 @@ class GrpcServer:
         stopped = asyncio.ensure_future(server.stop(grace))
         # Health watches never end by themselves and would hold the whole grace period: they do not count.
         idle = asyncio.ensure_future(self._calls.idle())
-        await asyncio.wait({stopped, idle}, timeout=grace, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({stopped, idle}, return_when=asyncio.FIRST_COMPLETED)
         idle.cancel()
-        await server.stop(0)
+        if not stopped.done():
+            # A shorter grace replaces the longer one; what is left of it is for answers still on their way out.
+            await server.stop(min(grace, _FLUSH_SECONDS))
         await stopped

@@ -80,9 +80,12 @@ def database_url(tmp_path: Path) -> str:
 
 async def reset(link: NatsLink) -> None:
     """Delete every stream and bucket, then apply the topology."""
-    for info in await link.js.streams_info():
-        await link.js.delete_stream(str(info.config.name))
-    await apply(link.js)
+    js = link.client.jetstream(timeout=30)
+    for info in await js.streams_info():
+        # Emptied first: the broker deletes files in its own time, and may find them again under the same name.
+        await js.purge_stream(str(info.config.name))
+        await js.delete_stream(str(info.config.name))
+    await apply(js)
 
 
 def _closed() -> None:

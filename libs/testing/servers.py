@@ -15,6 +15,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from libs.runtime.bound import bound_command
+
 START_SECONDS = 20.0
 _POLL_SECONDS = 0.01
 _PR_SET_PDEATHSIG = 1
@@ -109,11 +111,10 @@ class _Server:
     def _spawn(self, arguments: list[str]) -> None:
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                arguments,
+                bound_command(arguments),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                preexec_fn=die_with_parent,  # noqa: PLW1509 - one system call, loaded before the fork
             )
 
     def _await(self, ready: Callable[[], bool], what: str) -> None:

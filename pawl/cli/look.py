@@ -109,7 +109,7 @@ def report(
 ) -> None:
     """The newest evaluation report: arms with intervals, gates with verdicts."""
     with connect(directory) as pawl:
-        newest = next(iter(pawl.reports(task)), None)
+        newest = next((each for each in pawl.reports(task) if each.verdict), None)
         if newest is None:
             out.print(f"no report of {task} yet")
             raise typer.Exit(1)

@@ -11,7 +11,7 @@ from typing import Any, Self, cast
 import grpc
 
 from libs.artifacts import ObjectStore
-from libs.contracts.errors import InvalidInput, Unavailable
+from libs.contracts.errors import InvalidInput, NotFound, Unavailable
 from libs.contracts.stubs.pawl.curation.v1 import curation_pb2, curation_pb2_grpc
 from libs.contracts.stubs.pawl.evaluator.v1 import evaluator_pb2, evaluator_pb2_grpc
 from libs.contracts.stubs.pawl.ingestion.v1 import ingestion_pb2, ingestion_pb2_grpc
@@ -193,6 +193,8 @@ class Pawl:
         with rpc("evaluator"):
             stub = evaluator_pb2_grpc.EvaluatorServiceStub(self.channel("evaluator"))
             answer = stub.GetReport(evaluator_pb2.GetReportRequest(report_id=report_id), timeout=DEADLINE_SECONDS)
+        if not answer.report_json:
+            raise NotFound(f"report {report_id} is still being made", field="report_id")
         document: dict[str, Any] = json.loads(answer.report_json)
         return document
 

@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Self
 
 import grpc
 import httpx
@@ -77,7 +78,7 @@ class Traffic:
         self._numbers = 0
         self._pending: set[asyncio.Task[None]] = set()
 
-    async def __aenter__(self) -> "Traffic":
+    async def __aenter__(self) -> Self:
         self._channel = grpc.aio.insecure_channel(
             self._connection.address("grpc"), options=[("grpc.enable_http_proxy", 0)]
         )
@@ -148,7 +149,7 @@ class Traffic:
         )
 
     async def publish(self, event: dict[str, object]) -> None:
-        """One feedback event as an upstream system sends it: JSON on `feedback.<tenant>.<task>`, kept until the broker has it."""
+        """One feedback event as an upstream system sends it, repeated until the broker has it."""
         while True:
             try:
                 await self._js.publish(f"feedback.default.{self._task}", json.dumps(event).encode(), timeout=5)

@@ -19,6 +19,7 @@ from services.serving.engine.domain import Prompt, Residency, Version, Wanted, c
 log = get_logger(__name__)
 
 _POLL_SECONDS = 0.5
+_NO_ROOM = "NO_ROOM"
 _BACKOFF_SECONDS = (1.0, 2.0, 5.0, 10.0, 15.0)
 
 
@@ -100,20 +101,25 @@ class Reconciler:
     async def reconcile(self) -> None:
         """One pass. What cannot be served is noted in the residency's `failed` and hinders nothing else."""
         wanted = wanted_versions(self.routes(), self.base_digest)
-        for each in wanted[: self.max_adapters]:
+        servable = [each for each in wanted if not self._refused(each.digest)]
+        for each in servable[: self.max_adapters]:
             held = self._held.get(each.digest)
             if held is not None and held.withdrawn:
                 continue  # it is on its way out; the next pass after that brings it back
             if held is not None:
                 held.unwanted_since = None
-            elif each.digest not in self.residency.failed and not self._delayed(each.digest):
+            elif not self._delayed(each.digest):
                 await self._try_load(each)
-        for each in wanted[self.max_adapters :]:
+        for each in servable[self.max_adapters :]:
             if each.digest not in self._held:
-                self._fail(each.digest, f"no room: this engine holds {self.max_adapters} adapters")
+                self._fail(each.digest, f"{_NO_ROOM}: this engine holds {self.max_adapters} adapters")
         await self._pin(wanted)
         await self._retire({each.digest for each in wanted})
         gauge("engine_adapters", "Adapters that may be asked for.").set(len(self.residency.routable) - 1)
+
+    def _refused(self, digest: str) -> bool:
+        why = self.residency.failed.get(digest)
+        return why is not None and not why.startswith(_NO_ROOM)
 
     def _delayed(self, digest: str) -> bool:
         delay = self._delays.get(digest)

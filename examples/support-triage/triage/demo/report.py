@@ -11,10 +11,13 @@ from triage.demo.ledger import Ledger
 
 STYLE = """
 :root{--ink:#1c2430;--dim:#667085;--line:#d8dee8;--paper:#fff;--good:#1a7f4b;--bad:#b42318;--mark:#2f5bd7}
-@media(prefers-color-scheme:dark){:root{--ink:#e7ecf3;--dim:#98a2b3;--line:#344054;--paper:#12161c;--good:#4ade80;--bad:#f87171;--mark:#8ab4ff}}
-body{font:15px/1.5 system-ui,sans-serif;color:var(--ink);background:var(--paper);max-width:62rem;margin:2rem auto;padding:0 1rem}
+@media(prefers-color-scheme:dark){:root{--ink:#e7ecf3;--dim:#98a2b3;--line:#344054;--paper:#12161c;
+--good:#4ade80;--bad:#f87171;--mark:#8ab4ff}}
+body{font:15px/1.5 system-ui,sans-serif;color:var(--ink);background:var(--paper);
+max-width:62rem;margin:2rem auto;padding:0 1rem}
 h1{font-size:1.5rem}h2{font-size:1.1rem;margin-top:2rem;border-bottom:1px solid var(--line)}
-table{border-collapse:collapse;width:100%}td,th{text-align:left;padding:.25rem .6rem .25rem 0;border-bottom:1px solid var(--line);vertical-align:top}
+table{border-collapse:collapse;width:100%}
+td,th{text-align:left;padding:.25rem .6rem .25rem 0;border-bottom:1px solid var(--line);vertical-align:top}
 .good{color:var(--good)}.bad{color:var(--bad)}code{font-size:.85em;overflow-wrap:anywhere}.dim{color:var(--dim)}svg{width:100%;height:auto}
 """
 
@@ -103,7 +106,8 @@ def bars(estimates: dict[str, dict[str, Any]]) -> str:
             f"<line x1={low:.1f} x2={high:.1f} y1={y + 10} y2={y + 10} stroke=currentColor stroke-width=2 />"
             f"<text x={x + 570} y={y + 15} fill=currentColor font-size=12>{interval(e)}</text>"
         )
-    return f"<svg viewBox='0 0 940 {20 + 34 * len(estimates)}' role=img aria-label='exact match with intervals'>{''.join(rows)}</svg>"
+    height = 20 + 34 * len(estimates)
+    return f"<svg viewBox='0 0 940 {height}' role=img aria-label='exact match with intervals'>{''.join(rows)}</svg>"
 
 
 def curves(loss: dict[str, list[tuple[int, float]]]) -> str:
@@ -119,7 +123,8 @@ def curves(loss: dict[str, list[tuple[int, float]]]) -> str:
         colour = colours[index % len(colours)]
         lines.append(f"<polyline points='{path}' fill=none stroke='{colour}' stroke-width=2 />")
         lines.append(f"<text x={700} y={20 + 16 * index} fill='{colour}' font-size=13>{escape(name)}</text>")
-    axes = f"<text x=0 y=20 fill=currentColor font-size=12>{top:.2f}</text><text x=0 y=214 fill=currentColor font-size=12>0</text>"
+    axes = f"<text x=0 y=20 fill=currentColor font-size=12>{top:.2f}</text>"
+    axes += "<text x=0 y=214 fill=currentColor font-size=12>0</text>"
     axes += f"<text x=860 y=228 fill=currentColor font-size=12>step {steps}</text>"
     return f"<svg viewBox='0 0 920 232' role=img aria-label='training loss by step'>{axes}{''.join(lines)}</svg>"
 

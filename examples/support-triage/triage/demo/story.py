@@ -29,7 +29,7 @@ QUIET, BUSY = 2.0, 30.0
 """Requests per second while the machine trains, and while a rollout needs evidence."""
 
 
-class Unkept(Exception):  # noqa: N818 - it is not an error of the program: a promise was not kept
+class Unkept(Exception):
     """Something that the demo promises did not happen."""
 
 
@@ -240,7 +240,7 @@ class Story:
         self.ledger.resume = {"killed_at_step": run.step, "pid": pid}
         self.ledger.note("kill -9 of the trainer", step=run.step, pid=pid)
         self.say(f"kill -9 {pid} at step {run.step} of {run.total_steps}")
-        while (again := await retried(lambda: pawl.run(run_id))).epoch <= run.epoch:
+        while (again := await retried(lambda: pawl.run(run_id))).epoch <= run.epoch:  # noqa: ASYNC110 - it is elsewhere
             await asyncio.sleep(0.1)
         self.ledger.resume["taken_over_after_seconds"] = round(time.monotonic() - killed, 1)
         self.say(f"taken over after {self.ledger.resume['taken_over_after_seconds']} s by attempt {again.epoch}")
@@ -271,7 +271,7 @@ class Story:
             self.say(f"    {rows:5d} removed: {reason}")
 
     async def _report(self, pawl: Pawl) -> dict[str, Any]:
-        newest = (await asyncio.to_thread(pawl.reports, TASK))[0]
+        newest = next(each for each in await asyncio.to_thread(pawl.reports, TASK) if each.verdict)
         report = await asyncio.to_thread(pawl.report, newest.report_id)
         for arm, metrics in report["arms"].items():
             e = metrics["exact_match"]

@@ -187,6 +187,9 @@ def _set_environment(options: ModelOptions) -> None:
         "OMP_NUM_THREADS": str(threads),
     }.items():
         os.environ.setdefault(name, value)
+    if options.enforce_eager:
+        # vLLM compiles a helper at the first request for log-probabilities, and everybody waits for the compiler.
+        os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")
     # Inherited by vLLM's processes: they say a hundred things at INFO.
     logging.getLogger("vllm").setLevel(logging.WARNING)
 

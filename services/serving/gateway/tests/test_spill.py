@@ -1,0 +1,108 @@
+"""The inference log while the broker is away."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from libs.contracts.inference import Inference, Message, Provenance, Role
+from libs.contracts.subjects import INFERENCE
+from libs.eventing.apply import apply
+from libs.eventing.connection import NatsLink
+from libs.testing.servers import NatsServer
+from libs.testing.wait import eventually
+from services.serving.gateway.store import Journal, Spill
+from services.serving.gateway.store.spill import Parcel
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[NatsServer]:
+    with NatsServer(tmp_path / "broker") as server:
+        yield server
+
+
+def record(number: int, role: Role = Role.STABLE) -> Inference:
+    return Inference(
+        request_id=f"r{number}",
+        generation=1,
+        version=1,
+        role=role,
+        unit="u",
+        assignment_probability=1.0,
+        messages=(Message(role="user", content="hi"),),
+        provenance=Provenance(base_digest="b"),
+        created_at=datetime.now(UTC),
+    )
+
+
+def parcels(*names: str) -> list[Parcel]:
+    return [Parcel("inference.default.t", {"Nats-Msg-Id": name}, "{}") for name in names]
+
+
+def test_what_was_written_is_read_after_a_restart(tmp_path: Path) -> None:
+    Spill(tmp_path, 10_000).append(parcels("a", "b"))
+    again = Spill(tmp_path, 10_000)
+    (file,) = again.files()
+    assert [each.headers["Nats-Msg-Id"] for each in again.read(file)] == ["a", "b"]
+    again.done(file)
+    assert Spill(tmp_path, 10_000).empty
+
+
+def test_half_a_line_is_skipped(tmp_path: Path) -> None:
+    spill = Spill(tmp_path, 10_000)
+    spill.append(parcels("a"))
+    (file,) = spill.files()
+    with file.open("ab") as opened:
+        opened.write(b'{"subject": "inf')
+    assert [each.headers["Nats-Msg-Id"] for each in spill.read(file)] == ["a"]
+
+
+def test_the_disk_is_not_filled_beyond_the_limit(tmp_path: Path) -> None:
+    spill = Spill(tmp_path, 200)
+    assert 0 < spill.append(parcels(*"abcdefgh")) < 8
+
+
+def test_a_file_being_delivered_is_not_written_to(tmp_path: Path) -> None:
+    spill = Spill(tmp_path, 10_000)
+    spill.append(parcels("a"))
+    (first,) = spill.files()
+    spill.append(parcels("b"))
+    assert [each.headers["Nats-Msg-Id"] for each in spill.read(first)] == ["a"]
+    assert len(spill.files()) == 2
+
+
+async def test_records_taken_while_the_broker_is_away_arrive_once_it_is_back(
+    broker: NatsServer, tmp_path: Path
+) -> None:
+    link = NatsLink(broker.url, "gateway", on_closed=lambda: None)
+    await link.connect(wait=True)
+    await apply(link.js)
+    journal = Journal(link, Spill(tmp_path / "spill", 1_000_000), capacity=100)
+    broker.stop()
+    await eventually(lambda: not link.connected)
+    for number in range(20):
+        journal.record("default", "t", record(number), None)
+    await journal.flush()
+    journal.record("default", "t", record(3), None)  # a repetition counts once
+    await journal.flush()
+    # The process that took them is gone; another one delivers them.
+    successor = Journal(link, Spill(tmp_path / "spill", 1_000_000), capacity=100)
+    broker.start()
+    await eventually(lambda: link.connected)
+    await successor._turn()
+    info = await link.js.stream_info(INFERENCE)
+    assert info.state.messages == 20
+    await link.close()
+
+
+async def test_two_roles_of_one_request_are_two_records(broker: NatsServer, tmp_path: Path) -> None:
+    link = NatsLink(broker.url, "gateway", on_closed=lambda: None)
+    await link.connect(wait=True)
+    await apply(link.js)
+    journal = Journal(link, Spill(tmp_path / "spill", 1_000_000), capacity=100)
+    for role in (Role.STABLE, Role.CANARY, Role.STABLE):
+        journal.record("default", "t", record(1, role), None)
+    await journal.flush()
+    assert (await link.js.stream_info(INFERENCE)).state.messages == 2
+    await link.close()
