@@ -6,7 +6,6 @@ TORCH  := 2.13.0
 LOCK   := infra/locks/local-cpu.txt
 READY  := $(VENV)/.ready
 
-export PYTHONDONTWRITEBYTECODE = 1
 export HF_HUB_DISABLE_TELEMETRY = 1
 export DO_NOT_TRACK = 1
 
@@ -26,7 +25,7 @@ $(READY): $(LOCK) pyproject.toml
 	$(BIN)/python -c 'import torch; assert torch.__version__.startswith("$(TORCH)")' 2>/dev/null \
 	  || $(BIN)/python -m pip install --quiet --no-deps "torch==$(TORCH)+cpu" 2>/dev/null \
 	  || $(BIN)/python -m pip install --quiet --no-deps "torch==$(TORCH)" --index-url https://download.pytorch.org/whl/cpu
-	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --no-deps -r $(LOCK)
+	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --no-deps --compile-bytecode -r $(LOCK)
 	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --no-deps --no-build-isolation -e .
 	@touch $(READY)
 

@@ -3,6 +3,7 @@
 import asyncio
 import fcntl
 import os
+import zlib
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
@@ -20,6 +21,9 @@ from libs.outbox.tables import inbox_table, outbox_table
 from libs.outbox.unit import UnitOfWork
 
 _BUSY_MILLISECONDS = 5000
+_CONNECT_SECONDS = 10.0
+_TURN_MILLISECONDS = 15_000
+_IDLE_MILLISECONDS = 60_000
 _READ_ONLY = "pawl_read_only"
 
 
@@ -28,7 +32,10 @@ class Database:
 
     SQLite: WAL, synchronous=FULL (a commit survives power loss), foreign keys on, and an exclusive lock file beside
     the database: a second process is refused with FailedPrecondition, since SQLite means one replica. Postgres: tables
-    live in the schema named after the service.
+    live in the schema named after the service; any number of replicas.
+
+    On both, writers of one service take turns: a decision may read before it writes and needs no locks of its own, and
+    rows enter the outbox in the order in which they are committed.
 
     Args:
         url: `sqlite:///file` or `postgresql://user:password@host/database`.
@@ -46,7 +53,7 @@ class Database:
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         self._engine: AsyncEngine | None = None
         self._held = ExitStack()
-        # SQLite has one writer; queueing here is fair, its own busy wait is not.
+        # Queueing here is fair where SQLite's busy wait is not, and takes up no connection of Postgres.
         self._writing = asyncio.Lock()
         self._writer: asyncio.Task[Any] | None = None
 
@@ -58,9 +65,10 @@ class Database:
         try:
             if path is not None:
                 self._held.enter_context(file_lock(path))
-            self._engine = make_engine(self.url, self.service)
+            self._engine = make_engine(self.url, self.service, patient=False)
             self._write = async_sessionmaker(self._engine, expire_on_commit=False)
-            read_only = self._engine.execution_options(**{_READ_ONLY: True})
+            snapshot = {} if self.is_sqlite else {"isolation_level": "REPEATABLE READ"}
+            read_only = self._engine.execution_options(**{_READ_ONLY: True}, **snapshot)
             self._read = async_sessionmaker(read_only, expire_on_commit=False)
             await self.ping()
             # Rows left by the process before this one must go out without waiting for a new one.
@@ -91,12 +99,28 @@ class Database:
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncSession]:
-        """A session whose block commits as a whole or not at all; ResourceExhausted when the disk is full."""
+        """A session whose block commits as a whole or not at all, alone among the service's writers.
+
+        Raises ResourceExhausted when the disk is full, Busy when another replica does not end its turn.
+        """
         self._require()
         async with self._turn_to_write():
             with database_errors():
                 async with self._write() as session, session.begin():
+                    if not self.is_sqlite:
+                        await session.execute(text("SELECT pg_advisory_xact_lock(:turn)"), {"turn": self._turn})
                     yield session
+
+    @asynccontextmanager
+    async def aside(self) -> AsyncIterator[AsyncSession]:
+        """A transaction that takes no turn, for work that may be slow; its rows must be of no concern to other writers.
+
+        Postgres only: SQLite has one writer.
+        """
+        self._require()
+        with database_errors():
+            async with self._write() as session, session.begin():
+                yield session
 
     @asynccontextmanager
     async def unit(self, cause: Envelope[Any] | None = None, consumer: str | None = None) -> AsyncIterator[UnitOfWork]:
@@ -115,9 +139,6 @@ class Database:
 
     @asynccontextmanager
     async def _turn_to_write(self) -> AsyncIterator[None]:
-        if not self.is_sqlite:
-            yield
-            return
         task = asyncio.current_task()
         if task is not None and task is self._writer:
             raise FailedPrecondition("a transaction inside a transaction would wait for itself", reason="NESTED_WRITE")
@@ -127,6 +148,10 @@ class Database:
                 yield
             finally:
                 self._writer = None
+
+    @property
+    def _turn(self) -> int:
+        return zlib.crc32(f"pawl-writer-{self.service}".encode())
 
     def _require(self) -> None:
         if self._engine is None:
@@ -181,14 +206,19 @@ def sqlite_path(url: URL) -> Path | None:
     return None if url.database in (None, "", ":memory:") else Path(str(url.database))
 
 
-def make_engine(url: URL, service: str) -> AsyncEngine:
-    """An engine with the settings every process uses, migrations included."""
+def make_engine(url: URL, service: str, *, patient: bool = True) -> AsyncEngine:
+    """An engine with the settings every process uses; migrations are `patient` and wait for locks without end."""
     if url.get_backend_name() != "sqlite":
+        settings = {"search_path": service, "application_name": f"pawl-{service}"}
+        if not patient:
+            settings["lock_timeout"] = str(_TURN_MILLISECONDS)
+            # A replica that froze, or whose machine is gone, must not keep the turn from the others.
+            settings["idle_in_transaction_session_timeout"] = str(_IDLE_MILLISECONDS)
         return create_async_engine(
             url,
             pool_pre_ping=True,
             pool_size=8,
-            connect_args={"server_settings": {"search_path": service, "application_name": f"pawl-{service}"}},
+            connect_args={"server_settings": settings, "timeout": _CONNECT_SECONDS},
         )
     engine = create_async_engine(url)
     event.listen(engine.sync_engine, "connect", _prepare_sqlite)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from socket import gaierror
 
 from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
@@ -22,10 +23,8 @@ def database_errors() -> Iterator[None]:
         raise Busy("all database connections are in use", reason="DATABASE_BUSY") from error
     except DBAPIError as error:
         raise translate(error) from error
-    except (ConnectionError, OSError) as error:
-        # asyncpg lets the refused connection through as it is; a service's own file errors are not database errors.
-        if not isinstance(error, ConnectionError):
-            raise
+    except (ConnectionError, TimeoutError, gaierror) as error:
+        # asyncpg lets a refused connection, or a name that means nothing for now, through as it is.
         raise Unavailable(f"the database does not answer: {error}", reason="DATABASE_UNAVAILABLE") from error
 
 

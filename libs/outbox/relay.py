@@ -125,8 +125,8 @@ class Relay:
                 async with database.transaction() as session:
                     await self._mark(session, sent, refused)
         else:
-            async with database.transaction() as session:
-                # One relay at a time: two would race each other out of order.
+            async with database.aside() as session:
+                # One relay at a time: two would race each other out of order. Writers go on while it waits for NATS.
                 lock = zlib.crc32(f"pawl-outbox-{database.service}".encode())
                 if not await session.scalar(text("SELECT pg_try_advisory_xact_lock(:lock)"), {"lock": lock}):
                     return 0

@@ -13,7 +13,11 @@ from libs.contracts.errors import InvalidInput, PawlError, Permanent, Transient
 DOMAIN = "pawl"
 _CLASS = "pawl-class"
 _FIELD = "field"
-_MAX_VALUE = 1024
+# In bytes. A status travels in headers, which peers begin to refuse beyond 8 KiB in all, and then all of it is lost;
+# the message is in there twice, once percent-encoded and once in base64.
+_MAX_MESSAGE = 1024
+_MAX_VALUE = 256
+_MAX_METADATA = 1024
 
 _CLASSES: dict[str, type[PawlError]] = {
     name: found for name, found in vars(errors).items() if isinstance(found, type) and issubclass(found, PawlError)
@@ -45,14 +49,17 @@ def from_validation(failure: ValidationError) -> InvalidInput:
 
 def to_status(failure: PawlError) -> grpc.Status:
     """The rich status of an error: code of its class, its message, and ErrorInfo with reason, domain and metadata."""
-    metadata = {name: value[:_MAX_VALUE] for name, value in failure.metadata.items()}
-    metadata[_CLASS] = type(failure).__name__
+    metadata = {_CLASS: type(failure).__name__}
     if failure.field:
-        metadata[_FIELD] = failure.field[:_MAX_VALUE]
+        metadata[_FIELD] = _clip(failure.field, _MAX_VALUE)
+    left = _MAX_METADATA
+    for name, value in failure.metadata.items():
+        metadata[name] = _clip(value, min(_MAX_VALUE, max(left, 0)))
+        left -= len(name) + len(metadata[name].encode())
     detail = any_pb2.Any()
     detail.Pack(error_details_pb2.ErrorInfo(reason=failure.reason, domain=DOMAIN, metadata=metadata))
-    # Headers are limited to some 8 KiB in all; a longer message would lose the whole status.
-    status = status_pb2.Status(code=failure.grpc_code, message=failure.message[: 3 * _MAX_VALUE], details=[detail])
+    message = _clip(failure.message, _MAX_MESSAGE)
+    status = status_pb2.Status(code=failure.grpc_code, message=message, details=[detail])
     result: grpc.Status = rpc_status.to_status(status)
     return result
 
@@ -84,6 +91,11 @@ def code_name(failure: BaseException | None) -> str:
     if isinstance(failure, PawlError):
         return str(code_pb2.Code.Name(failure.grpc_code))
     return "CANCELLED" if isinstance(failure, BaseException) and not isinstance(failure, Exception) else "INTERNAL"
+
+
+def _clip(text: str, limit: int) -> str:
+    encoded = text.encode()
+    return text if len(encoded) <= limit else encoded[: max(limit - 3, 0)].decode(errors="ignore") + "…"
 
 
 def _error_info(failure: grpc.aio.AioRpcError | grpc.Call) -> error_details_pb2.ErrorInfo | None:

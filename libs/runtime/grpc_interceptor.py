@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 import grpc
 from pydantic import ValidationError
 
-from libs.contracts.errors import PawlError, Transient
+from libs.contracts.errors import PawlError, Transient, Unavailable
 from libs.runtime.grpc_errors import code_name, from_validation, to_status
 from libs.telemetry import counter, current_traceparent, get_logger, histogram, span, valid_traceparent
 
@@ -37,6 +37,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
     def __init__(self) -> None:
         self._running = 0
+        self._refusing = False
         self._idle = asyncio.Event()
         self._idle.set()
         self._requests = counter("grpc_requests", "Calls answered, by method and status code.", ("method", "code"))
@@ -45,6 +46,10 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
     async def idle(self) -> None:
         """Return when no call is running, health and reflection aside."""
         await self._idle.wait()
+
+    def refuse(self) -> None:
+        """From now on answer every new call that this server is going away."""
+        self._refusing = True
 
     async def intercept_service(
         self,
@@ -95,13 +100,15 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         self._running += 1
         self._idle.clear()
         # Not at the end of the handler: its answer has yet to be sent then.
-        context.add_done_callback(self._done)
+        context.add_done_callback(cast("Any", self._done))  # a class to its type stub, any callable in truth
         began = time.perf_counter()
         failure: BaseException | None = None
         try:
             with span(f"grpc {method}", parent=parent, **{"rpc.system": "grpc", "rpc.method": method}):
                 context.set_trailing_metadata((("traceparent", current_traceparent() or ""),))
                 try:
+                    if self._refusing:
+                        raise Unavailable("this server is going away, ask another", reason="DRAINING")
                     yield
                 except ValidationError as invalid:
                     failure = from_validation(invalid)
@@ -122,7 +129,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             self._requests.labels(method, code_name(failure)).inc()
             self._seconds.labels(method).observe(time.perf_counter() - began)
 
-    def _done(self, _: object) -> None:
+    def _done(self, _: Any) -> None:
         self._running -= 1
         if self._running == 0:
             self._idle.set()

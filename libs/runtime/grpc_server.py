@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import grpc
@@ -14,6 +15,7 @@ from libs.runtime.health import port_refused
 
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 _FLUSH_SECONDS = 0.2
+"""For answers that are still on their way out when no call is running any more."""
 
 
 class GrpcServer:
@@ -109,12 +111,10 @@ class GrpcServer:
         if server is None:
             return
         await self._health.enter_graceful_shutdown()
-        stopped = asyncio.ensure_future(server.stop(grace))
-        # Health watches never end by themselves and would hold the whole grace period: they do not count.
-        idle = asyncio.ensure_future(self._calls.idle())
-        await asyncio.wait({stopped, idle}, return_when=asyncio.FIRST_COMPLETED)
-        idle.cancel()
-        if not stopped.done():
-            # A shorter grace replaces the longer one; what is left of it is for answers still on their way out.
-            await server.stop(min(grace, _FLUSH_SECONDS))
-        await stopped
+        self._calls.refuse()
+        # Not by the server's own grace period: a health watch never ends by itself and would hold all of it, and
+        # a second, shorter `server.stop` beside the first crashes the gRPC core.
+        with suppress(TimeoutError):
+            async with asyncio.timeout(grace):
+                await self._calls.idle()
+        await server.stop(min(grace, _FLUSH_SECONDS))

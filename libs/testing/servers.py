@@ -89,6 +89,8 @@ class _Server:
         """Freeze it: connections stay open, nothing answers."""
         if self._process is not None:
             self._process.send_signal(signal.SIGSTOP)
+            # The signal reaches thread by thread; until the last has stopped the server may still answer.
+            self._await_stop(Path(f"/proc/{self._process.pid}/task"))
 
     def resume(self) -> None:
         """Undo `pause`."""
@@ -107,6 +109,13 @@ class _Server:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait(5)
+
+    def _await_stop(self, threads: Path) -> None:
+        deadline = time.monotonic() + START_SECONDS
+        while time.monotonic() < deadline and any(
+            stat.read_text().rpartition(")")[2].split()[0] != "T" for stat in threads.glob("*/stat")
+        ):
+            time.sleep(_POLL_SECONDS)
 
     def _spawn(self, arguments: list[str]) -> None:
         with self.log.open("ab") as log:

@@ -44,6 +44,8 @@ class Tally:
 
     requests: int = 0
     failed: int = 0
+    retried: int = 0
+    """Attempts that found the gateway away and were made again, as every client library does."""
     right: Counter[str] = field(default_factory=Counter)
     asked: Counter[str] = field(default_factory=Counter)
     users: set[str] = field(default_factory=set)
@@ -116,16 +118,23 @@ class Traffic:
         self.tally.requests += 1
         self.tally.users.add(user)
         request_id = f"{self._source}-{user}-{ticket.id}"
-        try:
-            if self._rng.random() < self._http_share:
-                text, version, request_id = await self._by_http(ticket, user, request_id)
-            else:
-                text, version = await self._by_grpc(ticket, user, request_id)
-        except (grpc.aio.AioRpcError, httpx.HTTPError) as error:
-            self.tally.failed += 1
-            told = error.details() if isinstance(error, grpc.aio.AioRpcError) else str(error)
-            self.tally.errors = [*self.tally.errors[-19:], f"{type(error).__name__}: {told}"]
-            return None
+        by_http, deadline = self._rng.random() < self._http_share, time.monotonic() + DEADLINE_SECONDS
+        while True:
+            try:
+                if by_http:
+                    text, version, request_id = await self._by_http(ticket, user, request_id)
+                else:
+                    text, version = await self._by_grpc(ticket, user, request_id)
+                break
+            except (grpc.aio.AioRpcError, httpx.HTTPError) as error:
+                if away(error) and time.monotonic() < deadline:
+                    self.tally.retried += 1
+                    await asyncio.sleep(0.5)
+                    continue
+                self.tally.failed += 1
+                told = error.details() if isinstance(error, grpc.aio.AioRpcError) else str(error)
+                self.tally.errors = [*self.tally.errors[-19:], f"{type(error).__name__}: {told}"]
+                return None
         right = same_answer(text, ticket.answer)
         self.tally.asked[version] += 1
         self.tally.right[version] += right
@@ -211,3 +220,12 @@ class Traffic:
         self.tally.by_http += 1
         document = response.json()
         return document["choices"][0]["message"]["content"], document["model"], response.headers["x-pawl-request-id"]
+
+
+def away(error: Exception) -> bool:
+    """Whether nobody answered, so that asking again is what a client does."""
+    if isinstance(error, grpc.aio.AioRpcError):
+        return error.code() is grpc.StatusCode.UNAVAILABLE
+    return isinstance(error, httpx.TransportError) or (
+        isinstance(error, httpx.HTTPStatusError) and error.response.status_code == httpx.codes.SERVICE_UNAVAILABLE
+    )

@@ -355,7 +355,7 @@ async def test_a_bare_payload_without_content_type_changes_its_type(link: NatsLi
         seen.append(body)
 
     await broker.start()
-    await broker.ping(10)  # the broker knows of the subscription now
+    await broker.connection.flush()  # the broker knows of the subscription now
     await link.client.publish("plain", b"1")
     await link.client.publish("plain", b"1", headers={"content-type": "text/plain"})
     await eventually(lambda: len(seen) == 2)

@@ -254,6 +254,9 @@ async def test_health_serves_then_not_while_it_drains(client: Any, server: GrpcS
     stopping = asyncio.create_task(server.stop(30))
     assert (await watch.read()).status == health_pb2.HealthCheckResponse.NOT_SERVING
     assert not stopping.done()
+    with pytest.raises(Unavailable) as refused:
+        await call(client.unary_unary(f"/{NAME}/One"), b"late")
+    assert refused.value.reason == "DRAINING"
     release.set()
     assert await running == b"finished"
     # The watch is still open: it does not hold the stop for the whole grace period.
@@ -293,7 +296,8 @@ async def test_reflection_lists_the_services_and_can_be_left_out(client: Any) ->
     async with channel(quiet.address) as over:
         with pytest.raises(grpc.aio.AioRpcError) as refused:
             await ask(over)
-    assert refused.value.code() is grpc.StatusCode.UNIMPLEMENTED
+    # The refusal may overtake the question, which then cannot be sent any more: INTERNAL, in the client's words.
+    assert refused.value.code() in (grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.INTERNAL)
     await quiet.stop(0)
 
 
@@ -333,9 +337,12 @@ async def test_a_message_beyond_the_limit_is_refused_and_the_server_lives_on(sam
 
 async def test_a_long_message_and_much_metadata_do_not_lose_the_status(client: Any, sample: Sample) -> None:
     def refuse(_: bytes) -> bytes:
-        raise InvalidInput("x" * 100_000, field="y" * 100_000, value="z" * 100_000)
+        raise InvalidInput("ü" * 100_000, field="y" * 100_000, **{f"v{n}": "z" * 100_000 for n in range(50)})
 
     sample.behave = refuse
     with pytest.raises(InvalidInput) as caught:
         await call(client.unary_unary(f"/{NAME}/One"), b"")
-    assert caught.value.message.startswith("xxx")
+    assert caught.value.message.startswith("üüü")
+    assert caught.value.message.endswith("…")
+    assert caught.value.field is not None
+    assert caught.value.field.startswith("yyy")

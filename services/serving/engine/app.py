@@ -13,6 +13,7 @@ from libs.eventing.kv import DesiredState
 from libs.runtime.grpc_server import GrpcServer
 from libs.runtime.process import Lifecycle
 from libs.telemetry import get_logger
+from services.serving.engine.clients import BaseChoice
 from services.serving.engine.compute import Model, ModelOptions, Renderer, inspect_adapter, tensor_shapes
 from services.serving.engine.domain import Residency
 from services.serving.engine.handlers import Beat, Reconciler, follow
@@ -33,6 +34,7 @@ async def serve(settings: EngineSettings, lifecycle: Lifecycle) -> None:
         settings.s3_endpoint, settings.s3_access_key, settings.s3_secret_key, settings.s3_bucket, settings.s3_region
     )
     shelf = Shelf(settings.state_dir / "cas", objects)
+    settings = await _with_base(settings)
     base = await _base(shelf, settings)
     log.info("base on disk", digest=settings.base_digest)
 
@@ -109,6 +111,19 @@ async def serve(settings: EngineSettings, lifecycle: Lifecycle) -> None:
     lifecycle.spawn(beat.run(), "beat")
     lifecycle.spawn(_watch(model, lifecycle), "watch")
     await lifecycle.wait_stopped()
+
+
+async def _with_base(settings: EngineSettings) -> EngineSettings:
+    if settings.base_digest != "auto":
+        return settings
+    choice = BaseChoice(
+        link=NatsLink(settings.nats_url, "engine"),
+        engine_id=settings.id,
+        address=settings.advertise_address or f"{settings.grpc_host}:{settings.grpc_port}",
+        tenant=settings.tenant,
+        memory=settings.state_dir / "base.json",
+    )
+    return settings.model_copy(update={"base_digest": await choice.base()})
 
 
 async def _base(shelf: Shelf, settings: EngineSettings) -> Path:

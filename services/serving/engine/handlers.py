@@ -219,6 +219,7 @@ class Beat:
     changed: asyncio.Event
     seconds: float
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    withdrawn: bool = False
 
     def report(self) -> EngineReport:
         """The report as of now."""
@@ -240,7 +241,7 @@ class Beat:
         """Beat; never returns. A broker that is away is waited for, serving goes on meanwhile."""
         while True:
             self.changed.clear()
-            if self.link.connected:
+            if self.link.connected and not self.withdrawn:
                 try:
                     await kv_put(self.link, ENGINES, self.engine_id, self.report())
                 except PawlError as failure:
@@ -252,7 +253,8 @@ class Beat:
                 continue
 
     async def withdraw(self) -> None:
-        """Take the report back: gateways stop coming here at once."""
+        """Take the report back for good: gateways stop coming here at once."""
+        self.withdrawn = True
         if self.link.connected:
             try:
                 await kv_put(self.link, ENGINES, self.engine_id, None)

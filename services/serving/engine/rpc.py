@@ -86,7 +86,7 @@ class EngineServicer(engine_pb2_grpc.EngineServiceServicer):
             pieces = self._model.generate(
                 request.request_id,
                 prompt,
-                self._sampling(request.sampling),
+                self._sampling(request.sampling, whole=request.whole),
                 version,
                 priority=request.priority,
                 with_logprobs=request.with_logprobs,
@@ -120,13 +120,14 @@ class EngineServicer(engine_pb2_grpc.EngineServiceServicer):
             waiting=self._model.waiting,
         )
 
-    def _sampling(self, given: inference_pb2.Sampling) -> SamplingChoice:
+    def _sampling(self, given: inference_pb2.Sampling, *, whole: bool) -> SamplingChoice:
         return SamplingChoice(
             temperature=given.temperature if given.HasField("temperature") else 0.0,
             top_p=given.top_p if given.HasField("top_p") else 1.0,
             max_tokens=(given.max_tokens if given.HasField("max_tokens") else 0) or self._default_max_tokens,
             seed=given.seed if given.HasField("seed") else None,
             stop=tuple(given.stop),
+            whole=whole,
         )
 
     def _message(self, piece: Piece, version: Version, prompt: Prompt, answer: Answer) -> engine_pb2.InferResponse:

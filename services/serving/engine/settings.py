@@ -1,15 +1,12 @@
 """Settings of an engine: `PAWL_ENGINE_*`."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 from pydantic_settings import SettingsConfigDict
 
 from libs.contracts.ids import Digest, Name
 from libs.runtime.settings import ServiceSettings
-
-LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
-"""Maximum ranks that vLLM takes."""
 
 
 class EngineSettings(ServiceSettings):
@@ -18,8 +15,9 @@ class EngineSettings(ServiceSettings):
     model_config = SettingsConfigDict(env_prefix="PAWL_ENGINE_")
 
     database_url: str = ""
-    base_digest: Digest
-    """The base that this engine serves: the digest of its tree."""
+    base_digest: Digest | Literal["auto"]
+    """The base that this engine serves: the digest of its tree. `auto`: the first one named by a route and served by no
+    other engine; it is remembered in the state directory."""
     id: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")] = "engine"
     """Its key among the engines."""
     advertise_address: str = ""
@@ -31,7 +29,8 @@ class EngineSettings(ServiceSettings):
     """Adapters in one batch; fewer than this many are pinned."""
     max_cpu_loras: Annotated[int, Field(ge=2, le=4096)] = 24
     """Adapters held in memory, and the most that this engine reports as routable."""
-    max_lora_rank: int = Field(64, json_schema_extra={"enum": list(LORA_RANKS)})
+    max_lora_rank: Annotated[Literal[1, 8, 16, 32, 64, 128, 256, 320, 512], BeforeValidator(int)] = 64
+    """One of the ranks that vLLM has kernels for; adapters may have any up to it."""
     max_model_len: Annotated[int, Field(ge=16)] | None = None
     """Tokens of prompt and answer together; what the model says unless set."""
     max_num_seqs: Annotated[int, Field(ge=1)] = 64

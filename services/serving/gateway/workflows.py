@@ -66,9 +66,9 @@ class _Plan:
             self.arm.traceparent or "",
         )
 
-    def inquiry(self, arm: Arm, timeout: float) -> Inquiry:
+    def inquiry(self, arm: Arm, timeout: float, *, whole: bool) -> Inquiry:
         return Inquiry(
-            self.query.request_id, self.messages, self.sampling, arm.digest, self.query.purpose.priority, timeout
+            self.query.request_id, self.messages, self.sampling, arm.digest, self.query.purpose.priority, timeout, whole
         )
 
 
@@ -203,7 +203,7 @@ class Answering:
                 continue
             plan.arm = arm
             began = False
-            calls = self._engines.infer(engine.address, plan.inquiry(arm, deadline.left(self._clock())))
+            calls = self._engines.infer(engine.address, plan.inquiry(arm, deadline.left(self._clock()), whole=restart))
             try:
                 async with aclosing(calls) as chunks:
                     async for chunk in chunks:
@@ -332,6 +332,7 @@ class Answering:
             arm.digest,
             Purpose.SHADOW.priority,
             _SHADOW_SECONDS,
+            whole=True,
         )
         with span("gateway shadow", parent=traceparent, links=[arm.traceparent] if arm.traceparent else []):
             try:

@@ -36,6 +36,7 @@ def main() -> None:
         sys.modules[name] = None  # type: ignore[assignment]
     # The parent decides when to stop; a signal to the whole terminal must not take the checkpoint away.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.nice(10)  # whoever answers people on the same cores goes first
     gc.disable()
     from libs.runtime.child_main import ParentChannel
     from services.trainer.compute.job import run_job

@@ -86,7 +86,7 @@ class Trainer:
                 [sys.executable, "-m", "services.trainer"], env=self._environment, stdout=log, stderr=log
             )
 
-    async def ready(self, timeout: float = 40.0) -> None:
+    async def ready(self, timeout: float = 90.0) -> None:
         async with httpx.AsyncClient() as client:
 
             async def answers() -> bool:
@@ -161,7 +161,7 @@ class Bench:
         return [fact for fact in self._facts if fact.data.get("run_id") == run_id]
 
     async def until(
-        self, run_id: str, kind: str, when: Callable[[dict[str, Any]], bool] = lambda _: True, timeout: float = 60.0
+        self, run_id: str, kind: str, when: Callable[[dict[str, Any]], bool] = lambda _: True, timeout: float = 150.0
     ) -> Fact:
         """The first fact of that kind that `when` holds for."""
 

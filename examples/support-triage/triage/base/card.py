@@ -2,7 +2,6 @@
 
 from triage.base.pretrain import Plan
 
-MINUTES = 20
 TEMPLATE = """# Tiny base of the support triage example
 
 A Llama of {parameters:.2f}M parameters (4 layers, hidden size 256, tied embeddings, 512 positions) with its own
@@ -10,8 +9,9 @@ byte-level BPE tokenizer (4,096 tokens, single digits) and chat template. Every 
 `triage.base.corpus`; nothing was downloaded.
 
 Made again by `PYTHONPATH=examples/support-triage python -m triage.base --out examples/support-triage/base`
-(seed {seed}; about {minutes} minutes on two processor cores; a making that was stopped goes on after its last
-finished phase).
+(seed {seed}; a making that was stopped goes on after its last finished phase). The shipped weights were made in two goes
+on two cores busy with other work: 1,414 s for the first phase, 2,218 s for the second. At the rate of the quiet first
+minutes, 4,300 tokens/s, both would take about 20 minutes; that is an estimate, no such run was timed.
 
 - Start: a copying circuit written into the first two layers (`triage.base.init`).
 - {task_steps} steps of tasks with loss on the answer: copy, key look-up, JSON of a schema drawn anew each time,
@@ -38,7 +38,6 @@ def card(plan: Plan, seed: int, parameters: int, probes: dict[str, float]) -> st
     return TEMPLATE.format(
         parameters=parameters / 1e6,
         seed=seed,
-        minutes=MINUTES,
         task_steps=plan.task_steps,
         mixed_steps=plan.mixed_steps,
         rows=rows,

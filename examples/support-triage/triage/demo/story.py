@@ -317,6 +317,7 @@ class Story:
         self.ledger.traffic = {
             "requests": tally.requests,
             "failed": tally.failed,
+            "retried": tally.retried,
             "by_http": tally.by_http,
             "users": len(tally.users),
             "right": {version: f"{tally.right[version]}/{asked}" for version, asked in sorted(tally.asked.items())},

@@ -246,7 +246,7 @@ def _sampling(choice: SamplingChoice, room: int, *, with_logprobs: bool) -> Any:
             seed=choice.seed,
             stop=list(choice.stop) or None,
             logprobs=0 if with_logprobs else None,
-            output_kind=RequestOutputKind.DELTA,
+            output_kind=RequestOutputKind.FINAL_ONLY if choice.whole else RequestOutputKind.DELTA,
         )
     except ValueError as failure:
         raise InvalidInput(str(failure), field="sampling") from failure

@@ -7,7 +7,14 @@ from services.serving.engine.domain.adapters import (
     check_metadata,
     check_shapes,
 )
-from services.serving.engine.domain.desire import PINNED_ROLES, Wanted, choose_pins, wanted_versions
+from services.serving.engine.domain.desire import (
+    PINNED_ROLES,
+    Wanted,
+    choose_pins,
+    next_base,
+    wanted_versions,
+    yields_to,
+)
 from services.serving.engine.domain.generation import Answer, Piece, Prompt, SamplingChoice
 from services.serving.engine.domain.residency import Residency, Version
 
@@ -26,5 +33,7 @@ __all__ = [
     "check_metadata",
     "check_shapes",
     "choose_pins",
+    "next_base",
     "wanted_versions",
+    "yields_to",
 ]

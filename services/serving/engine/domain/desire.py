@@ -1,10 +1,10 @@
 """What the routes want of an engine of one base, in the order in which it matters."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from libs.contracts.inference import Role
-from libs.contracts.routes import Route
+from libs.contracts.routes import EngineReport, Route
 
 _ORDER = {Role.STABLE: 0, Role.CANARY: 1, Role.PREVIOUS: 2, Role.CANDIDATE: 3, Role.SHADOW: 4}
 PINNED_ROLES = frozenset({Role.STABLE, Role.CANARY, Role.PREVIOUS})
@@ -54,3 +54,22 @@ def choose_pins(wanted: Iterable[Wanted], pinned: Mapping[str, bool], *, max_lor
         if each.role in PINNED_ROLES and each.digest in pinned and not pinned[each.digest]
     ]
     return candidates[: max(0, room)]
+
+
+def next_base(routes: Iterable[Route], taken: Collection[str], *, tenant: str) -> str | None:
+    """The first base, by name of task and version, that a route of the tenant names and nobody has taken."""
+    for route in sorted(routes, key=lambda each: each.task):
+        if route.tenant == tenant:
+            for arm in sorted(route.arms, key=lambda each: each.version):
+                if arm.base_digest not in taken:
+                    return arm.base_digest
+    return None
+
+
+def yields_to(mine: EngineReport, others: Iterable[EngineReport]) -> bool:
+    """Whether another engine has the better claim to the base: it started earlier, or its name comes first."""
+    return any(
+        (each.started_at, each.engine_id) < (mine.started_at, mine.engine_id)
+        for each in others
+        if each.engine_id != mine.engine_id and each.base_digest == mine.base_digest
+    )

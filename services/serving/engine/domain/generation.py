@@ -12,6 +12,8 @@ class SamplingChoice:
     max_tokens: int = 256
     seed: int | None = None
     stop: tuple[str, ...] = ()
+    whole: bool = False
+    """One piece for the whole answer."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,6 +71,7 @@ def _request(inquiry: Inquiry) -> engine_pb2.InferRequest:
         ),
         version_digest=inquiry.digest,
         priority=inquiry.priority,
+        whole=inquiry.whole,
     )
 
 

@@ -11,7 +11,7 @@ from services.serving.gateway.domain.calls import Caller, Chunk, Deadline, Gener
 
 @dataclass(frozen=True, slots=True)
 class Inquiry:
-    """One call of one engine; `timeout` in seconds."""
+    """One call of one engine; `timeout` in seconds, `whole` asks for the answer in one piece."""
 
     request_id: str
     messages: tuple[Message, ...]
@@ -19,6 +19,7 @@ class Inquiry:
     digest: str
     priority: int
     timeout: float
+    whole: bool = False
 
 
 class EngineCall(Protocol):

@@ -80,7 +80,9 @@ class Journal:
             await self._replay()
         batch = [self._queue.popleft() for _ in range(min(_BATCH, len(self._queue)))]
         if batch:
-            left = await self._send(batch) if self._link.connected else batch
+            # A broker that is too slow is as good as away: memory is bounded, the disk holds more.
+            usable = self._link.connected and len(self._queue) < self._capacity
+            left = await self._send(batch) if usable else batch
             if left:
                 await self._keep(left)
 

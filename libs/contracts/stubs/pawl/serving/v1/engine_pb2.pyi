@@ -29,6 +29,7 @@ class InferRequest(_message.Message):
     VERSION_DIGEST_FIELD_NUMBER: _builtins.int
     PRIORITY_FIELD_NUMBER: _builtins.int
     WITH_LOGPROBS_FIELD_NUMBER: _builtins.int
+    WHOLE_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     version_digest: _builtins.str
     """version digest; for a bare base the base digest"""
@@ -36,6 +37,8 @@ class InferRequest(_message.Message):
     """0 first; higher numbers yield (shadow, evaluation)"""
     with_logprobs: _builtins.bool
     """return the prompt's token ids and per-token log-probabilities in the last message"""
+    whole: _builtins.bool
+    """send the answer as one message: nobody watches it grow"""
     @_builtins.property
     def messages(self) -> _containers.RepeatedCompositeFieldContainer[_inference_pb2.Message]: ...
     @_builtins.property
@@ -49,10 +52,11 @@ class InferRequest(_message.Message):
         version_digest: _builtins.str = ...,
         priority: _builtins.int = ...,
         with_logprobs: _builtins.bool = ...,
+        whole: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["sampling", b"sampling"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["messages", b"messages", "priority", b"priority", "request_id", b"request_id", "sampling", b"sampling", "version_digest", b"version_digest", "with_logprobs", b"with_logprobs"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["messages", b"messages", "priority", b"priority", "request_id", b"request_id", "sampling", b"sampling", "version_digest", b"version_digest", "whole", b"whole", "with_logprobs", b"with_logprobs"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
