@@ -54,8 +54,10 @@ def to_status(failure: PawlError) -> grpc.Status:
         metadata[_FIELD] = _clip(failure.field, _MAX_VALUE)
     left = _MAX_METADATA
     for name, value in failure.metadata.items():
-        metadata[name] = _clip(value, min(_MAX_VALUE, max(left, 0)))
-        left -= len(name) + len(metadata[name].encode())
+        left -= len(name.encode()) + min(len(value.encode()), _MAX_VALUE)
+        if left < 0:
+            break
+        metadata[name] = _clip(value, _MAX_VALUE)
     detail = any_pb2.Any()
     detail.Pack(error_details_pb2.ErrorInfo(reason=failure.reason, domain=DOMAIN, metadata=metadata))
     message = _clip(failure.message, _MAX_MESSAGE)

@@ -2,6 +2,7 @@
 
 import asyncio
 import faulthandler
+import logging
 import os
 import signal
 import sys
@@ -129,7 +130,11 @@ def run(service: str, main: Callable[[Lifecycle], Awaitable[None]], settings: Pr
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         status = runner.run(_live(service, main, settings))
     telemetry.shutdown()
-    sys.exit(status)
+    logging.shutdown()
+    sys.stdout.flush()
+    # Everything is drained. What is left are libraries' threads, which may hang or crash an interpreter that takes
+    # itself apart under them (gRPC does, now and then), and the status would say so instead of how it went.
+    os._exit(status)
 
 
 async def _live(service: str, main: Callable[[Lifecycle], Awaitable[None]], settings: ProcessSettings) -> int:

@@ -1,5 +1,7 @@
 """What ingestion knows of the tasks: the registry's desired state, asked afresh before a task counts as unknown."""
 
+import asyncio
+import contextlib
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -32,9 +34,15 @@ class Tasks:
         """Readiness: None once tasks are known."""
         return self._state.check()
 
-    async def spec(self, tenant: str, task: str) -> TaskSpec:
-        """The task's specification; NotFound names the known tasks, Unavailable when nobody can be asked."""
+    async def spec(self, tenant: str, task: str, *, patience: float = 0.0) -> TaskSpec:
+        """The task's specification; NotFound names the known tasks, Unavailable when nobody can be asked.
+
+        `patience`, in seconds, is for a caller that has just seen the task applied: the word of it may be on its way.
+        """
         key = task_key(check_name(tenant, "tenant"), check_name(task, "task"))
+        if patience:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._state.wait_for(lambda values: key in values), patience)
         held = self._state.values.get(key)
         if held is not None:
             return held.spec

@@ -28,6 +28,9 @@ from services.ingestion.store.segments import Stored
 
 log = get_logger(__name__)
 
+APPLY_SECONDS = 3.0
+"""What the word of a task just applied may take to come round."""
+
 _SHOWN_REASONS = 5
 _MAX_NAME = 300
 
@@ -75,7 +78,7 @@ class Importer:
         Raises NotFound (unknown task), InvalidInput (unreadable file, unknown column, more bad rows than the task
         allows: then nothing of it is visible), ResourceExhausted (disk full).
         """
-        spec = await self._tasks.spec(request.tenant, request.task)
+        spec = await self._tasks.spec(request.tenant, request.task, patience=APPLY_SECONDS)
         columns = resolve(spec.data.columns, request.columns)
         if not request.name.strip() or len(request.name) > _MAX_NAME:
             raise InvalidInput(f"the file's name must have 1 to {_MAX_NAME} characters", field="name")

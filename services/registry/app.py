@@ -7,6 +7,7 @@ from libs.artifacts import ObjectStore
 from libs.contracts.errors import Transient
 from libs.contracts.routes import EngineReport
 from libs.contracts.subjects import ENGINES
+from libs.eventing.advisories import AdvisoryCollector
 from libs.eventing.connection import NatsLink
 from libs.eventing.kv import DesiredState
 from libs.eventing.subscriptions import Consumers
@@ -60,6 +61,9 @@ async def serve(lifecycle: Lifecycle) -> None:
     consumers = Consumers(link, handlers.subscriptions(), service="registry")
     lifecycle.on_drain(consumers.stop, "consumers")
     lifecycle.ready("consumers", consumers.check)
+    advisories = AdvisoryCollector(link, on_exhausted=handlers.exhausted)
+    lifecycle.on_drain(advisories.stop, "advisories")
+    lifecycle.ready("advisories", advisories.check)
     keeper = Keeper(store, link, settings.keys)
     lifecycle.ready("buckets", keeper.check)
 
@@ -72,6 +76,7 @@ async def serve(lifecycle: Lifecycle) -> None:
     await relay.start()
     await engines.start()
     await consumers.start()
+    await advisories.start()
     lifecycle.spawn(keeper.run(settings.tick_seconds), "keeper")
     lifecycle.spawn(_tick(handlers, look, settings.tick_seconds), "ticks")
     await lifecycle.wait_stopped()

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
+from libs.contracts.commands import BuildDataset, Command, EvaluateModel, TrainModel
 from libs.contracts.envelope import Envelope
 from libs.contracts.errors import Permanent
 from libs.contracts.events import (
@@ -23,6 +24,7 @@ from libs.contracts.events import (
     SegmentWritten,
 )
 from libs.contracts.ids import new_id
+from libs.eventing.deadletters import Letter
 from libs.eventing.subscriptions import Subscription
 from libs.telemetry import current_traceparent, get_logger, new_traceparent
 from services.registry.domain import rollout, triggers, turns
@@ -57,6 +59,8 @@ _RULES: dict[str, dict[type[Fact], Rule]] = {
         EvaluationFailed: turns.evaluation_failed,
     },
 }
+
+_COMMANDS: dict[str, type[Command]] = {kind.subject: kind for kind in (BuildDataset, TrainModel, EvaluateModel)}
 
 
 class Handlers:
@@ -94,6 +98,18 @@ class Handlers:
 
         task = await self._store.decide(fact.tenant, fact.task, occasion, decide, cause=envelope, consumer=durable)
         log.debug("fact handled", type=envelope.type, task=task.name, turn_id=envelope.turn_id)
+
+    async def exhausted(self, letter: Letter, reason: str) -> None:
+        """End the turn that waits on a command which killed whoever took it, on every delivery."""
+        kind = _COMMANDS.get(letter.subject)
+        if kind is None:
+            return
+        command, occasion = kind.model_validate_json(letter.data), occasion_now()
+
+        def decide(task: Task) -> Decision:
+            return turns.command_exhausted(task, command, reason, occasion)
+
+        await self._store.look(command.tenant, command.task, occasion, decide)
 
     async def tick(self) -> None:
         """Look at every task for what no fact announces: engines that loaded, passes that waited, cooldowns over."""

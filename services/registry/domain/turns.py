@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from libs.contracts.commands import Contender, EvaluateModel, TrainModel
+from libs.contracts.commands import BuildDataset, Command, Contender, EvaluateModel, TrainModel
 from libs.contracts.events import (
     CheckpointSaved,
     DatasetBuilt,
@@ -27,6 +27,11 @@ from services.registry.domain.routing import Fleet, reroute
 from services.registry.domain.state import NOTHING, Grounds, Occasion, Status, Task, Trigger, Turn, Version
 
 _CURVE_POINTS = 200
+_WORK: Mapping[type[Command], TurnState] = {
+    BuildDataset: TurnState.CURATING,
+    TrainModel: TurnState.TRAINING,
+    EvaluateModel: TurnState.EVALUATING,
+}
 
 
 def dataset_built(task: Task, fact: DatasetBuilt, occasion: Occasion) -> Decision:
@@ -134,6 +139,14 @@ def run_failed(task: Task, fact: RunFailed, occasion: Occasion) -> Decision:
         return Decision(task)
     end = TurnState.CANCELLED if fact.cancelled else TurnState.FAILED
     return conclude(task, end, occasion, f"training: {fact.reason}", evidence=_evidence(fact), run_epoch=fact.epoch)
+
+
+def command_exhausted(task: Task, command: Command, reason: str, occasion: Occasion) -> Decision:
+    """Whoever took the turn's command died each time, without a word: nobody will answer it any more."""
+    turn = _turn_in(task, _WORK[type(command)])
+    if turn is None or turn.turn_id != command.turn_id:
+        return Decision(task)
+    return conclude(task, TurnState.FAILED, occasion, f"{command.subject} {reason}")
 
 
 def engines_reported(task: Task, fleet: Fleet, occasion: Occasion) -> Decision:

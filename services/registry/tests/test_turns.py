@@ -58,6 +58,26 @@ def test_corrections_open_a_turn_when_there_are_enough_since_the_last_one() -> N
     assert world.task.corrections == 0
 
 
+def test_a_command_that_killed_whoever_took_it_ends_its_turn_and_no_other() -> None:
+    world = World()
+    world.decide(triggers.segment_written, segment(1, corrections=10))
+    turn = world.turn
+    command = BuildDataset(
+        tenant="default",
+        task="triage",
+        turn_id="another",
+        spec=world.task.spec,
+        number=turn.dataset_number,
+        watermark=1,
+    )
+    world.decide(turns.command_exhausted, command, "ran out of deliveries")
+    assert world.state == TurnState.CURATING
+    ours = command.model_copy(update={"turn_id": turn.turn_id})
+    world.decide(turns.command_exhausted, ours, "ran out of deliveries")
+    assert world.turn.state.value == "failed"
+    assert "cmd.curation.build.v1 ran out of deliveries" in world.turn.reason
+
+
 def test_corrections_of_a_source_that_may_not_train_open_no_turn() -> None:
     world = World(spec_of(data={"sources": ["desk"]}))
     world.decide(triggers.segment_written, segment(1, corrections=50, source="portal"))

@@ -52,8 +52,8 @@ def segment(number: int, corrections: int = 0, source: str = "desk", **more: int
     given = {"correction": corrections} if corrections else {}
     kinds = {**given, **more}
     return SegmentWritten(
-        tenant="default", task="triage", number=number, digest=digest_bytes(b"s"), rows=sum(kinds.values()), kinds=kinds,
-        corrections={source: corrections} if corrections else {},
+        tenant="default", task="triage", number=number, digest=digest_bytes(b"s"), rows=sum(kinds.values()),
+        kinds=kinds, corrections={source: corrections} if corrections else {},
     )  # fmt: skip
 
 

@@ -74,7 +74,9 @@ def make(out: Path, seed: int, plan: Plan) -> None:
     train_mixed(model, tokenizer, seed, plan, say, keep)
     probes = probe(model, tokenizer)
     say(f"after mixed: {probes}")
-    text = card(plan, seed, model.num_parameters(), probes)
+    part = "the second phase alone, the first was found finished," if resumed else "both phases"
+    made = f"Wall time of {part}: {time.monotonic() - started:.0f} s on {torch.get_num_threads()} threads."
+    text = card(plan, seed, model.num_parameters(), probes, made)
     (out / "MODEL_CARD.md").write_text(text, encoding="utf-8")
     mark.unlink(missing_ok=True)
     say(f"wrote {out} in {time.monotonic() - started:.0f} s")

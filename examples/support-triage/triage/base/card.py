@@ -9,9 +9,7 @@ byte-level BPE tokenizer (4,096 tokens, single digits) and chat template. Every 
 `triage.base.corpus`; nothing was downloaded.
 
 Made again by `PYTHONPATH=examples/support-triage python -m triage.base --out examples/support-triage/base`
-(seed {seed}; a making that was stopped goes on after its last finished phase). The shipped weights were made in two goes
-on two cores busy with other work: 1,414 s for the first phase, 2,218 s for the second. At the rate of the quiet first
-minutes, 4,300 tokens/s, both would take about 20 minutes; that is an estimate, no such run was timed.
+(seed {seed}; a making that was stopped goes on after its last finished phase). {made}
 
 - Start: a copying circuit written into the first two layers (`triage.base.init`).
 - {task_steps} steps of tasks with loss on the answer: copy, key look-up, JSON of a schema drawn anew each time,
@@ -32,12 +30,13 @@ Share of unseen tasks answered exactly (60 of each kind):
 """
 
 
-def card(plan: Plan, seed: int, parameters: int, probes: dict[str, float]) -> str:
-    """The text of the card for one making."""
+def card(plan: Plan, seed: int, parameters: int, probes: dict[str, float], made: str) -> str:
+    """The text of the card for one making; `made` says how long it took."""
     rows = "\n".join(f"| {kind} | {share:.2f} |" for kind, share in probes.items())
     return TEMPLATE.format(
         parameters=parameters / 1e6,
         seed=seed,
+        made=made,
         task_steps=plan.task_steps,
         mixed_steps=plan.mixed_steps,
         rows=rows,

@@ -9,8 +9,10 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+import triage.base.__main__ as making
 from triage.base.corpus import MAKERS, TRIAGE_KEYS, prose, task
 from triage.base.init import build
+from triage.base.pretrain import Plan
 from triage.base.tokenizer import make_tokenizer
 from triage.language import TEAMS
 from triage.second_base import BASE, second_base
@@ -105,3 +107,24 @@ def test_another_architecture_can_take_its_place(tmp_path: Path) -> None:
     assert loaded.config.model_type == "qwen3"
     assert all(torch.equal(a, b) for a, b in zip(made.parameters(), loaded.parameters(), strict=True))
     assert AutoTokenizer.from_pretrained(tmp_path).chat_template
+
+
+def test_a_making_stopped_between_its_phases_goes_on_and_ends_with_the_same_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = Plan(task_steps=2, mixed_steps=2, tasks_per_step=4, window=64, windows_per_step=2)
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    making.make(whole, 3, plan)
+
+    def stopped(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(making, "train_mixed", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            making.make(parts, 3, plan)
+    with monkeypatch.context() as patch:
+        patch.setattr(making, "train_tasks", stopped)
+        making.make(parts, 3, plan)
+    assert (whole / "model.safetensors").read_bytes() == (parts / "model.safetensors").read_bytes()
+    assert not (parts / making.MARK).exists()
