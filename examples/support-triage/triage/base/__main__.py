@@ -1,6 +1,7 @@
 """Make the tiny base again: `python -m triage.base --out DIR`."""
 
 import argparse
+import copy
 import json
 import sys
 import time
@@ -59,9 +60,7 @@ def make(out: Path, seed: int, plan: Plan) -> None:
     say(f"{model.num_parameters() / 1e6:.2f}M parameters, {len(tokenizer)} tokens in the vocabulary")
 
     def keep(trained: LlamaForCausalLM) -> None:
-        shipped = build(len(tokenizer), seed)
-        shipped.load_state_dict(trained.state_dict())
-        shipped.to(torch.bfloat16).save_pretrained(out)
+        copy.deepcopy(trained).to(torch.bfloat16).save_pretrained(out)
         (out / "model.safetensors").chmod(0o644)
 
     if not resumed:

@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import json
 import random
 import time
 from collections.abc import Callable, Iterator
@@ -281,9 +282,9 @@ class Story:
         return report
 
     async def _close(self, pawl: Pawl, turn: registry_pb2.Turn) -> None:
-        if turn.run_id:
-            run = await asyncio.to_thread(pawl.run, turn.run_id)
-            self.ledger.loss[f"{TASK}@{turn.version}"] = [(point.step, point.loss) for point in run.loss_curve]
+        curve = json.loads(turn.progress_json or "{}").get("curve", [])
+        if curve:
+            self.ledger.loss[f"{TASK}@{turn.version}"] = [(step, loss) for step, loss in curve]
         seconds = turn.closed_at.ToDatetime().timestamp() - turn.opened_at.ToDatetime().timestamp()
         self.ledger.turns.append(
             {

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dpawl/trainer/v1/trainer.proto\x12\x0fpawl.trainer.v1\"\xb2\x02\n\x03Run\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x0c\n\x04task\x18\x02 \x01(\t\x12\x0e\n\x06status\x18\x03 \x01(\t\x12\r\n\x05\x65poch\x18\x04 \x01(\x04\x12\x0c\n\x04step\x18\x05 \x01(\x04\x12\x13\n\x0btotal_steps\x18\x06 \x01(\x04\x12\x0c\n\x04loss\x18\x07 \x01(\x01\x12\x19\n\x11tokens_per_second\x18\x08 \x01(\x01\x12\x13\n\x0b\x65ta_seconds\x18\t \x01(\x01\x12\x17\n\x0fresumed_at_step\x18\n \x01(\x04\x12\x16\n\x0e\x61\x64\x61pter_digest\x18\x0b \x01(\t\x12\x0e\n\x06reason\x18\x0c \x01(\t\x12\x0b\n\x03pid\x18\r \x01(\x03\x12\x0f\n\x07turn_id\x18\x0e \x01(\t\x12.\n\nloss_curve\x18\x0f \x03(\x0b\x32\x1a.pawl.trainer.v1.LossPoint\"\'\n\tLossPoint\x12\x0c\n\x04step\x18\x01 \x01(\x04\x12\x0c\n\x04loss\x18\x02 \x01(\x01\"\x1f\n\rGetRunRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\"3\n\x0eGetRunResponse\x12!\n\x03run\x18\x01 \x01(\x0b\x32\x14.pawl.trainer.v1.Run\"\x1f\n\x0fListRunsRequest\x12\x0c\n\x04task\x18\x01 \x01(\t\"6\n\x10ListRunsResponse\x12\"\n\x04runs\x18\x01 \x03(\x0b\x32\x14.pawl.trainer.v1.Run2\xac\x01\n\x0eTrainerService\x12I\n\x06GetRun\x12\x1e.pawl.trainer.v1.GetRunRequest\x1a\x1f.pawl.trainer.v1.GetRunResponse\x12O\n\x08ListRuns\x12 .pawl.trainer.v1.ListRunsRequest\x1a!.pawl.trainer.v1.ListRunsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dpawl/trainer/v1/trainer.proto\x12\x0fpawl.trainer.v1\"\x82\x02\n\x03Run\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x0c\n\x04task\x18\x02 \x01(\t\x12\x0e\n\x06status\x18\x03 \x01(\t\x12\r\n\x05\x65poch\x18\x04 \x01(\x04\x12\x0c\n\x04step\x18\x05 \x01(\x04\x12\x13\n\x0btotal_steps\x18\x06 \x01(\x04\x12\x0c\n\x04loss\x18\x07 \x01(\x01\x12\x19\n\x11tokens_per_second\x18\x08 \x01(\x01\x12\x13\n\x0b\x65ta_seconds\x18\t \x01(\x01\x12\x17\n\x0fresumed_at_step\x18\n \x01(\x04\x12\x16\n\x0e\x61\x64\x61pter_digest\x18\x0b \x01(\t\x12\x0e\n\x06reason\x18\x0c \x01(\t\x12\x0b\n\x03pid\x18\r \x01(\x03\x12\x0f\n\x07turn_id\x18\x0e \x01(\t\"\x1f\n\rGetRunRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\"3\n\x0eGetRunResponse\x12!\n\x03run\x18\x01 \x01(\x0b\x32\x14.pawl.trainer.v1.Run\"\x1f\n\x0fListRunsRequest\x12\x0c\n\x04task\x18\x01 \x01(\t\"6\n\x10ListRunsResponse\x12\"\n\x04runs\x18\x01 \x03(\x0b\x32\x14.pawl.trainer.v1.Run2\xac\x01\n\x0eTrainerService\x12I\n\x06GetRun\x12\x1e.pawl.trainer.v1.GetRunRequest\x1a\x1f.pawl.trainer.v1.GetRunResponse\x12O\n\x08ListRuns\x12 .pawl.trainer.v1.ListRunsRequest\x1a!.pawl.trainer.v1.ListRunsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,17 +32,15 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'pawl.trainer.v1.trainer_pb2
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_RUN']._serialized_start=51
-  _globals['_RUN']._serialized_end=357
-  _globals['_LOSSPOINT']._serialized_start=359
-  _globals['_LOSSPOINT']._serialized_end=398
-  _globals['_GETRUNREQUEST']._serialized_start=400
-  _globals['_GETRUNREQUEST']._serialized_end=431
-  _globals['_GETRUNRESPONSE']._serialized_start=433
-  _globals['_GETRUNRESPONSE']._serialized_end=484
-  _globals['_LISTRUNSREQUEST']._serialized_start=486
-  _globals['_LISTRUNSREQUEST']._serialized_end=517
-  _globals['_LISTRUNSRESPONSE']._serialized_start=519
-  _globals['_LISTRUNSRESPONSE']._serialized_end=573
-  _globals['_TRAINERSERVICE']._serialized_start=576
-  _globals['_TRAINERSERVICE']._serialized_end=748
+  _globals['_RUN']._serialized_end=309
+  _globals['_GETRUNREQUEST']._serialized_start=311
+  _globals['_GETRUNREQUEST']._serialized_end=342
+  _globals['_GETRUNRESPONSE']._serialized_start=344
+  _globals['_GETRUNRESPONSE']._serialized_end=395
+  _globals['_LISTRUNSREQUEST']._serialized_start=397
+  _globals['_LISTRUNSREQUEST']._serialized_end=428
+  _globals['_LISTRUNSRESPONSE']._serialized_start=430
+  _globals['_LISTRUNSRESPONSE']._serialized_end=484
+  _globals['_TRAINERSERVICE']._serialized_start=487
+  _globals['_TRAINERSERVICE']._serialized_end=659
 # @@protoc_insertion_point(module_scope)

@@ -36,7 +36,6 @@ class Run(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     PID_FIELD_NUMBER: _builtins.int
     TURN_ID_FIELD_NUMBER: _builtins.int
-    LOSS_CURVE_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
     task: _builtins.str
     status: _builtins.str
@@ -53,8 +52,6 @@ class Run(_message.Message):
     pid: _builtins.int
     """pid of the training process while it runs"""
     turn_id: _builtins.str
-    @_builtins.property
-    def loss_curve(self) -> _containers.RepeatedCompositeFieldContainer[Global___LossPoint]: ...
     def __init__(
         self,
         *,
@@ -72,37 +69,14 @@ class Run(_message.Message):
         reason: _builtins.str = ...,
         pid: _builtins.int = ...,
         turn_id: _builtins.str = ...,
-        loss_curve: _abc.Iterable[Global___LossPoint] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter_digest", b"adapter_digest", "epoch", b"epoch", "eta_seconds", b"eta_seconds", "loss", b"loss", "loss_curve", b"loss_curve", "pid", b"pid", "reason", b"reason", "resumed_at_step", b"resumed_at_step", "run_id", b"run_id", "status", b"status", "step", b"step", "task", b"task", "tokens_per_second", b"tokens_per_second", "total_steps", b"total_steps", "turn_id", b"turn_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter_digest", b"adapter_digest", "epoch", b"epoch", "eta_seconds", b"eta_seconds", "loss", b"loss", "pid", b"pid", "reason", b"reason", "resumed_at_step", b"resumed_at_step", "run_id", b"run_id", "status", b"status", "step", b"step", "task", b"task", "tokens_per_second", b"tokens_per_second", "total_steps", b"total_steps", "turn_id", b"turn_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Run: _TypeAlias = Run  # noqa: Y015
-
-@_typing.final
-class LossPoint(_message.Message):
-    DESCRIPTOR: _descriptor.Descriptor
-
-    STEP_FIELD_NUMBER: _builtins.int
-    LOSS_FIELD_NUMBER: _builtins.int
-    step: _builtins.int
-    loss: _builtins.float
-    def __init__(
-        self,
-        *,
-        step: _builtins.int = ...,
-        loss: _builtins.float = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["loss", b"loss", "step", b"step"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___LossPoint: _TypeAlias = LossPoint  # noqa: Y015
 
 @_typing.final
 class GetRunRequest(_message.Message):
