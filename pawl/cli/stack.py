@@ -98,7 +98,8 @@ async def _announce(layout: Layout, supervisor: Supervisor) -> None:
         await asyncio.sleep(0.3)
     for name, address in specs.endpoints(supervisor.state).items():
         out.print(f"  {name:<10} {address}", highlight=False)
-    out.print(f"  {'api key':<10} {supervisor.state.secret('api_key')}", highlight=False)
+    if out.is_terminal:  # detached, this is a log, and a log holds no secret
+        out.print(f"  {'api key':<10} {supervisor.state.secret('api_key')}", highlight=False)
 
 
 def _detach(layout: Layout) -> None:

@@ -42,16 +42,20 @@ class ManagedProcess:
 
     def start(self) -> None:
         """Start it now; its output goes to its log."""
-        self.spec.log.parent.mkdir(parents=True, exist_ok=True)
-        with self.spec.log.open("ab") as log:
-            self.child = subprocess.Popen(  # its own session: a Ctrl-C is the supervisor's to pass on
-                self.spec.argv,
-                env=os.environ | self.spec.env,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
+        try:
+            self.spec.log.parent.mkdir(parents=True, exist_ok=True)
+            with self.spec.log.open("ab") as log:
+                self.child = subprocess.Popen(  # its own session: a Ctrl-C is the supervisor's to pass on
+                    self.spec.argv,
+                    env=os.environ | self.spec.env,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    start_new_session=True,
+                )
+        except OSError as error:  # a full disk, or too many processes: tried again, later and later
+            self.note_exit(f"cannot start: {error.strerror}")
+            return
         self.process = psutil.Process(self.child.pid)
         self.started_at = time.monotonic()
         self.healthy, self.why = False, "starting"

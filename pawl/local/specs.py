@@ -80,10 +80,6 @@ def infrastructure(layout: Layout, state: StackState, nats_binary: str, rclone_b
                 str(s3_data),
                 "--addr",
                 local(state, "s3"),
-                "--auth-key",
-                f"{access},{secret}",
-            ),
-            *(
                 "--config",
                 "/dev/null",
                 "--vfs-cache-mode",
@@ -93,7 +89,7 @@ def infrastructure(layout: Layout, state: StackState, nats_binary: str, rclone_b
                 "NOTICE",
             ),
         ),
-        env={},
+        env={"RCLONE_AUTH_KEY": f'"{access},{secret}"'},  # not in the arguments, which everybody can read
         health=f"tcp://{local(state, 's3')}",
         live=f"tcp://{local(state, 's3')}",
         log=layout.log("s3"),

@@ -25,6 +25,7 @@ from pawl.local.state import StackState, write_keys
 
 PROBE_SECONDS = 0.5
 READY_SECONDS = 120.0
+END_SECONDS = 20.0
 
 
 class Supervisor:
@@ -40,6 +41,8 @@ class Supervisor:
         self.state = StackState.load(layout)
         self.processes: dict[str, ManagedProcess] = {}
         self.refused: dict[str, str] = {}
+        self.left_alone: list[dict[str, Any]] = []
+        """Processes of an earlier supervisor that `only` leaves running; still this stack's to end one day."""
         self.stopping = asyncio.Event()
         self._lock: IO[str] | None = None
         self._shown: dict[str, str] = {}
@@ -85,8 +88,11 @@ class Supervisor:
         process = ManagedProcess(spec)
         self.processes[spec.name] = process
         known = remembered.pop(spec.name, None)
-        if not (known and known["pid"] and process.adopt(known["pid"], known["create_time"])):
+        if known is None or not process.adopt(known["pid"], known["create_time"]):
+            if known is not None:
+                end_processes([known])  # another command line, or half dead: never two on the same state
             process.start()
+        self._publish()
 
     async def _bring_up(self, client: httpx.AsyncClient, remembered: dict[str, dict[str, Any]]) -> None:
         nats_server, rclone = binary("nats-server"), binary("rclone")
@@ -103,9 +109,10 @@ class Supervisor:
         for base_digest in list(self.state.bases):
             self._launch(specs.engine(self.layout, self.state, base_digest), remembered)
         self.state.save(self.layout)
-        if not self.only:
-            for leftover in remembered.values():
-                _end_leftover(leftover)
+        if self.only:
+            self.left_alone = list(remembered.values())
+        else:
+            end_processes(list(remembered.values()))
 
     async def _supervise(self, client: httpx.AsyncClient) -> None:
         bases = asyncio.create_task(self._keep_engines()) if not self.only else None
@@ -117,6 +124,7 @@ class Supervisor:
                         process.note_exit(how)
                     if process.process is None and time.monotonic() >= process.next_start:
                         process.start()
+                        self._publish()
                 await asyncio.gather(*(each.probe(client) for each in self.processes.values() if each.process))
                 self._publish()
                 if bases is not None and bases.done() and (failure := bases.exception()) is not None:
@@ -194,6 +202,7 @@ class Supervisor:
 
     def _publish(self) -> None:
         records = [process.record() for process in self.processes.values()]
+        left_alone = [record for record in self.left_alone if _running(record)]
         supervisor = {
             "name": "supervisor",
             "pid": os.getpid(),
@@ -204,12 +213,21 @@ class Supervisor:
             "create_time": psutil.Process().create_time(),
             "argv": sys.argv,
         }
-        write_atomically(self.layout.status, json.dumps({"processes": [supervisor, *records]}, indent=1) + "\n")
+        self._write_status([supervisor, *records, *left_alone])
         for record in records:
             line = "healthy" if record["healthy"] else record["why"]
             if self._shown.get(record["name"]) != line:
                 self._shown[record["name"]] = line
                 self.say(f"{record['name']:<18} {'up' if record['healthy'] else '..'}  {line}"[:200])
+
+    def _write_status(self, records: list[dict[str, Any]]) -> None:
+        try:
+            write_atomically(self.layout.status, json.dumps({"processes": records}, indent=1) + "\n")
+        except OSError as error:  # a full disk must not take down what still serves; the next look tries again
+            trouble = f"cannot write {self.layout.status}: {error.strerror}"
+            if self._shown.get("status") != trouble:
+                self.say(f"! {trouble}")
+            self._shown["status"] = trouble
 
     async def _take_down(self) -> None:
         """Clients before servers: first who answers people, last broker and object store."""
@@ -230,20 +248,37 @@ def _remembered(layout: Layout) -> dict[str, dict[str, Any]]:
     }
 
 
-def _end_leftover(record: dict[str, Any]) -> None:
-    with contextlib.suppress(psutil.Error):
+def _running(record: dict[str, Any]) -> psutil.Process | None:
+    """The process of a record, if it is still that one and alive."""
+    try:
         process = psutil.Process(record["pid"])
-        if record["create_time"] and abs(process.create_time() - record["create_time"]) < 0.1:
+        same = record["create_time"] is not None and abs(process.create_time() - record["create_time"]) < 0.1
+        return process if same and process.status() != psutil.STATUS_ZOMBIE else None
+    except psutil.Error:
+        return None
+
+
+def end_processes(records: list[dict[str, Any]]) -> int:
+    """End processes of another supervisor, servers last, and wait until they are gone; how many there were."""
+    ended = 0
+    for servers in (False, True):
+        alive = [found for each in records if (each["name"] in ("nats", "s3")) is servers and (found := _running(each))]
+        family = alive + [child for process in alive for child in process.children(recursive=True)]
+        for process in alive:
             process.terminate()
+        _, deaf = psutil.wait_procs(family, timeout=END_SECONDS)
+        for process in deaf:
+            process.kill()
+        psutil.wait_procs(deaf, timeout=END_SECONDS)
+        ended += len(alive)
+    return ended
 
 
 def end_leftovers(layout: Layout) -> int:
     """End what a killed supervisor left running; returns how many processes there were."""
-    remembered = _remembered(layout)
-    for record in remembered.values():
-        _end_leftover(record)
+    ended = end_processes(list(_remembered(layout).values()))
     layout.status.unlink(missing_ok=True)
-    return len(remembered)
+    return ended
 
 
 async def serve(supervisor: Supervisor, claims: dict[str, tuple[int, str]]) -> None:

@@ -182,10 +182,10 @@ class Stack:
         await self.linked(keys)
 
     def close(self) -> None:
-        for service in (self.gateway, self.engine):
-            service.stop()
+        statuses = [service.stop() for service in (self.gateway, self.engine)]
         self.nats.stop()
         self.s3.stop()
+        assert statuses == [0, 0], "a process that is told to stop does so in good order"
 
 
 @pytest.fixture(scope="session")

@@ -26,8 +26,9 @@ ENDS = ("promoted", "refused", "rolled_back", "failed", "cancelled")
 DESK_CORRECTIONS = 260
 POISON = 600
 USERS = 2000
-QUIET, BUSY = 2.0, 30.0
-"""Requests per second while the machine trains, and while a rollout needs evidence."""
+QUIET, BUSY = 1.0, 30.0
+RATES = {"shadow": 10.0, "canary": BUSY}
+"""Requests per second: few while the machine trains; fewer in shadow than in canary, for each is answered twice."""
 
 
 class Unkept(Exception):
@@ -160,7 +161,7 @@ class Story:
         failing = [gate["gate"] for gate in self.ledger.refused["gates"] if gate["verdict"] != "pass"]
         version = int(self.ledger.refused["version"].split("@")[1])
         before, users, begun = traffic.tally.failed, len(traffic.tally.users), time.monotonic()
-        traffic.rate = BUSY
+        traffic.rate = RATES["canary"]
         with self.ledger.stage("turn 4: forced, caught, rolled back"):
             await asyncio.to_thread(pawl.override, TASK, version, failing, by="demo", reason="the demo insists")
             await self._state(pawl, traffic, 4, "canary")
@@ -215,7 +216,7 @@ class Story:
                 turns = await retried(lambda: pawl.turns(TASK))
                 if len(turns) >= number:
                     turn = turns[number - 1]
-                    traffic.rate = BUSY if turn.state in ("shadow", "canary") else QUIET
+                    traffic.rate = RATES.get(turn.state, QUIET)
                     progress = turn.progress_json if turn.state == "training" else ""
                     if turn.steps and shown != (last := f"{turn.steps[-1].state}  {turn.steps[-1].reason}"):
                         shown = last

@@ -3,6 +3,7 @@
 import multiprocessing.spawn
 import os
 import shlex
+import signal
 import sys
 from pathlib import Path
 
@@ -20,7 +21,13 @@ def bind_children(scratch: Path) -> None:
     def before() -> None:
         parents[0] = os.getpid()
 
-    os.register_at_fork(before=before, after_in_child=lambda: bound.die_with_parent(parents[0]))
+    def in_child() -> None:
+        # The descriptor that wakes the engine's loop is inherited: vLLM ends its processes by SIGTERM, and the engine
+        # would take that for a second one of its own, in the middle of its drain.
+        signal.set_wakeup_fd(-1)
+        bound.die_with_parent(parents[0])
+
+    os.register_at_fork(before=before, after_in_child=in_child)
     multiprocessing.spawn.set_executable(str(_launcher(scratch)))
 
 

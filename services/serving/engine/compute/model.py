@@ -14,6 +14,7 @@ from typing import Any
 from libs.contracts.errors import InvalidInput, PawlError, Unavailable
 from libs.telemetry import get_logger
 from services.serving.engine.compute.bound_children import bind_children
+from services.serving.engine.compute.cpu_lora import use_grouped_products
 from services.serving.engine.compute.slots import Slots
 from services.serving.engine.domain import Piece, Prompt, SamplingChoice, Version
 
@@ -223,6 +224,7 @@ def _build(options: ModelOptions, scratch: Path) -> Any:
     )
     config = arguments.create_engine_config()
     if current_platform.is_cpu():
+        use_grouped_products()
         # Making the configuration chose `spawn`; a fork starts in seconds, and no device is held yet that forbids it.
         os.environ["VLLM_WORKER_MULTIPROC_METHOD"] = "fork"
     return AsyncLLM.from_vllm_config(config, disable_log_stats=True)
