@@ -11,7 +11,7 @@ from libs.artifacts import ObjectStore
 from libs.contracts.errors import InvalidInput, NotFound, Transient
 from libs.contracts.feedback import Feedback
 from libs.contracts.ids import check_name
-from libs.contracts.inference import Inference
+from libs.contracts.inference import Inference, Role
 from libs.eventing.batches import RawMessage
 from libs.eventing.cloudevents import attributes, decode, has_attributes, payload
 from libs.eventing.connection import NatsLink
@@ -202,15 +202,37 @@ class InferenceIntake:
             except InvalidInput as error:
                 await dead_letter(self._link.js, message, f"{error.field}: {error}", message.delivered)
         stored = []
-        for owner, logged in by_owner.items():
+        for owner, given in by_owner.items():
+            logged, joinable = await self._once(owner, given)
+            if not logged:
+                continue
             data = await asyncio.to_thread(inferences_to_parquet, logged)
             digest = await self._objects(owner[0]).put_bytes(data, kind=INFERENCE_SEGMENT)
-            joinable = [answered(each) for each in logged if each.error is None]
             stored.append((owner, joinable, digest, len(logged)))
         async with self._database.unit() as unit:
             for owner, joinable, digest, size in stored:
                 await store.log_inferences(unit, owner, joinable, digest, size)
         self._arrived()
+
+    async def _once(self, owner: Owner, logged: Sequence[Inference]) -> tuple[list[Inference], list[Answered]]:
+        """The records not stored before, and the first answer to each request that has none yet.
+
+        Attempts that failed are records too, each of its own, but never stand in the way of the answer that came.
+        """
+        first: dict[tuple[str, Role, datetime | None], Inference] = {}
+        for each in logged:
+            first.setdefault((each.request_id, each.role, each.created_at if each.error is not None else None), each)
+        known = await store.inferences(self._database, owner, {each.request_id for each in logged})
+        fresh: list[Inference] = []
+        joinable: dict[str, Answered] = {}
+        for each in first.values():
+            stored = known.get(each.request_id)
+            if stored is not None and stored.role is each.role:
+                continue
+            fresh.append(each)
+            if stored is None and each.error is None:
+                joinable.setdefault(each.request_id, answered(each))
+        return fresh, list(joinable.values())
 
 
 async def store_rows(objects: ObjectStore, rows: Sequence[Row]) -> Stored:

@@ -15,7 +15,7 @@ from libs.contracts.ids import new_id
 from libs.contracts.routes import ApiKey, RunState, RunWish
 from libs.contracts.subjects import KEYS, ROUTES, RUNS, TASKS, task_key
 from libs.eventing.connection import NatsLink
-from libs.eventing.kv import kv_advance, kv_get, kv_put
+from libs.eventing.kv import Entry, kv_advance, kv_get, kv_put
 from libs.eventing.publish import translate
 from libs.telemetry import current_traceparent, get_logger, new_traceparent
 from services.registry.domain.applying import applied_fact
@@ -76,11 +76,12 @@ class Keeper:
 
     async def _mend(self, tenant: str, name: str) -> None:
         key = task_key(tenant, name)
-        async with self._store.reading() as session:
-            task = await get_task(session, tenant, name)
+        task = await self._task(tenant, name)
         route, applied = await kv_get(self._link, ROUTES, key), await kv_get(self._link, TASKS, key)
-        ahead = (route.generation or 0) > task.generation, (applied.generation or 0) > task.revision
-        if any(ahead):
+        if _ahead(task, route, applied):
+            # It may have been decided and published since we read it; the database is written first, so look again.
+            task = await self._task(tenant, name)
+        if _ahead(task, route, applied):
             # The database is older than the bucket: it was restored from a backup. Numbers must not run backwards, or
             # no gateway would ever take a route from us again.
             log.error("bucket is ahead of the database", task=name, route=route.generation, known=task.generation)
@@ -94,6 +95,10 @@ class Keeper:
         if turn is not None and turn.wish is not RunWish.RUN:
             wish = RunState(run_id=turn.run_id, wish=turn.wish, by="registry", reason=turn.reason)
             await kv_advance(self._link, RUNS, turn.run_id, wish.model_dump_json().encode(), turn.wish_number)
+
+    async def _task(self, tenant: str, name: str) -> Task:
+        async with self._store.reading() as session:
+            return await get_task(session, tenant, name)
 
     async def _catch_up(self, task: Task, generation: int, revision: int) -> None:
         occasion_id = new_id("restore")
@@ -141,6 +146,10 @@ class Keeper:
             return set()
         except (NatsError, OSError) as error:
             raise translate(error, KEYS, self._link.js) from error
+
+
+def _ahead(task: Task, route: Entry, applied: Entry) -> bool:
+    return (route.generation or 0) > task.generation or (applied.generation or 0) > task.revision
 
 
 def read_keys(path: Path) -> tuple[ApiKey, ...]:

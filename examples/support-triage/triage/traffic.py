@@ -106,7 +106,7 @@ class Traffic:
     async def settle(self) -> None:
         """Wait until every answer and every word about it is in."""
         while self._pending:
-            await asyncio.gather(*self._pending)
+            await asyncio.wait(self._pending)
 
     def check(self) -> None:
         """Raise what ended the traffic, if anything did."""
@@ -179,7 +179,13 @@ class Traffic:
             ticket = self.draw(self._rng)
             job = asyncio.create_task(self._user(ticket, f"{ticket.user}-{self._numbers}"))
             self._pending.add(job)
-            job.add_done_callback(self._pending.discard)
+            job.add_done_callback(self._over)
+
+    def _over(self, job: asyncio.Task[None]) -> None:
+        self._pending.discard(job)
+        if not job.cancelled() and (error := job.exception()) is not None:
+            self.tally.failed += 1
+            self.tally.errors = [*self.tally.errors[-19:], repr(error)]
 
     async def _user(self, ticket: Ticket, user: str) -> None:
         try:

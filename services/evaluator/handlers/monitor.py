@@ -199,6 +199,8 @@ class Monitor:
         return until
 
     def _request(self, step: Watch, fact: Inference, sequence: int) -> dict[str, Any]:
+        # What a client broke off has no error and no reason to have ended: half an answer is not an invalid one.
+        whole = fact.error is None and bool(fact.finish_reason)
         valid = self._validity(step)
         challenger = fact.role is Role.CANARY
         probability = fact.assignment_probability
@@ -214,7 +216,7 @@ class Monitor:
             "rho": probability if challenger else 1.0 - probability,
             "pair_id": fact.pair_id,
             "answer_digest": answer_digest(fact.output),
-            "valid": None if valid is None or fact.error is not None else valid(fact.output),
+            "valid": valid(fact.output) if valid is not None and whole else None,
             "failed": fact.error is not None,
             "answered_at": fact.created_at.timestamp(),
             "sequence": sequence,

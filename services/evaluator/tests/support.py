@@ -183,6 +183,7 @@ class Traffic:
             "assignment_probability": 1.0,
             "messages": (Message(role="user", content="hello"),),
             "output": output,
+            "finish_reason": "stop",
             "provenance": Provenance(base_digest=BASE),
             "created_at": datetime.now(UTC),
         }

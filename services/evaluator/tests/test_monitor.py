@@ -136,6 +136,17 @@ async def test_a_harmful_canary_is_found_and_stays_found(evaluator: Evaluator, t
     assert later.verdict is Verdict.FAIL
 
 
+async def test_an_answer_that_its_client_broke_off_is_not_an_invalid_one(
+    evaluator: Evaluator, traffic: Traffic, facts: Facts
+) -> None:
+    await traffic.rollout("canary", 7, 0.05)
+    await watching(evaluator, 7)
+    await traffic.window(Role.CANARY, 0.05, bad=True, generation=7, finish_reason="")
+    await traffic.window(Role.CANARY, 0.05, bad=True, generation=7)
+    verdict = await assessed(evaluator, facts, lambda fact: fact.windows.get("canary", 0) == 2)
+    assert verdict.bad_windows == {"canary": 1}
+
+
 async def test_a_harmless_canary_passes_each_step_on_windows_of_its_own(
     evaluator: Evaluator, traffic: Traffic, facts: Facts
 ) -> None:

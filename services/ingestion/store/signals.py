@@ -126,11 +126,11 @@ async def reject(unit: UnitOfWork, owner: Owner, stream_seq: int) -> None:
 
 
 async def log_inferences(unit: UnitOfWork, owner: Owner, log: Sequence[Answered], digest: str, size: int) -> None:
-    """List a segment of `size` logged inferences, and keep the joinable part of those that were answered."""
+    """List a segment of `size` logged inferences and keep `log`, the joinable part; Conflict when raced."""
     now = time.time()
     rows = [_inference(owner, each, now) for each in log]
     if rows:
-        await unit.session.execute(insert(unit.session, INFERENCES).on_conflict_do_nothing(), rows)
+        await _insert_new(unit, INFERENCES, rows)
     listed = insert(unit.session, INFERENCE_SEGMENTS).values(
         tenant=owner[0], task=owner[1], digest=digest, rows=size, written_at=now
     )

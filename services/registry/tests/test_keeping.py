@@ -10,7 +10,10 @@ from libs.contracts.errors import InvalidInput
 from libs.contracts.routes import ApiKey
 from libs.contracts.subjects import KEYS, ROUTES, TASKS
 from libs.eventing.apply import apply
-from libs.eventing.kv import kv_get, kv_put, kv_stream
+from libs.eventing.connection import NatsLink
+from libs.eventing.kv import Entry, kv_get, kv_put, kv_stream
+from services.registry import workflows
+from services.registry.store.reading import decisions_of
 from services.registry.tests.house import House
 from services.registry.workflows import Keeper, read_keys
 
@@ -59,6 +62,29 @@ async def test_a_database_older_than_the_bucket_catches_up_and_stays_in_charge(h
     await house.apply(system="Be yourself.")
     route = await house.until_route(lambda route: route.generation == 43)
     assert route.system == "Be yourself."
+
+
+async def test_a_task_decided_while_the_buckets_are_read_is_no_lost_future(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await house.apply()
+    await house.until_route(lambda route: route.generation == 1)
+    decided: list[str] = []
+
+    async def late(link: NatsLink, bucket: str, name: str) -> Entry:
+        if not decided:
+            decided.append(name)
+            await house.apply(system="Be brief.")
+            await house.until_route(lambda route: route.generation == 2)
+        return await kv_get(link, bucket, name)
+
+    monkeypatch.setattr(workflows, "kv_get", late)
+    await Keeper(house.store, house.link, None).mend()
+    async with house.store.reading() as session:
+        audit = [entry.action for entry in await decisions_of(session, "default", "triage")]
+    assert decided
+    assert "numbers_raised" not in audit
+    assert (await house.task()).generation == 2
 
 
 async def test_keys_follow_their_file(house: House, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from libs.contracts.stubs.pawl.registry.v1 import registry_pb2
 from pawl.client import Pawl
 from triage import history
 from triage.demo.ledger import Ledger
+from triage.demo.looking import paired, retried
 from triage.demo.stack import Stack
 from triage.language import KNOWN
 from triage.tickets import Ticket, poisoned, tickets
@@ -120,6 +121,12 @@ class Story:
         report = await self._report(pawl)
         new, old = report["slices"][NEW]["fine_tuned"]["exact_match"], report["slices"][NEW]["stable"]["exact_match"]
         self.ledger.new_category = {"category": NEW, "version_2": new, "version_1": old}
+        elsewhere = paired(report, "fine_tuned", "stable", NEW)
+        self.ledger.new_category["elsewhere"] = elsewhere
+        told = "{value:+.3f}  [{low:+.3f}, {high:+.3f}]  n={n}".format(**elsewhere)
+        self.say(f"version 2 against version 1 elsewhere: {told}")
+        if elsewhere["low"] < -0.05:
+            raise Unkept(f"version 2 is not shown to be as good elsewhere: {elsewhere}")
         if new["value"] - old["value"] < 0.2:
             raise Unkept(f"version 2 is not 20 points up on {NEW}: {old} to {new}")
         with self.ledger.stage("turn 2: rollout"):
@@ -160,7 +167,7 @@ class Story:
         self._title("6. somebody forces the refused version through")
         failing = [gate["gate"] for gate in self.ledger.refused["gates"] if gate["verdict"] != "pass"]
         version = int(self.ledger.refused["version"].split("@")[1])
-        before, users, begun = traffic.tally.failed, len(traffic.tally.users), time.monotonic()
+        before, users, begun = traffic.tally.failed + traffic.tally.retried, len(traffic.tally.users), time.monotonic()
         traffic.rate = RATES["canary"]
         with self.ledger.stage("turn 4: forced, caught, rolled back"):
             await asyncio.to_thread(pawl.override, TASK, version, failing, by="demo", reason="the demo insists")
@@ -179,14 +186,16 @@ class Story:
             "seconds": round(rolled_back - live, 1),
             "seconds_from_override": round(rolled_back - begun, 1),
             "canary_requests": traffic.tally.asked[f"{TASK}@{version}"],
-            "failed_requests": traffic.tally.failed - before,
+            "failed_requests": traffic.tally.failed + traffic.tally.retried - before,
             "users": len(traffic.tally.users) - users,
             "reason": turn.reason,
             "assessment": last,
         }
         self.say(f"rolled back after {self.ledger.rollback['canary_requests']} canary requests: {turn.reason}")
         if self.ledger.rollback["failed_requests"]:
-            raise Unkept(f"{self.ledger.rollback['failed_requests']} requests failed: {traffic.tally.errors[-1]}")
+            raise Unkept(f"{self.ledger.rollback['failed_requests']} requests failed: {traffic.tally.errors[-1:]}")
+        if not self.ledger.rollback["canary_requests"]:
+            raise Unkept("the canary was rolled back before anybody asked it")
         await self._close(pawl, turn)
 
     # --- waiting and looking -----------------------------------------------------------------------
@@ -231,9 +240,12 @@ class Story:
                 await asyncio.sleep(0.3)
 
     async def _kill_trainer(self, pawl: Pawl, traffic: Traffic, run_id: str) -> None:
+        deadline = time.monotonic() + 300.0
         while True:
             traffic.check()
             run = await retried(lambda: pawl.run(run_id))
+            if run.status not in ("queued", "running") or time.monotonic() > deadline:
+                raise Unkept(f"the run could not be killed in its middle: {run.status} at step {run.step}")
             if run.total_steps and run.step >= 0.45 * run.total_steps:
                 break
             await asyncio.sleep(0.1)
@@ -242,7 +254,9 @@ class Story:
         self.ledger.resume = {"killed_at_step": run.step, "pid": pid}
         self.ledger.note("kill -9 of the trainer", step=run.step, pid=pid)
         self.say(f"kill -9 {pid} at step {run.step} of {run.total_steps}")
-        while (again := await retried(lambda: pawl.run(run_id))).epoch <= run.epoch:  # noqa: ASYNC110 - it is elsewhere
+        while (again := await retried(lambda: pawl.run(run_id))).epoch <= run.epoch:
+            if time.monotonic() > killed + 60.0:
+                raise Unkept("nobody took the run over within 60 s")
             await asyncio.sleep(0.1)
         self.ledger.resume["taken_over_after_seconds"] = round(time.monotonic() - killed, 1)
         self.say(f"taken over after {self.ledger.resume['taken_over_after_seconds']} s by attempt {again.epoch}")
@@ -352,17 +366,3 @@ class Story:
 
         self.console.print()
         self.console.print(table(self.ledger))
-
-
-async def retried(call: Callable[[], Any], seconds: float = 60.0) -> Any:
-    """The answer of a blocking call, asked again while the process that knows is away (it may have been killed)."""
-    from libs.contracts.errors import Transient
-
-    deadline = time.monotonic() + seconds
-    while True:
-        try:
-            return await asyncio.to_thread(call)
-        except Transient:
-            if time.monotonic() > deadline:
-                raise
-            await asyncio.sleep(0.3)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from libs.contracts.envelope import envelop
 from libs.contracts.errors import PawlError, Permanent, Transient
+from libs.contracts.ids import new_id
 from libs.contracts.inference import Inference
 from libs.eventing.connection import NatsLink
 from libs.eventing.publish import encode, publish_raw
@@ -22,7 +23,8 @@ _RETRY_SECONDS = 0.5
 class Journal:
     """A bounded queue in front of the stream, with a spill file beside it.
 
-    A record's id is the request's id and the role that answered, so delivering it again counts it once.
+    A record gets its id when it is taken and keeps it in the spill file, so delivering it again counts it once. The id
+    does not hang on the request's alone: clients choose those, reuse them across tasks and retry with them.
     """
 
     def __init__(self, link: NatsLink, spill: Spill, *, capacity: int) -> None:
@@ -41,7 +43,7 @@ class Journal:
         envelope = envelop(
             inference,
             source="gateway",
-            id=f"{inference.request_id}.{inference.role}",
+            id=new_id(f"{tenant}.{task}.{inference.request_id}.{inference.role}"),
             tenant=tenant,
             task=task,
             traceparent=traceparent,

@@ -84,8 +84,6 @@ async def test_records_taken_while_the_broker_is_away_arrive_once_it_is_back(
     for number in range(20):
         journal.record("default", "t", record(number), None)
     await journal.flush()
-    journal.record("default", "t", record(3), None)  # a repetition counts once
-    await journal.flush()
     # The process that took them is gone; another one delivers them.
     successor = Journal(link, Spill(tmp_path / "spill", 1_000_000), capacity=100)
     broker.start()
@@ -96,13 +94,42 @@ async def test_records_taken_while_the_broker_is_away_arrive_once_it_is_back(
     await link.close()
 
 
-async def test_two_roles_of_one_request_are_two_records(broker: NatsServer, tmp_path: Path) -> None:
+async def test_a_spill_file_that_is_delivered_twice_counts_once(broker: NatsServer, tmp_path: Path) -> None:
+    link = NatsLink(broker.url, "gateway", on_closed=lambda: None)
+    await link.connect(wait=True)
+    await apply(link.js)
+    spill = Spill(tmp_path / "spill", 1_000_000)
+    journal = Journal(link, spill, capacity=100)
+    broker.stop()
+    await eventually(lambda: not link.connected)
+    for number in range(3):
+        journal.record("default", "t", record(number), None)
+    await journal.flush()
+    (file,) = spill.files()
+    kept = file.read_bytes()
+    broker.start()
+    await eventually(lambda: link.connected)
+    await journal._turn()
+    # As after a kill between the delivery and the removal of the file.
+    file.write_bytes(kept)
+    await Journal(link, Spill(tmp_path / "spill", 1_000_000), capacity=100)._turn()
+    assert (await link.js.stream_info(INFERENCE)).state.messages == 3
+    await link.close()
+
+
+async def test_a_request_id_used_again_by_another_role_task_tenant_or_attempt_is_another_record(
+    broker: NatsServer, tmp_path: Path
+) -> None:
     link = NatsLink(broker.url, "gateway", on_closed=lambda: None)
     await link.connect(wait=True)
     await apply(link.js)
     journal = Journal(link, Spill(tmp_path / "spill", 1_000_000), capacity=100)
-    for role in (Role.STABLE, Role.CANARY, Role.STABLE):
-        journal.record("default", "t", record(1, role), None)
+    failed = record(1).model_copy(update={"error": "engine lost"})
+    journal.record("default", "t", failed, None)
+    journal.record("default", "t", record(1), None)
+    journal.record("default", "t", record(1, Role.CANARY), None)
+    journal.record("default", "other", record(1), None)
+    journal.record("elsewhere", "t", record(1), None)
     await journal.flush()
-    assert (await link.js.stream_info(INFERENCE)).state.messages == 2
+    assert (await link.js.stream_info(INFERENCE)).state.messages == 5
     await link.close()

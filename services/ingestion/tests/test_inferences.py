@@ -1,0 +1,95 @@
+"""The inference log lists each record once, wherever the boundaries of a batch fall."""
+
+import io
+from datetime import UTC, datetime
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from nats.aio.msg import Msg
+from sqlalchemy import select
+
+from libs.contracts.errors import Conflict
+from libs.contracts.inference import Inference, Message, Provenance, Role
+from libs.eventing.batches import RawMessage
+from services.ingestion.domain.signals import answered
+from services.ingestion.store import signals
+from services.ingestion.store.tables import INFERENCE_SEGMENTS
+from services.ingestion.tests.conftest import BASE, House
+
+OWNER = ("default", "triage")
+
+
+def inference(request_id: str, **fields: Any) -> Inference:
+    given = {
+        "generation": 3, "version": 2, "role": Role.STABLE, "unit": "u1", "assignment_probability": 0.5,
+        "messages": (Message(role="user", content="my printer burns"),), "output": "fire", "finish_reason": "stop",
+        "provenance": Provenance(base_digest=BASE), "created_at": datetime.now(UTC),
+    }  # fmt: skip
+    return Inference(request_id=request_id, **{**given, **fields})
+
+
+async def deliver(house: House, *records: Inference) -> None:
+    subject = "inference.default.triage"
+    await house.inferences.take(
+        [
+            RawMessage(
+                raw=Msg(house.link.client, subject), subject=subject, headers={}, data=each.model_dump_json().encode(),
+                stream="INFERENCE", consumer="ingestion-inference", stream_seq=number, delivered=1, timestamp_ns=0,
+            )
+            for number, each in enumerate(records, 1)
+        ]
+    )  # fmt: skip
+
+
+async def listed(house: House) -> list[tuple[str, str, str | None]]:
+    """Request, role and error of every row of every listed segment."""
+    table, found = INFERENCE_SEGMENTS, []
+    async with house.database.reading() as session:
+        segments = (await session.execute(select(table.c.digest, table.c.rows).order_by(table.c.written_at))).all()
+    for digest, rows in segments:
+        data = pq.read_table(io.BytesIO(await house.objects.for_tenant("default").get_bytes(digest))).to_pylist()
+        assert len(data) == rows
+        found += [(row["request_id"], row["role"], row["error"]) for row in data]
+    return found
+
+
+async def test_batches_delivered_again_with_other_boundaries_list_only_what_is_new(house: House) -> None:
+    records = [inference(f"r{number}") for number in range(4)]
+    await deliver(house, records[0], records[1])
+    await deliver(house, records[1], records[2], records[2])
+    await deliver(house, *records)
+    await deliver(house, *records)
+    assert await listed(house) == [(f"r{number}", "stable", None) for number in range(4)]
+
+
+async def test_a_batch_that_another_replica_stored_meanwhile_is_read_anew(house: House) -> None:
+    mine = [answered(inference("r1"))]
+    await deliver(house, inference("r1"))
+    with pytest.raises(Conflict):
+        async with house.database.unit() as unit:
+            await signals.log_inferences(unit, OWNER, mine, BASE, 1)
+    assert await listed(house) == [("r1", "stable", None)]
+
+
+async def test_another_role_of_a_request_is_another_row(house: House) -> None:
+    await deliver(house, inference("r1"))
+    await deliver(house, inference("r1", role=Role.CANARY))
+    assert await listed(house) == [("r1", "stable", None), ("r1", "canary", None)]
+    assert (await signals.inferences(house.database, OWNER, ["r1"]))["r1"].role is Role.STABLE
+
+
+async def test_a_request_that_failed_and_was_tried_again_is_joined_to_its_answer(house: House) -> None:
+    failed, answer = inference("r1", output="", error="engine lost"), inference("r1")
+    await deliver(house, failed, answer)
+    await deliver(house, inference("r2", output="", error="engine lost"))
+    await deliver(house, inference("r2", output="water"))
+    await deliver(house, failed, answer)
+    found = await signals.inferences(house.database, OWNER, ["r1", "r2"])
+    assert {name: each.output for name, each in found.items()} == {"r1": "fire", "r2": "water"}
+    assert await listed(house) == [
+        ("r1", "stable", "engine lost"),
+        ("r1", "stable", None),
+        ("r2", "stable", "engine lost"),
+        ("r2", "stable", None),
+    ]
