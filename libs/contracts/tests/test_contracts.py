@@ -67,7 +67,7 @@ def test_every_event_has_a_type_of_its_own_and_a_subject_of_its_family() -> None
         kind
         for module in (commands, events, feedback, inference)
         for kind in vars(module).values()
-        if isinstance(kind, type) and issubclass(kind, Event) and getattr(kind, "subject", "")
+        if isinstance(kind, type) and issubclass(kind, Event) and vars(kind).get("subject")
     ]
     types = [kind.event_type() for kind in set(kinds)]
     assert len(types) == len(set(types))
