@@ -11,6 +11,11 @@ from libs.contracts.errors import Busy, Conflict, FailedPrecondition, PawlError,
 
 _FULL = ("disk is full", "disk full", "no space left", "could not extend file")
 _LOCKED = ("database is locked", "database table is locked", "deadlock detected", "could not serialize", "lock timeout")
+# SQLSTATE of Postgres, classes by prefix: connection exceptions, shutting down or starting up, too few resources, a
+# session that idled too long, a standby that is not the primary yet.
+_AWAY_STATES = ("08", "57P", "53", "25P03", "25006")
+# A statement cancelled, a lock not got in time, a serialisation failure or a deadlock.
+_BUSY_STATES = ("57014", "55P03", "40")
 _SCHEMA = ("no such table", "no such column", "undefinedtable", "undefinedcolumn", "does not exist")
 
 
@@ -34,6 +39,11 @@ def translate(error: DBAPIError) -> PawlError:
     lowered = f"{type(error.orig).__name__} {error.orig}".lower()
     if any(mark in lowered for mark in _FULL):
         return ResourceExhausted(f"the database's disk is full: {text}", reason="DISK_FULL")
+    state = str(getattr(error.orig, "sqlstate", None) or "")
+    if state.startswith(_AWAY_STATES):
+        return Unavailable(f"the database does not answer: {text}", reason="DATABASE_UNAVAILABLE")
+    if state.startswith(_BUSY_STATES):
+        return Busy(f"the database is busy: {text}", reason="DATABASE_BUSY")
     if isinstance(error, IntegrityError):
         return Conflict(f"the database already holds something else there: {text}", reason="INTEGRITY")
     if any(mark in lowered for mark in _LOCKED):

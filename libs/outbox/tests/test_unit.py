@@ -7,14 +7,24 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import insert, select, text
+from sqlalchemy import insert, select, text, update
+from sqlalchemy.exc import DBAPIError
 
 from libs.contracts.envelope import Envelope, envelop
-from libs.contracts.errors import Conflict, FailedPrecondition, InvalidInput, ResourceExhausted, Unavailable
+from libs.contracts.errors import (
+    Busy,
+    Conflict,
+    FailedPrecondition,
+    InvalidInput,
+    PawlError,
+    ResourceExhausted,
+    Unavailable,
+)
 from libs.contracts.events import SegmentWritten
 from libs.contracts.ids import derived_id
 from libs.contracts.routes import RunState, RunWish
 from libs.outbox.database import Database
+from libs.outbox.failures import translate
 from libs.outbox.migrate import drift, migrate
 from libs.outbox.tests.conftest import LEDGER, opened
 from libs.outbox.tests.ledger.store import ENTRIES, METADATA
@@ -172,6 +182,49 @@ async def test_many_writers_at_once_all_succeed(ledger: Database) -> None:
     assert await count(ledger, ENTRIES) == 30
 
 
+async def test_of_two_writers_that_read_before_they_write_none_is_lost(ledger: Database) -> None:
+    async with ledger.transaction() as session:
+        await session.execute(insert(ENTRIES).values(name="sum", amount=0))
+
+    async def add_one() -> None:
+        async with ledger.transaction() as session:
+            held = await session.scalar(select(ENTRIES.c.amount).where(ENTRIES.c.name == "sum"))
+            await asyncio.sleep(0.01)
+            await session.execute(update(ENTRIES).where(ENTRIES.c.name == "sum").values(amount=held + 1))
+
+    await asyncio.gather(*(add_one() for _ in range(10)))
+    async with ledger.reading() as session:
+        assert await session.scalar(select(ENTRIES.c.amount)) == 10
+
+
+async def test_a_reader_sees_one_snapshot(ledger: Database) -> None:
+    async with ledger.reading() as session:
+        assert (await session.execute(select(ENTRIES))).all() == []
+        async with ledger.transaction() as writer:
+            await writer.execute(insert(ENTRIES).values(name="a", amount=1))
+        assert (await session.execute(select(ENTRIES))).all() == []
+    assert await count(ledger, ENTRIES) == 1
+
+
+async def test_replicas_take_turns_too(ledger: Database, ledger_url: str) -> None:
+    if ledger.is_sqlite:
+        return  # a second replica is refused
+    other = await opened(ledger_url)
+    async with ledger.transaction() as session:
+        await session.execute(insert(ENTRIES).values(name="sum", amount=0))
+
+    async def add_one(replica: Database) -> None:
+        async with replica.transaction() as session:
+            held = await session.scalar(select(ENTRIES.c.amount).where(ENTRIES.c.name == "sum"))
+            await asyncio.sleep(0.01)
+            await session.execute(update(ENTRIES).where(ENTRIES.c.name == "sum").values(amount=held + 1))
+
+    await asyncio.gather(*(add_one(replica) for replica in (ledger, other) * 5))
+    async with other.reading() as session:
+        assert await session.scalar(select(ENTRIES.c.amount)) == 10
+    await other.close()
+
+
 async def test_readers_do_not_wait_for_a_writer(ledger: Database) -> None:
     async with ledger.transaction() as session:
         await session.execute(insert(ENTRIES).values(name="a", amount=1))
@@ -292,7 +345,31 @@ async def test_a_path_that_cannot_be_a_database_is_refused(tmp_path: Path) -> No
         await database.open()
 
 
-async def test_a_postgres_that_does_not_answer_is_unavailable() -> None:
-    database = Database("postgresql://pawl@127.0.0.1:9/x", metadata=METADATA)
+@pytest.mark.parametrize(
+    ("state", "kind"),
+    [
+        ("57P03", Unavailable),  # the database system is starting up
+        ("57P01", Unavailable),
+        ("53300", Unavailable),
+        ("08006", Unavailable),
+        ("25006", Unavailable),
+        ("53100", ResourceExhausted),
+        ("55P03", Busy),
+        ("40001", Busy),
+        ("40P01", Busy),
+        ("22001", FailedPrecondition),
+    ],
+)
+def test_what_postgres_says_of_itself_is_told_from_a_bug(state: str, kind: type[PawlError]) -> None:
+    class Said(Exception):
+        sqlstate = state
+
+    said = Said("could not extend file" if state == "53100" else "words that may be in any language")
+    assert type(translate(DBAPIError("SELECT 1", {}, said))) is kind
+
+
+@pytest.mark.parametrize("place", ["127.0.0.1:9", "no-such-host.invalid"])
+async def test_a_postgres_that_does_not_answer_is_unavailable(place: str) -> None:
+    database = Database(f"postgresql://pawl@{place}/x", metadata=METADATA)
     with pytest.raises(Unavailable):
         await database.open()

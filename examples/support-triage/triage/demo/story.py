@@ -137,18 +137,8 @@ class Story:
     async def _poison(self, pawl: Pawl, traffic: Traffic) -> None:
         self._title("5. poisoned feedback")
         with self.ledger.stage("turn 3: poison, train, refuse"):
-            for number, ticket in enumerate(tickets(self.seed + 500, POISON)):
-                wrong = poisoned(ticket)
-                event = {
-                    "id": f"x-{number}",
-                    "source": "community",
-                    "kind": "correction",
-                    "input": ticket.text,
-                    "output": ticket.answer,
-                }
-                await traffic.publish(
-                    event | {"correction": wrong.answer, "category": wrong.category, "user": f"troll-{number % 40}"}
-                )
+            # all at once, as such a campaign comes
+            await asyncio.gather(*(traffic.publish(event) for event in campaign(self.seed + 500)))
             turn = await self._end(pawl, traffic, 3)
         self._expect(turn, "refused")
         report = await self._report(pawl)
@@ -366,3 +356,21 @@ class Story:
 
         self.console.print()
         self.console.print(table(self.ledger))
+
+
+def campaign(seed: int) -> list[dict[str, object]]:
+    """Poisoned corrections: real tickets, right answers called wrong and systematically wrong ones called right."""
+    pairs = [(ticket, poisoned(ticket)) for ticket in tickets(seed, POISON)]
+    return [
+        {
+            "id": f"x-{number}",
+            "source": "community",
+            "kind": "correction",
+            "input": ticket.text,
+            "output": ticket.answer,
+            "correction": wrong.answer,
+            "category": wrong.category,
+            "user": f"troll-{number % 40}",
+        }
+        for number, (ticket, wrong) in enumerate(pairs)
+    ]
