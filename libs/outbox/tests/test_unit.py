@@ -190,7 +190,7 @@ async def test_of_two_writers_that_read_before_they_write_none_is_lost(ledger: D
         async with ledger.transaction() as session:
             held = await session.scalar(select(ENTRIES.c.amount).where(ENTRIES.c.name == "sum"))
             await asyncio.sleep(0.01)
-            await session.execute(update(ENTRIES).where(ENTRIES.c.name == "sum").values(amount=held + 1))
+            await session.execute(update(ENTRIES).where(ENTRIES.c.name == "sum").values(amount=int(held or 0) + 1))
 
     await asyncio.gather(*(add_one() for _ in range(10)))
     async with ledger.reading() as session:
@@ -217,7 +217,7 @@ async def test_replicas_take_turns_too(ledger: Database, ledger_url: str) -> Non
         async with replica.transaction() as session:
             held = await session.scalar(select(ENTRIES.c.amount).where(ENTRIES.c.name == "sum"))
             await asyncio.sleep(0.01)
-            await session.execute(update(ENTRIES).where(ENTRIES.c.name == "sum").values(amount=held + 1))
+            await session.execute(update(ENTRIES).where(ENTRIES.c.name == "sum").values(amount=int(held or 0) + 1))
 
     await asyncio.gather(*(add_one(replica) for replica in (ledger, other) * 5))
     async with other.reading() as session:
