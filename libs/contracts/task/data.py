@@ -1,0 +1,76 @@
+"""How raw rows become a dataset version."""
+
+from enum import StrEnum
+from typing import Self
+
+from pydantic import Field, model_validator
+
+from libs.contracts.task.section import Fraction, Probability, Section
+
+
+class ColumnMap(Section):
+    """Where the fields of an example stand in an imported row. Without `output` the category is the answer."""
+
+    input: str = "input"
+    output: str | None = None
+    category: str | None = None
+    id: str | None = None
+    group: str | None = None
+    user: str | None = None
+    created_at: str | None = None
+
+
+class PersonalData(StrEnum):
+    """What to do with one kind of personal data."""
+
+    REDACT = "redact"
+    DROP = "drop"
+    KEEP = "keep"
+
+
+class RedactionSpec(Section):
+    """Policy per kind of personal data; a redacted value becomes a consistent pseudonym such as `<EMAIL_1>`."""
+
+    email: PersonalData = PersonalData.REDACT
+    phone: PersonalData = PersonalData.REDACT
+    card: PersonalData = PersonalData.REDACT
+    iban: PersonalData = PersonalData.REDACT
+    ip: PersonalData = PersonalData.REDACT
+
+
+class DuplicateSpec(Section):
+    """Near duplicates: verified Jaccard over word sets at or above `threshold`; rows that differ in a number,
+    an identifier or a negation are never merged while `guard` is on.
+    """
+
+    near: bool = True
+    threshold: Probability = 0.8
+    guard: bool = True
+
+
+class SplitSpec(Section):
+    """Fractions of groups; membership is a permanent function of the task's salt and the group."""
+
+    train: Fraction = 0.7
+    validation: Fraction = 0.05
+    test: Fraction = 0.25
+
+    @model_validator(mode="after")
+    def _sums_to_one(self) -> Self:
+        total = self.train + self.validation + self.test
+        if abs(total - 1.0) > 1e-6:
+            raise ValueError(f"train + validation + test must be 1, not {total:g}")
+        return self
+
+
+class DataSpec(Section):
+    """How raw rows become a dataset version."""
+
+    columns: ColumnMap = ColumnMap()
+    redact: RedactionSpec = RedactionSpec()
+    duplicates: DuplicateSpec = DuplicateSpec()
+    split: SplitSpec = SplitSpec()
+    sources: tuple[str, ...] = Field((), description="feedback sources that may train; empty means all")
+    max_rows: int = Field(1_000_000, ge=1)
+    min_train_rows: int = Field(20, ge=1)
+    max_import_errors: Fraction = Field(0.2, description="an import with a greater share of bad rows is stopped")

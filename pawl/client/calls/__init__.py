@@ -1,0 +1,1 @@
+"""What can be asked of Pawl, a file for each service."""
