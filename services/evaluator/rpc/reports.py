@@ -1,4 +1,4 @@
-"""gRPC of the evaluator: translates only."""
+"""Reports and assessments over gRPC: translates only."""
 
 import json
 from typing import Any
