@@ -1,22 +1,41 @@
 """The task specification: everything a task declares about itself, in one YAML file."""
 
+from libs.contracts.task.curation import Act, CurationSpec, JudgeSpec, SynthesisSpec
 from libs.contracts.task.data import ColumnMap, DataSpec, DuplicateSpec, PersonalData, RedactionSpec, SplitSpec
-from libs.contracts.task.evaluation import AdmissionSpec, EvaluationSpec, GateSpec, SuiteSpec
+from libs.contracts.task.evaluation import (
+    AdmissionSpec,
+    ArmSpec,
+    EndpointSpec,
+    EvaluationSpec,
+    ExtraSuiteSpec,
+    GateSpec,
+    MetricSpec,
+    PriceSpec,
+    SuiteSpec,
+)
 from libs.contracts.task.recipe import RecipeSpec
 from libs.contracts.task.rollout import CanarySpec, RolloutSpec, ShadowSpec
 from libs.contracts.task.section import Section
 from libs.contracts.task.spec import OutputSpec, TaskSpec, TriggerSpec
 
 __all__ = [
+    "Act",
     "AdmissionSpec",
+    "ArmSpec",
     "CanarySpec",
     "ColumnMap",
+    "CurationSpec",
     "DataSpec",
     "DuplicateSpec",
+    "EndpointSpec",
     "EvaluationSpec",
+    "ExtraSuiteSpec",
     "GateSpec",
+    "JudgeSpec",
+    "MetricSpec",
     "OutputSpec",
     "PersonalData",
+    "PriceSpec",
     "RecipeSpec",
     "RedactionSpec",
     "RolloutSpec",
@@ -24,6 +43,7 @@ __all__ = [
     "ShadowSpec",
     "SplitSpec",
     "SuiteSpec",
+    "SynthesisSpec",
     "TaskSpec",
     "TriggerSpec",
 ]
