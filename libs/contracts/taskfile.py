@@ -2,7 +2,7 @@
 
 import difflib
 from collections.abc import Iterator
-from typing import Any, get_args
+from typing import Any, Literal, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -33,7 +33,7 @@ def parse_task(text: str, name: str = "task.yaml") -> TaskSpec:
         return TaskSpec.model_validate(data)
     except ValidationError as error:
         problems = [_describe(problem, lines, name) for problem in error.errors()]
-        raise InvalidInput("; ".join(problems), field=_dotted(error.errors()[0]["loc"])) from error
+        raise InvalidInput("; ".join(problems), field=_dotted(_resolve(error.errors()[0]["loc"])[0])) from error
 
 
 def keys_of(model: type[BaseModel]) -> list[str]:
@@ -42,13 +42,13 @@ def keys_of(model: type[BaseModel]) -> list[str]:
 
 
 def _describe(problem: Any, lines: dict[Location, int], name: str) -> str:
-    location: Location = tuple(problem["loc"])
+    location, section = _resolve(tuple(problem["loc"]))
     known = location
     while known and known not in lines:
         known = known[:-1]
     where = f"{name}:{lines.get(known, 1)}"
     if problem["type"] == "extra_forbidden":
-        valid = keys_of(_section_at(location[:-1]))
+        valid = keys_of(section)
         near = difflib.get_close_matches(str(location[-1]), valid, n=1, cutoff=0.0)
         return (
             f"{where}: unknown key {_dotted(location)!r}; did you mean {near[0]!r}?"
@@ -58,24 +58,36 @@ def _describe(problem: Any, lines: dict[Location, int], name: str) -> str:
     return f"{where}: {_dotted(location)}: {problem['msg'].removeprefix('Value error, ')}"
 
 
-def _section_at(location: Location) -> type[BaseModel]:
-    """The model that validates the mapping at `location`."""
+def _resolve(location: Location) -> tuple[Location, type[BaseModel]]:
+    """The place as written in the file (pydantic adds the tag of a union's member), and the section that holds it."""
     model: type[BaseModel] = TaskSpec
-    for part in location:
-        if isinstance(part, int):
+    plain: list[str | int] = []
+    members: tuple[type[BaseModel], ...] = ()
+    for at, part in enumerate(location):
+        tagged = [member for member in members if _tag(member) == part]
+        if len(members) > 1 and tagged:
+            model, members = tagged[0], ()
+            continue
+        plain.append(part)
+        if isinstance(part, int) or at == len(location) - 1:
             continue
         field = next((f for k, f in model.model_fields.items() if part in (k, f.alias)), None)
-        nested = _model_in(field.annotation) if field else None
-        if nested is None:
-            return model
-        model = nested
-    return model
+        members = tuple(_models_in(field.annotation)) if field else ()
+        if members:
+            model = members[0]
+    return tuple(plain), model
 
 
-def _model_in(annotation: Any) -> type[BaseModel] | None:
+def _tag(member: type[BaseModel]) -> object:
+    kinds = (f.annotation for f in member.model_fields.values() if get_origin(f.annotation) is Literal)
+    return next((values[0] for kind in kinds if len(values := get_args(kind)) == 1), None)
+
+
+def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    return next((found for argument in get_args(annotation) if (found := _model_in(argument))), None)
+        yield annotation
+    for argument in get_args(annotation):
+        yield from _models_in(argument)
 
 
 def _lines(node: yaml.Node | None, path: Location = ()) -> Iterator[tuple[Location, int]]:

@@ -13,7 +13,7 @@ from libs.contracts.task.evaluation import (
     PriceSpec,
     SuiteSpec,
 )
-from libs.contracts.task.recipe import RecipeSpec
+from libs.contracts.task.recipe import LoraRecipe, RecipeSpec, Training, recipe_of
 from libs.contracts.task.rollout import CanarySpec, RolloutSpec, ShadowSpec
 from libs.contracts.task.section import Section
 from libs.contracts.task.spec import OutputSpec, TaskSpec, TriggerSpec
@@ -32,6 +32,7 @@ __all__ = [
     "ExtraSuiteSpec",
     "GateSpec",
     "JudgeSpec",
+    "LoraRecipe",
     "MetricSpec",
     "OutputSpec",
     "PersonalData",
@@ -45,5 +46,7 @@ __all__ = [
     "SuiteSpec",
     "SynthesisSpec",
     "TaskSpec",
+    "Training",
     "TriggerSpec",
+    "recipe_of",
 ]

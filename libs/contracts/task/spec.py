@@ -7,7 +7,7 @@ from pydantic import ConfigDict, Field
 from libs.contracts.ids import NAME_PATTERN
 from libs.contracts.task.data import DataSpec
 from libs.contracts.task.evaluation import EvaluationSpec
-from libs.contracts.task.recipe import RecipeSpec
+from libs.contracts.task.recipe import LoraRecipe, RecipeSpec
 from libs.contracts.task.rollout import RolloutSpec
 from libs.contracts.task.section import Section
 
@@ -41,7 +41,7 @@ class TaskSpec(Section):
     system: str = Field("", max_length=16_384, description="system prompt for requests that bring none")
     output: OutputSpec = OutputSpec()
     data: DataSpec = DataSpec()
-    recipe: RecipeSpec = RecipeSpec()
+    recipe: RecipeSpec = LoraRecipe()
     evaluation: EvaluationSpec = EvaluationSpec()
     rollout: RolloutSpec = RolloutSpec()
     triggers: TriggerSpec = TriggerSpec()

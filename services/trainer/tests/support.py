@@ -18,7 +18,7 @@ from libs.contracts.envelope import envelop
 from libs.contracts.ids import new_id
 from libs.contracts.routes import RunState, RunWish
 from libs.contracts.subjects import RUNS
-from libs.contracts.task import RecipeSpec, TaskSpec
+from libs.contracts.task import TaskSpec, recipe_of
 from libs.eventing.connection import NatsLink
 from libs.eventing.kv import kv_put
 from libs.eventing.publish import publish
@@ -130,7 +130,7 @@ class Bench:
             tenant="default",
             task="sums",
             turn_id=new_id("turn"),
-            spec=TaskSpec(task="sums", base="base", recipe=RecipeSpec(**full)),
+            spec=TaskSpec(task="sums", base="base", recipe=recipe_of(**full)),
             run_id=new_id("run"),
             dataset_digest=dataset_digest,
             base_digest=base_digest,

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from libs.contracts.task import RecipeSpec
+from libs.contracts.task import recipe_of
 from libs.testing.models import tiny_base
 from services.trainer.clients.workspace import verified_step
 from services.trainer.compute.job import run_job
@@ -45,7 +45,7 @@ def train(base: Path, dataset: Path, workspace: Path, stop_after: int | None = N
     fields = {name: more.pop(name) for name in ("resume_from", "continue_from") if name in more}
     job = Job(
         run_id="run-1", base=str(base), base_digest=DIGEST, dataset=str(dataset), dataset_digest=DIGEST,
-        workspace=str(workspace), recipe=RecipeSpec(**{**recipe, **more}), device="cpu", precision="fp32", threads=1,
+        workspace=str(workspace), recipe=recipe_of(**{**recipe, **more}), device="cpu", precision="fp32", threads=1,
         **fields,
     )  # fmt: skip
     channel = Recorder(stop_after)
