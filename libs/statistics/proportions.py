@@ -14,11 +14,11 @@ def normal_quantile(confidence: float) -> float:
     return NormalDist().inv_cdf(0.5 + confidence / 2.0)
 
 
-def wilson(successes: int, n: int, confidence: float = 0.95, *, design_effect: float = 1.0) -> Estimate:
+def wilson(successes: float, n: int, confidence: float = 0.95, *, design_effect: float = 1.0) -> Estimate:
     """Wilson score interval of a proportion (Wilson 1927; Brown, Cai & DasGupta 2001 on why never Wald).
 
     Args:
-        successes: Count in [0, n].
+        successes: Count in [0, n]; a fraction where items count in part.
         n: Items; 0 gives the uninformative [0, 1].
         confidence: Two-sided coverage.
         design_effect: Variance inflation by clusters, at least 1; the interval is that of n / design_effect items.
@@ -38,7 +38,7 @@ def wilson(successes: int, n: int, confidence: float = 0.95, *, design_effect: f
     return Estimate(value=p, low=low, high=high, n=n)
 
 
-def score_p_value(successes: int, n: int, bound: float, *, design_effect: float = 1.0) -> float:
+def score_p_value(successes: float, n: int, bound: float, *, design_effect: float = 1.0) -> float:
     """One-sided p-value of H0: p <= bound by the score test, the test that Wilson's interval inverts."""
     if n == 0 or bound >= 1.0:
         return 1.0

@@ -8,8 +8,10 @@ import pytest
 from libs.contracts.errors import InvalidInput
 from libs.contracts.events import Verdict
 from libs.statistics import tango
-from libs.statistics.gates import floor, holm, non_inferiority, superiority
-from libs.statistics.paired import clustered_error, mcnemar, paired_difference
+from libs.statistics.clusters import clustered_error
+from libs.statistics.gates import floor, non_inferiority, superiority
+from libs.statistics.multiplicity import holm
+from libs.statistics.paired import mcnemar, paired_difference
 
 
 def pairs(wins: int, losses: int, ties: int) -> tuple[list[float], list[float]]:

@@ -9,8 +9,10 @@ from libs.contracts.errors import DataLoss
 from libs.contracts.events import Estimate, GateResult, Verdict
 from libs.contracts.inference import Provenance
 from libs.contracts.task import GateSpec, OutputSpec
-from libs.statistics.gates import Decision, floor, holm, non_inferiority, superiority
-from libs.statistics.paired import design_effect, mcnemar, paired_difference
+from libs.statistics.clusters import design_effect
+from libs.statistics.gates import Decision, floor, non_inferiority, superiority
+from libs.statistics.multiplicity import holm
+from libs.statistics.paired import mcnemar, paired_difference
 from libs.statistics.proportions import wilson
 from services.evaluator.domain.scoring import EXACT_MATCH, SIGNATURES, metrics_of, score, validity
 from services.evaluator.domain.suite import Item

@@ -14,7 +14,7 @@ from services.evaluator.domain.scoring import validity
 from services.evaluator.domain.suite import Item, parse_suite
 
 SUBJECT = Subject("report-1", "default", "triage", "sha256:suite", "sha256:data")
-ITEMS = tuple(Item(f"i{n}", (Message(role="user", content=f"q{n}"),), f"a{n}", "c", f"g{n}") for n in range(50))
+ITEMS = tuple(Item(f"i{n}", (Message(role="user", content=f"q{n}"),), f"a{n}", "c", f"g{n}") for n in range(80))
 GATE = GateSpec(name="better", kind="superiority", against="base")
 
 
@@ -35,13 +35,13 @@ def build(candidate: Arm, base: Arm, *gates: GateSpec, output: OutputSpec | None
 
 
 def test_the_same_inputs_give_the_same_bytes() -> None:
-    first = build(arm("fine_tuned", 1, 40), arm("base", 0, 5), GATE)
-    assert first.document == build(arm("fine_tuned", 1, 40), arm("base", 0, 5), GATE).document
+    first = build(arm("fine_tuned", 1, 64), arm("base", 0, 5), GATE)
+    assert first.document == build(arm("fine_tuned", 1, 64), arm("base", 0, 5), GATE).document
     assert first.verdict is Verdict.PASS
 
 
 def test_arms_of_different_templates_are_not_subtracted() -> None:
-    report = build(arm("fine_tuned", 1, 50), arm("base", 0, 0, "other"), GATE)
+    report = build(arm("fine_tuned", 1, 80), arm("base", 0, 0, "other"), GATE)
     assert report.verdict is Verdict.INCONCLUSIVE
     assert "template_digest" in report.gates[0].reason
     assert json.loads(report.document)["differences"] == {}
@@ -50,16 +50,16 @@ def test_arms_of_different_templates_are_not_subtracted() -> None:
 def test_a_gate_without_its_arm_or_metric_is_never_passed() -> None:
     against_stable = GateSpec(name="kept", kind="non_inferiority", against="stable", margin=0.1)
     valid = GateSpec(name="valid", kind="floor", metric="json_valid", at_least=0.5)
-    report = build(arm("fine_tuned", 1, 50), arm("base", 0, 0), GATE, against_stable, valid)
+    report = build(arm("fine_tuned", 1, 80), arm("base", 0, 0), GATE, against_stable, valid)
     assert [gate.verdict for gate in report.gates] == [Verdict.PASS, Verdict.INCONCLUSIVE, Verdict.INCONCLUSIVE]
     assert report.verdict is Verdict.INCONCLUSIVE
-    assert build(arm("fine_tuned", 1, 50), arm("base", 0, 0)).verdict is Verdict.INCONCLUSIVE
+    assert build(arm("fine_tuned", 1, 80), arm("base", 0, 0)).verdict is Verdict.INCONCLUSIVE
 
 
 def test_an_arm_that_lacks_an_answer_is_refused() -> None:
     short = arm("base", 0, 0)
     with pytest.raises(DataLoss, match="no answer to 1 items"):
-        build(arm("fine_tuned", 1, 50), Arm("base", 0, "d0", {k: v for k, v in short.answers.items() if k != "i3"}))
+        build(arm("fine_tuned", 1, 80), Arm("base", 0, "d0", {k: v for k, v in short.answers.items() if k != "i3"}))
 
 
 @pytest.mark.parametrize(
