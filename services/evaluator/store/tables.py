@@ -48,6 +48,34 @@ answers = Table(
     Column("provenance", JSON, nullable=False),
 )
 
+kept_answers = Table(
+    "kept_answers",
+    METADATA,
+    Column("tenant", String(63), primary_key=True),
+    Column("key", String(80), primary_key=True),
+    Column("task", String(63), nullable=False),
+    Column("item_id", String(200), nullable=False),
+    Column("text", Text, nullable=False),
+    Column("error", Text, nullable=True),
+    Column("provenance", JSON, nullable=False),
+    Column("prompt_tokens", Integer, nullable=False),
+    Column("completion_tokens", Integer, nullable=False),
+    Column("seconds", Float, nullable=False),
+    Column("made_in", String(120), nullable=False),
+    Column("used_at", Float, nullable=False),
+)
+Index("ix_kept_answers_used_at", kept_answers.c.used_at)
+Index("ix_kept_answers_item", kept_answers.c.tenant, kept_answers.c.task, kept_answers.c.item_id)
+
+asked = Table(
+    "asked",
+    METADATA,
+    Column("report_id", String(120), primary_key=True),
+    Column("command", JSON, nullable=False),
+    Column("asked_at", Float, nullable=False),
+    Column("held_until", Float, nullable=False),
+)
+
 watches = Table(
     "watches",
     METADATA,
