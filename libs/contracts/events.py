@@ -235,6 +235,49 @@ class Assessment(Fact):
     assessed_at: datetime
 
 
+class CampaignOpened(Fact):
+    """A blind campaign began; `commitment` fixes the order of pairs and sides before the first vote."""
+
+    subject: ClassVar[str] = "evt.evaluator.campaign.opened.v1"
+
+    campaign_id: str
+    report_id: str
+    commitment: str
+
+
+class CampaignClosed(Fact):
+    """A blind campaign ended; `head` is the end of its chain of `ballots` entries, which starts at `commitment`."""
+
+    subject: ClassVar[str] = "evt.evaluator.campaign.closed.v1"
+
+    campaign_id: str
+    commitment: str
+    head: str
+    ballots: int
+
+
+class DropDetected(Fact):
+    """Production got worse than the task tolerates: one alarm of the detector over closed user-windows.
+
+    `e_value` of `needed` is the evidence that the mean score of user-windows lies below `floor`; `first_window` to
+    `last_window` are the numbers of the live windows it rests on, in `version`'s time as stable.
+    """
+
+    subject: ClassVar[str] = "evt.evaluator.drop.detected.v1"
+
+    number: int = Field(description="rises with each drop of the task")
+    version: int
+    floor: float
+    satisfaction: float = Field(description="mean score of the user-windows since the likely change")
+    e_value: float
+    needed: float
+    users: int = Field(description="user-windows since the likely change")
+    first_window: int
+    last_window: int
+    reason: str
+    detected_at: datetime
+
+
 # --- registry ------------------------------------------------------------------------------------
 
 

@@ -3,6 +3,7 @@
 from types import TracebackType
 from typing import Self
 
+from pawl.client.calls.campaigns import CampaignCalls
 from pawl.client.calls.data import DataCalls
 from pawl.client.calls.evaluation import EvaluationCalls
 from pawl.client.calls.registry import RegistryCalls
@@ -10,7 +11,7 @@ from pawl.client.calls.serving import ServingCalls
 from pawl.client.calls.training import TrainingCalls
 
 
-class Pawl(RegistryCalls, DataCalls, TrainingCalls, EvaluationCalls, ServingCalls):
+class Pawl(RegistryCalls, DataCalls, TrainingCalls, EvaluationCalls, CampaignCalls, ServingCalls):
     """One connection to Pawl; use it as a context manager."""
 
     def __enter__(self) -> Self:

@@ -17,9 +17,10 @@ from libs.telemetry import get_logger
 from services.evaluator.clients import Backlog, Gateway
 from services.evaluator.handlers.evaluation import Evaluation
 from services.evaluator.handlers.monitor import INFERENCES, OUTCOMES, Monitor
-from services.evaluator.rpc import SERVICE, EvaluatorServicer, register
+from services.evaluator.rpc import SERVICE, EvaluatorServicer, campaigns, register
 from services.evaluator.settings import EvaluatorSettings
 from services.evaluator.store import METADATA, Ledger, Reports
+from services.evaluator.store.campaigns import Campaigns
 from services.evaluator.store.ledger import CONSUMER
 
 _BATCH = 1000
@@ -79,6 +80,8 @@ async def serve(lifecycle: Lifecycle) -> None:
 
     server = GrpcServer(settings.grpc_host, settings.grpc_port, variable=settings.variable("grpc_port"))
     server.add(register, EvaluatorServicer(reports, ledger, objects), SERVICE)
+    blind = campaigns.CampaignServicer(Campaigns(database), reports, objects)
+    server.add(campaigns.register, blind, campaigns.SERVICE)
     await server.start()
     lifecycle.on_drain(server.stop, "grpc")
 

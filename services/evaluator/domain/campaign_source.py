@@ -1,0 +1,47 @@
+"""What a campaign is about: the per-item answers that two arms of a report gave."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from libs.contracts.errors import InvalidInput
+from services.evaluator.domain.campaign import Candidate
+from services.evaluator.domain.suite import Item
+
+UNSORTED = "all"
+
+
+def suite_digest_of(report: Mapping[str, Any]) -> str:
+    """Digest of the suite a report was made on."""
+    return str(report["passport"]["suite_digest"])
+
+
+def candidates_of(report: Mapping[str, Any], suite: Sequence[Item], treatment: str, control: str) -> list[Candidate]:
+    """Items that both arms answered, in the order of the report.
+
+    Raises InvalidInput for arms that the report does not have, or that are one and the same version.
+    """
+    arms = report["contenders"]
+    for field, name in (("treatment", treatment), ("control", control)):
+        if name not in arms:
+            raise InvalidInput(f"the report has no arm {name!r}; there are {', '.join(sorted(arms))}", field=field)
+    if treatment == control or arms[treatment] == arms[control]:
+        raise InvalidInput(f"{treatment!r} and {control!r} are the same model version", field="control")
+    prompts = {item.item_id: item.messages for item in suite}
+    found = []
+    for row in report["items"]:
+        given = [row["arms"][name] for name in (treatment, control)]
+        if any(answer.get("error") for answer in given) or row["item_id"] not in prompts:
+            continue
+        found.append(
+            Candidate(
+                item_id=row["item_id"],
+                category=row.get("category") or UNSORTED,
+                group=row.get("group") or f"item:{row['item_id']}",
+                messages=prompts[row["item_id"]],
+                treatment=given[0]["text"],
+                control=given[1]["text"],
+            )
+        )
+    if not found:
+        raise InvalidInput("there is no item that both arms answered", field="report_id")
+    return found

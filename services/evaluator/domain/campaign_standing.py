@@ -1,0 +1,195 @@
+"""What a campaign's votes show: win rates that may be looked at after every vote, and what speaks for the raters."""
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Any
+
+from libs.contracts.campaign import BOTH_BAD, LEFT, RIGHT, VOTES, Ballot, Slot, effective
+from libs.contracts.events import Estimate
+from libs.statistics.bounded import confidence_sequence
+from libs.statistics.evidence import plain
+from libs.statistics.paired import paired_difference
+from libs.statistics.proportions import wilson
+from libs.statistics.votes import log_evidence_wins
+from services.evaluator.domain.campaign import CLOSED, Campaign, Item
+from services.evaluator.domain.campaign_raters import agreement_of, judges_of, length_controlled_of
+
+ALPHA = 0.05
+FEWEST_DECISIVE = 30
+STRONG = 0.7
+LOWEST_AGREEMENT = 0.4
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """An item with its preference for the treatment in [0, 1]: the mean over its raters, ties and both bad as half."""
+
+    item: Item
+    preference: float
+    both_bad: bool
+
+
+def standing_of(
+    campaign: Campaign,
+    items: Sequence[Item],
+    slots: Sequence[Slot],
+    ballots: Sequence[Ballot],
+    judgements: Mapping[str, Mapping[str, float]],
+) -> dict[str, Any]:
+    """The standing as a JSON object, a function of the ballots alone.
+
+    Headline per category and overall is (W + T/2) / N over the items voted on. `sequence` holds the true rate at all
+    times at once (so that peeking costs nothing) and alone decides the verdict; `interval` is the narrower one for
+    whoever looks once. Items that both arms answered alike were not asked about; `with_agreed` counts them as ties.
+    """
+    standing = [ballot for ballot in effective(ballots) if ballot.choice in VOTES]
+    by_slot = {slot.number: slot for slot in slots}
+    rated = _rated(standing, by_slot)
+    scored = _closed(campaign, items, rated)
+    agreed = [item for item in items if item.agreed and item.wanted == 0]
+    alpha = agreement_of(rated)
+    blocked = alpha is not None and alpha.value < LOWEST_AGREEMENT
+    categories = sorted({each.item.category for each in scored})
+    return {
+        "campaign_id": campaign.campaign_id,
+        "state": campaign.state,
+        "treatment": campaign.treatment,
+        "control": campaign.control,
+        "votes": len(standing),
+        "reviewers": len({ballot.reviewer for ballot in standing}),
+        "skips": sum(ballot.choice == "skip" for ballot in effective(ballots)),
+        "items_open": sum(item.wanted > 0 for item in items) - len(scored),
+        "agreed_items": len(agreed),
+        "agreement": alpha.model_dump() if alpha is not None else None,
+        "overall": _line(scored, blocked),
+        "with_agreed": _rate([*scored, *(Scored(item, 0.5, both_bad=False) for item in agreed)]),
+        "categories": {name: _line([s for s in scored if s.item.category == name], blocked) for name in categories},
+        "length_controlled": length_controlled_of([(s.item, s.preference) for s in scored]),
+        "sides": _sides(standing, by_slot),
+        "judges": judges_of({s.item.item_id: (s.item, s.preference) for s in scored}, items, judgements),
+        "alpha": ALPHA,
+        "head": campaign.head,
+    }
+
+
+def preference(ballot: Ballot, slot: Slot) -> float:
+    """Preference of one vote for the treatment: 1, 0, or a half."""
+    if ballot.choice not in (LEFT, RIGHT):
+        return 0.5
+    return float(ballot.choice == slot.treatment)
+
+
+def _rated(standing: Iterable[Ballot], by_slot: Mapping[int, Slot]) -> dict[str, dict[str, tuple[float, str]]]:
+    """Votes on pairs: item -> reviewer -> (preference, choice in terms of the arms); items by their first vote."""
+    rated: dict[str, dict[str, tuple[float, str]]] = {}
+    for ballot in standing:
+        slot = by_slot[ballot.slot]
+        if slot.kind == "pair":
+            value = preference(ballot, slot)
+            words = {1.0: "treatment", 0.0: "control"}.get(value, ballot.choice)
+            rated.setdefault(ballot.item_id, {})[ballot.reviewer] = (value, words)
+    return rated
+
+
+def _closed(
+    campaign: Campaign, items: Sequence[Item], rated: Mapping[str, Mapping[str, tuple[float, str]]]
+) -> list[Scored]:
+    """Items that have all votes they want (any, once the campaign is closed), in the order of their first votes."""
+    known = {item.item_id: item for item in items}
+    scored = []
+    for item_id, votes in rated.items():
+        item = known[item_id]
+        if len(votes) >= item.wanted or campaign.state == CLOSED:
+            bad = sum(words == BOTH_BAD for _, words in votes.values()) * 2 > len(votes)
+            scored.append(Scored(item, fmean(value for value, _ in votes.values()), bad))
+    return scored
+
+
+def _rate(scored: Sequence[Scored]) -> dict[str, Any]:
+    """(W + T/2) / N with its clustered interval."""
+    values = [each.preference for each in scored]
+    groups = [each.item.group for each in scored]
+    if not values:
+        return Estimate(value=0.5, low=0.0, high=1.0, n=0).model_dump()
+    # The preference p as the difference p - (1 - p) in [-1, 1]: exact methods for ternary scores, clusters included.
+    told = paired_difference(values, [1.0 - value for value in values], groups).interval(1.0 - ALPHA)
+    halves = {name: (getattr(told, name) + 1.0) / 2.0 for name in ("value", "low", "high")}
+    return Estimate(**halves, n=told.n).model_dump()
+
+
+def _line(scored: Sequence[Scored], blocked: bool) -> dict[str, Any]:
+    sizes = Counter(_side(each.preference) for each in scored)
+    # One score per cluster enters the sequential evidence: its later items would show the same toss again.
+    first: dict[str, Scored] = {}
+    for each in scored:
+        first.setdefault(each.item.group, each)
+    counts = Counter(2.0 * each.preference - 1.0 for each in first.values())
+    low, high = ((bound + 1.0) / 2.0 for bound in confidence_sequence(dict(counts), ALPHA))
+    decisive = Counter(_side(each.preference) for each in first.values())
+    rate = _rate(scored)
+    verdict, reason = _verdict(rate["value"], low, high, decisive["win"] + decisive["loss"], blocked)
+    return {
+        "win_rate": rate["value"],
+        "interval": rate,
+        "sequence": {"low": low, "high": high},
+        "e_value": plain(log_evidence_wins(decisive["win"], decisive["loss"])),
+        "wins": sizes["win"],
+        "losses": sizes["loss"],
+        "ties": sizes["tie"],
+        "both_bad": sum(each.both_bad for each in scored),
+        "items": len(scored),
+        "clusters": len(first),
+        "verdict": verdict,
+        "reason": reason,
+    }
+
+
+def _verdict(rate: float, low: float, high: float, decisive: int, blocked: bool) -> tuple[str, str]:
+    told = f"{rate:.0%}, at all times within {low:.0%} to {high:.0%}"
+    if blocked:
+        return "blocked", f"raters agree too little (alpha below {LOWEST_AGREEMENT}): mend the guidelines; {told}"
+    if decisive < FEWEST_DECISIVE:
+        return "inconclusive", f"{decisive} decisive items, {FEWEST_DECISIVE} needed for any verdict; {told}"
+    if low >= STRONG:
+        return "proven strong", f"the rate itself is at least {STRONG:.0%}: {told}"
+    if low > 0.5:
+        return ("strong" if rate >= STRONG else "better"), f"preferred: {told}"
+    if high < 0.5:
+        return "worse", f"the other arm is preferred: {told}"
+    return "inconclusive", f"about {_more(rate, decisive)} more decisive items needed if it goes on so; {told}"
+
+
+def _more(rate: float, decisive: int) -> str:
+    """Decisive items still missing until the mixture over p is expected to reach 1 / alpha, at the present rate."""
+    gap = min(max(abs(rate - 0.5), 0.01), 0.49)
+    growth = math.log(2.0) + (0.5 + gap) * math.log(0.5 + gap) + (0.5 - gap) * math.log(0.5 - gap)
+    needed = (math.log(2.0 / ALPHA) + 0.5 * math.log(max(decisive, 1) + 1)) / growth
+    return str(max(1, math.ceil(needed - decisive))) if needed < 1e5 else "100,000 or"
+
+
+def _side(value: float) -> str:
+    return "win" if value > 0.5 else "loss" if value < 0.5 else "tie"
+
+
+def _sides(standing: Sequence[Ballot], by_slot: Mapping[int, Slot]) -> dict[str, Any]:
+    """Whether the side alone pulls: left picks, picks between two equal texts, and the same person's second look."""
+    picks = [ballot for ballot in standing if ballot.choice in (LEFT, RIGHT)]
+    same = [ballot for ballot in standing if by_slot[ballot.slot].kind == "same"]
+    first = {ballot.slot: preference(ballot, by_slot[ballot.slot]) for ballot in standing}
+    again = [
+        (first[slot.repeats], preference(ballot, slot))
+        for ballot in standing
+        if (slot := by_slot[ballot.slot]).kind == "swap" and slot.repeats is not None and slot.repeats in first
+    ]
+    return {
+        "left": wilson(sum(ballot.choice == LEFT for ballot in picks), len(picks)).model_dump(),
+        "same_arm": {
+            "pairs": len(same),
+            "told_apart": sum(ballot.choice in (LEFT, RIGHT) for ballot in same),
+            "left": sum(ballot.choice == LEFT for ballot in same),
+        },
+        "swapped": wilson(sum(one == two for one, two in again), len(again)).model_dump(),
+    }
