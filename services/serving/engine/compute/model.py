@@ -186,6 +186,8 @@ def _set_environment(options: ModelOptions) -> None:
         "VLLM_CPU_OMP_THREADS_BIND": "nobind",
         "OMP_WAIT_POLICY": "PASSIVE",
         "OMP_NUM_THREADS": str(threads),
+        # Every number of tokens in a step makes kernels of its own, half a megabyte each: keep few of them.
+        "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "64",
     }.items():
         os.environ.setdefault(name, value)
     if options.enforce_eager:
@@ -196,7 +198,7 @@ def _set_environment(options: ModelOptions) -> None:
 
 
 def _build(options: ModelOptions, scratch: Path) -> Any:
-    # Two of vLLM's processes come out of this one: what is imported before the fork is not imported three times.
+    # vLLM's process comes out of this one: what is imported before the fork is not imported again.
     import vllm.v1.engine.core
     import vllm.v1.worker.cpu_worker  # noqa: F401
     from vllm.engine.arg_utils import AsyncEngineArgs
@@ -225,6 +227,9 @@ def _build(options: ModelOptions, scratch: Path) -> Any:
     config = arguments.create_engine_config()
     if current_platform.is_cpu():
         use_grouped_products()
+        # A worker in a process of its own costs three times the CPU per token: the two spin while they wait for each
+        # other. vLLM asks for it to bind threads to cores, which nobody does here.
+        config.parallel_config.distributed_executor_backend = "uni"
         # Making the configuration chose `spawn`; a fork starts in seconds, and no device is held yet that forbids it.
         os.environ["VLLM_WORKER_MULTIPROC_METHOD"] = "fork"
     return AsyncLLM.from_vllm_config(config, disable_log_stats=True)

@@ -1,33 +1,60 @@
+"""The LoRA products that take the place of vLLM's on CPU."""
+
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 import torch
 
-from services.serving.engine.compute.cpu_lora import bgmv_expand, bgmv_expand_slice, bgmv_shrink, grouped
+from services.serving.engine.compute.cpu_lora import add_lora_embedding, add_lora_linear, add_lora_logits, groups_of
+
+SLOTS, RANK, WIDTH, SLICES = 3, 4, 8, (5, 3)
+BATCHES = [[0, 0, 0, 0], [0, 2, 1, 2], [2, -1, 0, -1], [-1, -1, -1, -1], [1]]
 
 
-@pytest.mark.parametrize("indices", [[0, 0, 0, 0], [0, 2, 1, 2], [2, -1, 0, -1], [-1, -1, -1, -1]])
-def test_each_token_gets_the_product_of_its_own_adapter_and_one_without_gets_none(indices: list[int]) -> None:
+def wrapper(indices: list[int]) -> Any:
+    groups = groups_of(torch.tensor(indices))
+    return SimpleNamespace(token_groups=groups, sampled_groups=groups)
+
+
+def weights(*shape: int) -> torch.Tensor:
+    return torch.randn(SLOTS, 1, *shape)
+
+
+@pytest.mark.parametrize("indices", BATCHES)
+def test_each_token_gets_the_product_of_its_own_adapter_and_one_without_gets_nothing(indices: list[int]) -> None:
     torch.manual_seed(0)
-    inputs, weights = torch.randn(4, 8), torch.randn(3, 1, 5, 8)
-    chosen = torch.tensor(indices)
-    expected = torch.stack(
-        [weights[slot, 0] @ row if slot >= 0 else torch.zeros(5) for row, slot in zip(inputs, indices, strict=True)]
-    )
-    torch.testing.assert_close(grouped(inputs, weights, chosen, torch.float32), expected)
+    x, before = torch.randn(len(indices), WIDTH), torch.randn(len(indices), sum(SLICES))
+    a, b = [weights(RANK, WIDTH) for _ in SLICES], [weights(size, RANK) for size in SLICES]
+    expected = before.clone()
+    for row, slot in enumerate(indices):
+        if slot >= 0:
+            parts = [0.5 * (up[slot, 0] @ (down[slot, 0] @ x[row])) for down, up in zip(a, b, strict=True)]
+            expected[row] += torch.cat(parts)
+    after = before.clone()
+    add_lora_linear(wrapper(indices), after, x, tuple(a), tuple(b), 0.5, SLICES)
+    torch.testing.assert_close(after, expected)
 
 
-def test_the_operators_agree_with_those_they_replace() -> None:
+def test_the_products_agree_with_those_they_replace() -> None:
     from vllm.lora.ops import torch_ops
 
     torch.manual_seed(1)
-    inputs, weights, indices = torch.randn(6, 8), torch.randn(3, 4, 8), torch.tensor([0, 1, 1, 2, 0, 2])
-    ours, theirs = torch.zeros(6, 4), torch.zeros(6, 4)
-    bgmv_shrink(inputs, weights, ours, indices, 0.5)
-    torch_ops.bgmv_shrink(inputs, weights, theirs, indices, 0.5)
+    indices = [0, 1, 1, 2, 0, 2]
+    x, a, b = torch.randn(6, WIDTH), weights(RANK, WIDTH), weights(WIDTH, RANK)
+    low, theirs = torch.zeros(6, RANK), torch.ones(6, WIDTH)
+    torch_ops.bgmv_shrink(x, a.squeeze(1), low, torch.tensor(indices), 0.5)
+    torch_ops.bgmv_expand(low, b.squeeze(1), theirs, torch.tensor(indices))
+    ours = torch.ones(6, WIDTH)
+    add_lora_logits(wrapper(indices), ours, x, a, b, 0.5)
     torch.testing.assert_close(ours, theirs)
-    ours, theirs = torch.ones(6, 7), torch.ones(6, 7)
-    bgmv_expand(inputs, weights, ours, indices)
-    torch_ops.bgmv_expand(inputs, weights, theirs, indices)
-    torch.testing.assert_close(ours, theirs)
-    bgmv_expand_slice(inputs, weights, ours, indices, 2, 4)
-    torch_ops.bgmv_expand_slice(inputs, weights, theirs, indices, 2, 4)
-    torch.testing.assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize("indices", BATCHES)
+def test_an_embedding_needs_only_the_second_product(indices: list[int]) -> None:
+    torch.manual_seed(2)
+    x, b = torch.randn(len(indices), RANK), weights(WIDTH, RANK)
+    ours = torch.zeros(len(indices), WIDTH)
+    add_lora_embedding(wrapper(indices), ours, x, b)
+    expected = [b[slot, 0] @ row if slot >= 0 else torch.zeros(WIDTH) for slot, row in zip(indices, x, strict=True)]
+    torch.testing.assert_close(ours, torch.stack(expected))
