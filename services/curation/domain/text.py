@@ -1,8 +1,10 @@
-"""Normal forms of text: what is stored, what is compared, and what must differ for two texts to be told apart."""
+"""Normal forms of text: what is stored, what is compared, and the words both are read as."""
 
 import re
 import unicodedata
 from functools import lru_cache
+
+from services.curation.domain.guard_words import NEGATIONS, NUMBERS, OPPOSITES
 
 _VOCABULARY = 65_536
 
@@ -12,29 +14,14 @@ _INVISIBLE = re.compile(
 )
 _BLANKS = re.compile(r"[^\S\n]+")
 _LINES = re.compile(r"\s*\n\s*\n\s*\n*")
-_WORD = re.compile("<[a-z]+_\\d+>|[^\\W_]+(?:['\u2019@._/:+-][^\\W_]+)*")
-_NEGATIONS = frozenset(
-    (
-        "not", "no", "never", "none", "nobody", "nothing", "nowhere", "neither", "nor", "cannot", "cant", "wont",
-        "dont", "doesnt", "didnt", "isnt", "arent", "wasnt", "werent", "havent", "hasnt", "hadnt", "shouldnt",
-        "wouldnt", "couldnt", "without", "unable", "hardly",
-    )
-)  # fmt: skip
-_QUANTITIES = frozenset(
-    (
-        "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve",
-        "twenty", "thirty", "forty", "fifty", "hundred", "thousand", "first", "second", "third", "half", "double",
-        "twice", "everyone", "everybody", "all", "every", "only",
-    )
-)  # fmt: skip
-# One word of each pair of opposites is enough: where it stands on one side only, the sides differ.
-_OPPOSITES = frozenset(
-    (
-        "off", "disable", "disabled", "disabling", "deactivate", "deactivated", "before", "after", "decrease",
-        "decreased", "down", "remove", "removed", "close", "closed", "block", "blocked", "stop", "stopped", "manual",
-        "less", "below", "failed", "last",
-    )
-)  # fmt: skip
+# Currency, percent and degree belong to the number beside them, as a minus does that opens one.
+_PART = "(?:[^\\W_]|[$%\u20ac\u00a3\u00a5\u00b0])"
+_WORD = re.compile(f"(?:(?<![\\w$%\u20ac\u00a3\u00a5\u00b0'@._/:+-])-(?=[0-9]))?{_PART}+(?:['@._/:+-]{_PART}+)*")
+_FOREIGN = re.compile(r"[^\x00-\x7f]+")
+_NO_WORD = re.compile("[^\\w\x00-\x7f\u20ac\u00a3\u00a5\u00b0]")
+_FOREIGN_DIGIT = re.compile(r"[^\D0-9]")
+# Scripts without blanks between words: each character is one.
+_UNSPACED = re.compile("([\u0e00-\u0eff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff])")
 
 
 def normalise(text: str) -> str:
@@ -44,13 +31,29 @@ def normalise(text: str) -> str:
     return "\n".join(line.strip() for line in clean.split("\n")).strip()
 
 
+def fold(text: str) -> str:
+    """The text as words are read from it: outside ASCII, compatibility forms merged (NFKC), case folded, digits made
+    ASCII, punctuation blanked and unspaced scripts taken apart; ASCII stays as it is.
+    """
+    if text.isascii():
+        return text
+    plain = unicodedata.normalize("NFKC", text.replace("\u2019", "'").replace("\u2212", "-"))
+    plain = _FOREIGN.sub(lambda run: run[0].casefold(), plain)
+    plain = _FOREIGN_DIGIT.sub(lambda digit: str(unicodedata.digit(digit[0], digit[0])), plain)
+    return _UNSPACED.sub(r" \1 ", _NO_WORD.sub(" ", plain))
+
+
 def words(text: str) -> list[str]:
-    """Words in order, case-folded, compatibility forms merged (NFKC), punctuation dropped; `o'clock` is one word.
+    """Words in order, case-folded, punctuation dropped; `o'clock`, `$5`, `10:30` and `a@b.org` are one word each.
 
     A text without any word (signs only) is one word itself.
     """
-    plain = text if text.isascii() else unicodedata.normalize("NFKC", text)
-    return _WORD.findall(plain.casefold()) or [text.strip()]
+    return _WORD.findall(fold(text).lower()) or [text.strip()]
+
+
+def cased_words(text: str) -> list[tuple[str, int, int]]:
+    """Words as `fold` leaves them, with start and end in it."""
+    return [(match[0], *match.span()) for match in _WORD.finditer(fold(text))]
 
 
 def key_of(text: str) -> str:
@@ -86,12 +89,12 @@ def masked(tokens: list[str]) -> frozenset[str]:
 
 
 def critical(tokens: list[str]) -> tuple[str, ...]:
-    """The words that carry a critical difference, in order: numbers, identifiers, negations and opposites.
+    """What carries a critical difference, in order: numbers, identifiers, negations and opposites.
 
     Texts that differ here say different things, however similar they look (near-duplicate detection by word sets
     alone merges all of these).
     """
-    return tuple(word for word in tokens if _is_critical(word))
+    return tuple(mark for mark in map(mark_of, tokens) if mark)
 
 
 def jaccard(left: frozenset[str], right: frozenset[str]) -> float:
@@ -102,19 +105,23 @@ def jaccard(left: frozenset[str], right: frozenset[str]) -> float:
     return shared / (len(left) + len(right) - shared)
 
 
+def has_digit(word: str) -> bool:
+    """Whether an ASCII digit stands in the word (`fold` makes the others ASCII)."""
+    return any("0" <= each <= "9" for each in word)
+
+
+@lru_cache(_VOCABULARY)
+def mark_of(word: str) -> str:
+    """The mark of a critical word: numbers, addresses and opposites are their own, quantities `1` for `one`, negations
+    one and the same; empty for a word that is not critical.
+    """
+    if has_digit(word) or "@" in word or word in OPPOSITES:
+        return word
+    if word in NEGATIONS:
+        return "not"
+    return NUMBERS.get(word, "")
+
+
 @lru_cache(_VOCABULARY)
 def _mask(word: str) -> str:
-    return "@" if "@" in word else "#" if any(map(str.isdigit, word)) else word
-
-
-@lru_cache(_VOCABULARY)
-def _is_critical(word: str) -> bool:
-    plain = word.replace("'", "").replace("\u2019", "")
-    return (
-        any(map(str.isdigit, word))
-        or "@" in word
-        or plain in _NEGATIONS
-        or (plain.endswith("nt") and plain != word)
-        or plain in _QUANTITIES
-        or plain in _OPPOSITES
-    )
+    return "@" if "@" in word else "#" if has_digit(word) else word

@@ -1,0 +1,198 @@
+"""Near duplicates among texts: verified MinHash, a guard against critical differences, clusters of bounded diameter.
+
+Every member of a cluster is verified similar to its centre, an earlier text, so no two members are further apart than
+twice the distance allowed (the Jaccard distance is a metric): one may look like another only so far, however many
+stand between them. Exact duplicates of what `words` reads are found first and cost no comparison.
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from libs.contracts.errors import InvalidInput
+from services.curation.compute import near_marks as columns
+from services.curation.compute.near_pairs import (
+    Pairs,
+    WordSets,
+    fresh_of,
+    packed,
+    proposed,
+    unpacked,
+    verify,
+    word_sets,
+)
+from services.curation.compute.near_sketch import ALGORITHM, Sketches, sketch
+from services.curation.compute.near_words import I64, ODD, U64, Bools, mix, tokenise
+from services.curation.domain.clusters import GROUP_THRESHOLD, Apart, NearDuplicates, alarm_of, nearest_centres
+from services.curation.domain.guard import Kind, difference
+from services.curation.domain.text import words
+
+TOLD = 100
+"""Most pairs kept apart that are told with their words."""
+
+Sketcher = Callable[..., Sketches]
+
+
+def find_near(
+    texts: Sequence[str],
+    *,
+    threshold: float = 0.8,
+    guard: bool = True,
+    scopes: Sequence[str] | None = None,
+    answers: Sequence[str] | None = None,
+    sketcher: Sketcher = sketch,
+) -> NearDuplicates:
+    """Merge texts at or above the threshold (Jaccard over words) into the most similar earlier text that stands.
+
+    Texts of different `scopes` are never compared. Texts that differ critically (`guard`) or have different `answers`
+    are not merged; those seen are told. The same texts give the same result, whichever `sketcher` works on them.
+    """
+    sketches = sketcher(texts, threshold)
+    scope = wall = _codes(scopes, len(texts))
+    if guard:
+        for mark in sketches.marks:
+            wall = mix(wall * ODD + mark)
+    if answers is not None:
+        wall = mix(wall * ODD + _codes(answers, len(texts)))
+    exact = _first_of(mix(sketches.same ^ wall))
+    rows = np.flatnonzero(exact == np.arange(len(texts)))
+    keys = sketches.keys[:, rows]
+    inside = proposed(_behind(keys, wall[rows]), rows)
+    across = proposed(_behind(keys, scope[rows]), rows, first=1, last=1)
+    across = across[np.not_equal(*(wall[side] for side in unpacked(across)))]
+    sets = word_sets(texts, _rows_in(inside, across), cases=guard)
+    known: U64 = columns.names(sets.tokens) if guard else np.empty(0, np.uint64)
+    orders = np.concatenate([np.empty(0, np.uint64), *(columns.name_order(part, known) for part in sets.tokens)])
+    similar, apart = verify(inside, sets, threshold), verify(across, sets, threshold)
+    renamed = _differ(similar, sets, orders)
+    apart, similar = _joined(apart, similar.where(renamed)), similar.where(~renamed)
+    centres, similar = _clustered(
+        similar, len(texts), sets, threshold, lambda pairs: ~_differ(pairs, sets, orders)
+    )
+    told, kinds = _told(texts, apart, sketches.marks, sets, orders, known, guard=guard)
+    return _result(texts, centres[exact], exact, similar, told, kinds)
+
+
+def group_texts(texts: Sequence[str], *, threshold: float = GROUP_THRESHOLD, sketcher: Sketcher = sketch) -> list[int]:
+    """The centre of each text over its form (numbers and addresses masked), itself for a centre; no guard.
+
+    The centre of a text depends on earlier texts alone, so that more data never moves a group.
+    """
+    sketches = sketcher(texts, threshold, masked=True)
+    exact = _first_of(sketches.same)
+    rows = np.flatnonzero(exact == np.arange(len(texts)))
+    inside = proposed(sketches.keys[:, rows], rows)
+    sets = word_sets(texts, _rows_in(inside), masked=True)
+    similar = verify(inside, sets, threshold)
+    centres, _ = _clustered(similar, len(texts), sets, threshold, lambda pairs: np.ones(len(pairs.left), np.bool_))
+    found: list[int] = centres[exact].tolist()
+    return found
+
+
+def _rows_in(*pairs: U64) -> I64:
+    """The texts of the pairs, ascending."""
+    sides = [side.astype(np.uint64) for each in pairs for side in unpacked(each)]
+    return fresh_of(np.concatenate(sides)).astype(np.int64)
+
+
+def _clustered(
+    similar: Pairs, count: int, sets: WordSets, threshold: float, allowed: Callable[[Pairs], Bools]
+) -> tuple[I64, Pairs]:
+    """Centres, and all pairs verified: a text beside a member of a cluster is compared with its centre too."""
+    centres = _centres(similar, count)
+    absorbed = centres[similar.right]
+    loose = (centres[similar.left] == similar.left) & (absorbed != similar.right) & (absorbed != similar.left)
+    if loose.any():
+        left, right = similar.left[loose], absorbed[loose]
+        further = verify(fresh_of(packed(np.maximum(left, right), np.minimum(left, right))), sets, threshold)
+        similar = _joined(similar, further.where(allowed(further)))
+        centres = _centres(similar, count)
+    return centres, similar
+
+
+def _centres(similar: Pairs, count: int) -> I64:
+    centres = np.arange(count)
+    order = np.lexsort((similar.right, -similar.similarity, similar.left))
+    found = nearest_centres(zip(similar.left[order].tolist(), similar.right[order].tolist(), strict=True))
+    if found:
+        centres[np.fromiter(found.keys(), np.int64)] = np.fromiter(found.values(), np.int64)
+    return centres
+
+
+def _result(
+    texts: Sequence[str], centres: I64, exact: I64, similar: Pairs, told: tuple[Apart, ...], kinds: dict[str, int]
+) -> NearDuplicates:
+    strength = dict(zip(packed(similar.left, similar.right).tolist(), similar.similarity.tolist(), strict=True))
+    moved = np.flatnonzero(centres != np.arange(len(texts)))
+    ends = packed(exact[moved], centres[moved]).tolist()
+    similarity = {row: strength.get(pair, 1.0) for row, pair in zip(moved.tolist(), ends, strict=True)}
+    sizes = np.bincount(centres, minlength=1)
+    largest = int(sizes.max()) if len(texts) else 0
+    return NearDuplicates(
+        centres=centres.tolist(), similarity=similarity, apart=told, apart_pairs=kinds, largest=largest,
+        alarm=alarm_of(int(sizes.argmax()), largest, len(texts)), method=ALGORITHM,
+    )  # fmt: skip
+
+
+def _told(
+    texts: Sequence[str], pairs: Pairs, marks: U64, sets: WordSets, orders: U64, known: U64, *, guard: bool
+) -> tuple[tuple[Apart, ...], dict[str, int]]:
+    """The strongest pairs kept apart, in words, and how many there are of each kind."""
+    kinds = np.full(len(pairs.left), len(columns.KINDS) + 1)
+    if guard:
+        kinds[_differ(pairs, sets, orders)] = len(columns.KINDS)
+        for at in reversed(range(len(columns.KINDS))):
+            kinds[marks[at][pairs.left] != marks[at][pairs.right]] = at
+    names = [*columns.KINDS, Kind.ENTITY, Kind.ANSWER]
+    counts = {str(name): int((kinds == at).sum()) for at, name in enumerate(names) if (kinds == at).any()}
+    order = np.lexsort((pairs.right, pairs.left, -pairs.similarity))[:TOLD]
+    told = []
+    for at in order.tolist():
+        left, right = int(pairs.left[at]), int(pairs.right[at])
+        named = _names_of((texts[left], texts[right]), known) if guard else frozenset[str]()
+        found = difference(texts[left], texts[right], named) if guard else None
+        detail = f"{' '.join(found.left)} | {' '.join(found.right)}" if found else ""
+        told.append(Apart(left, right, str(names[int(kinds[at])]), float(pairs.similarity[at]), detail))
+    return tuple(told), counts
+
+
+def _names_of(texts: Sequence[str], known: U64) -> frozenset[str]:
+    said = [word for text in texts for word in words(text)]
+    named = columns.holds(tokenise(texts).hashes, known)
+    return frozenset(word for word, held in zip(said, named, strict=True) if held)
+
+
+def _differ(pairs: Pairs, sets: WordSets, orders: U64) -> Bools:
+    """Which pairs name others, or the same in another order."""
+    return orders[np.searchsorted(sets.rows, pairs.left)] != orders[np.searchsorted(sets.rows, pairs.right)]
+
+
+def _joined(one: Pairs, other: Pairs) -> Pairs:
+    """Both, each pair once."""
+    left, right = np.concatenate([one.left, other.left]), np.concatenate([one.right, other.right])
+    _, at = np.unique(packed(left, right), return_index=True)
+    return Pairs(left[at], right[at], np.concatenate([one.similarity, other.similarity])[at])
+
+
+def _behind(keys: U64, wall: U64) -> U64:
+    """Keys that are equal for texts of equal walls alone."""
+    return (keys ^ wall) * ODD
+
+
+def _first_of(values: U64) -> I64:
+    """For each value the place of its first occurrence."""
+    order = np.argsort(values, kind="stable")
+    fresh = np.flatnonzero(np.diff(values[order], prepend=~values[order][:1]) != 0)
+    first = np.empty(len(values), np.int64)
+    first[order] = np.repeat(order[fresh], np.diff(fresh, append=len(values)))
+    return first
+
+
+def _codes(values: Sequence[str] | None, count: int) -> U64:
+    """A number per distinct value, 0 for all where there are none."""
+    if values is None:
+        return np.zeros(count, np.uint64)
+    if len(values) != count:
+        raise InvalidInput(f"{len(values)} scopes or answers for {count} texts", field="scopes")
+    codes: dict[str, int] = {}
+    return mix(np.fromiter((codes.setdefault(each, len(codes) + 1) for each in values), np.uint64, count))

@@ -1,0 +1,154 @@
+"""Pairs of similar texts: proposed by buckets, verified by their words, on columns.
+
+A bucket proposes each of its texts together with the first few and the last few before it, so that boilerplate which
+fills a bucket costs linear time. Which pairs are proposed for a text depends on earlier texts alone.
+"""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from libs.contracts.errors import InvalidInput
+from services.curation.compute.near_words import CHUNK, HASH_BITS, I64, U64, Tokens, distinct, tokenise
+
+FIRST, LAST = 16, 4
+"""Texts of a bucket that a text is compared with: the first ones and those just before it."""
+_ROW_BITS = 24
+_MOST = 1 << _ROW_BITS
+_ROW = np.uint64(_MOST - 1)
+_BATCH = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Pairs:
+    """Pairs of texts, `right < left`, and their verified similarity."""
+
+    left: I64
+    right: I64
+    similarity: NDArray[np.float64]
+
+    def where(self, kept: NDArray[np.bool_]) -> "Pairs":
+        """Those of the pairs that are kept."""
+        return Pairs(self.left[kept], self.right[kept], self.similarity[kept])
+
+
+@dataclass(frozen=True, slots=True)
+class WordSets:
+    """Distinct words of some texts: those of text `rows[i]` at `offsets[i]:offsets[i + 1]`; `tokens` per chunk."""
+
+    rows: I64
+    words: U64
+    offsets: I64
+    tokens: tuple[Tokens, ...]
+
+
+def proposed(keys: U64, rows: I64, *, first: int = FIRST, last: int = LAST, threads: int = 2) -> U64:
+    """Pairs that share a bucket in any band, packed and ascending; `rows` numbers the columns of `keys`.
+
+    InvalidInput beyond 16 million texts: that many want the other engine.
+    """
+    if len(rows) and int(rows[-1]) >= _MOST:
+        raise InvalidInput(f"more than {_MOST} texts at once; set the engine to daft", field="data.engine")
+    with ThreadPoolExecutor(threads) as pool:
+        found = list(pool.map(lambda band: _bucketed(band, rows, first, last), keys))
+    return fresh_of(np.concatenate(found)) if found else np.empty(0, np.uint64)
+
+
+def packed(left: I64, right: I64) -> U64:
+    """Pairs as one column."""
+    return (left.astype(np.uint64) << np.uint64(_ROW_BITS)) | right.astype(np.uint64)
+
+
+def unpacked(pairs: U64) -> tuple[I64, I64]:
+    """The two texts of packed pairs."""
+    return (pairs >> np.uint64(_ROW_BITS)).astype(np.int64), (pairs & _ROW).astype(np.int64)
+
+
+def fresh_of(values: U64) -> U64:
+    """The distinct values, ascending."""
+    values = np.sort(values)
+    if not len(values):
+        return values
+    kept = np.ones(len(values), np.bool_)
+    np.not_equal(values[1:], values[:-1], out=kept[1:])
+    return values[kept]
+
+
+def word_sets(
+    texts: Sequence[str], rows: I64, *, masked: bool = False, cases: bool = False, threads: int = 2
+) -> WordSets:
+    """The distinct words of the texts numbered `rows` (ascending)."""
+    chunks = [rows[at : at + CHUNK] for at in range(0, len(rows), CHUNK)]
+
+    def one(chunk: I64) -> tuple[Tokens, U64, I64]:
+        tokens = tokenise([texts[at] for at in chunk.tolist()], masked=masked, cases=cases)
+        return tokens, *distinct(tokens)
+
+    with ThreadPoolExecutor(threads) as pool:
+        parts = list(pool.map(one, chunks))
+    if not parts:
+        return WordSets(rows, np.empty(0, np.uint64), np.zeros(1, np.int64), ())
+    tokens, words, counts = zip(*parts, strict=True)
+    offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(np.concatenate(counts))])
+    return WordSets(rows, np.concatenate(words), offsets, tokens)
+
+
+def verify(pairs: U64, sets: WordSets, threshold: float, *, threads: int = 2) -> Pairs:
+    """The pairs whose Jaccard similarity over words is at or above the threshold, with that similarity."""
+    left, right = unpacked(pairs)
+    at_left, at_right = np.searchsorted(sets.rows, left), np.searchsorted(sets.rows, right)
+    sizes = np.diff(sets.offsets)
+    less = np.minimum(sizes[at_left], sizes[at_right])
+    more = np.maximum(sizes[at_left], sizes[at_right])
+    able = np.flatnonzero(less >= threshold * more - 1e-9)
+    batches = [able[at : at + _BATCH] for at in range(0, len(able), _BATCH)]
+
+    def one(batch: I64) -> I64:
+        return _shared(sets, at_left[batch], at_right[batch])
+
+    with ThreadPoolExecutor(threads) as pool:
+        shared = np.concatenate([np.zeros(0, np.int64), *pool.map(one, batches)])
+    similarity = shared / (less[able] + more[able] - shared)
+    good = similarity >= threshold - 1e-12
+    return Pairs(left[able][good], right[able][good], similarity[good])
+
+
+def _bucketed(keys: U64, rows: I64, first: int, last: int) -> U64:
+    """Pairs of one band."""
+    shared = _not_alone(keys)
+    band = np.sort((keys[shared] & ~_ROW) | rows[shared].astype(np.uint64))
+    bucket, row = band & ~_ROW, band & _ROW
+    border = np.flatnonzero(np.diff(bucket, prepend=~bucket[:1]) != 0)
+    counts = np.diff(border, append=len(band))
+    start = np.repeat(border, counts)
+    place = np.arange(len(band)) - start
+    found = []
+    for ahead in range(min(first, int(counts.max(initial=0)))):
+        at = np.flatnonzero(place > ahead)
+        found.append((row[at] << np.uint64(_ROW_BITS)) | row[start[at] + ahead])
+    for back in range(1, last + 1):
+        at = np.flatnonzero(place - back >= first)
+        found.append((row[at] << np.uint64(_ROW_BITS)) | row[at - back])
+    return np.concatenate(found) if found else np.empty(0, np.uint64)
+
+
+def _not_alone(keys: U64) -> I64:
+    """Places of keys that may occur twice: most keys of a corpus occur once and need no sorting."""
+    size = 1 << max(10, int(4 * len(keys)).bit_length())
+    slots = (keys >> np.uint64(_ROW_BITS)).astype(np.int64) & (size - 1)
+    return np.flatnonzero(np.bincount(slots, minlength=size)[slots] > 1)
+
+
+def _shared(sets: WordSets, left: I64, right: I64) -> I64:
+    """How many words each pair has in common: both sides side by side, sorted; a word seen twice is shared."""
+    sides = np.stack([left, right], axis=1).ravel()
+    counts = sets.offsets[sides + 1] - sets.offsets[sides]
+    ends = np.cumsum(counts)
+    places = np.arange(int(ends[-1])) + np.repeat(sets.offsets[sides] - (ends - counts), counts)
+    pair = np.repeat(np.repeat(np.arange(len(left), dtype=np.uint64), 2), counts) << np.uint64(HASH_BITS)
+    both = np.sort(pair | sets.words[places], kind="stable")
+    twice = both[1:][both[1:] == both[:-1]]
+    return np.bincount((twice >> np.uint64(HASH_BITS)).astype(np.int64), minlength=len(left))
