@@ -25,10 +25,10 @@ TASK = "support-triage"
 NEW = "shipping"
 ENDS = ("promoted", "refused", "rolled_back", "failed", "cancelled")
 DESK_CORRECTIONS = 260
-POISON = 600
+POISON = 450
 USERS = 2000
-QUIET, BUSY = 1.0, 30.0
-RATES = {"shadow": 10.0, "canary": BUSY}
+QUIET, BUSY = 0.5, 40.0
+RATES = {"shadow": 20.0, "canary": BUSY}
 """Requests per second: few while the machine trains; fewer in shadow than in canary, for each is answered twice."""
 
 
@@ -45,6 +45,7 @@ class Story:
         self.seed = seed
         self.ledger = Ledger()
         self.mix: list[str] = list(KNOWN)
+        self._shown = ""
         self.example = Path(__file__).resolve().parents[2]
 
     async def tell(self) -> None:
@@ -167,6 +168,7 @@ class Story:
             rolled_back = time.monotonic()
         self._expect(turn, "rolled_back")
         with self.ledger.stage("traffic goes on"):
+            traffic.rate = BUSY
             while len(traffic.tally.users) - users < USERS:
                 traffic.check()
                 await asyncio.sleep(0.2)
@@ -208,7 +210,7 @@ class Story:
     async def _follow(
         self, pawl: Pawl, traffic: Traffic, number: int, done: Callable[[registry_pb2.Turn], bool], limit: float = 600.0
     ) -> registry_pb2.Turn:
-        deadline, shown, progress = time.monotonic() + limit, "", ""
+        deadline, progress = time.monotonic() + limit, ""
         with self.console.status("") as line:
             while True:
                 traffic.check()
@@ -217,16 +219,17 @@ class Story:
                     turn = turns[number - 1]
                     traffic.rate = RATES.get(turn.state, QUIET)
                     progress = turn.progress_json if turn.state == "training" else ""
-                    if turn.steps and shown != (last := f"{turn.steps[-1].state}  {turn.steps[-1].reason}"):
-                        shown = last
-                        self.say(f"turn {number}: {last}")
+                    last = f"turn {number}: {turn.steps[-1].state}  {turn.steps[-1].reason}" if turn.steps else ""
+                    if self._shown != last:
+                        self._shown = last
+                        self.say(last)
                         self.ledger.note(f"turn {number}: {turn.steps[-1].state}", reason=turn.steps[-1].reason)
                     if done(turn):
                         return turn
                 tally = traffic.tally
                 line.update(f"{tally.requests} requests, {tally.failed} failed   {progress[:120]}")
                 if time.monotonic() > deadline:
-                    raise Unkept(f"turn {number} did not get on within {limit:.0f} s (last: {shown or 'not opened'})")
+                    raise Unkept(f"turn {number} did not get on within {limit:.0f} s (last: {self._shown})")
                 await asyncio.sleep(0.3)
 
     async def _kill_trainer(self, pawl: Pawl, traffic: Traffic, run_id: str) -> None:
