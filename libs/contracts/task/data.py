@@ -5,6 +5,7 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
+from libs.contracts.task.curation import CurationSpec
 from libs.contracts.task.section import Fraction, Probability, Section
 
 
@@ -70,6 +71,7 @@ class DataSpec(Section):
     redact: RedactionSpec = RedactionSpec()
     duplicates: DuplicateSpec = DuplicateSpec()
     split: SplitSpec = SplitSpec()
+    curation: CurationSpec = CurationSpec()
     sources: tuple[str, ...] = Field((), description="feedback sources that may train; empty means all")
     max_rows: int = Field(1_000_000, ge=1)
     min_train_rows: int = Field(20, ge=1)

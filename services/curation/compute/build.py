@@ -3,25 +3,41 @@
 import json
 import sys
 from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from libs.contracts.errors import DataLoss, InvalidInput, PawlError
 from libs.contracts.ids import digest_bytes
 from libs.contracts.task import SplitSpec, TaskSpec
+from services.curation.compute import ledger_file, publish
 from services.curation.compute.pipeline import Version, curate
 from services.curation.compute.rows import load
+from services.curation.compute.steps import versions
+from services.curation.compute.steps.judge import MISSING
+from services.curation.domain.review import Decision
 from services.curation.domain.rows import Row
+from services.curation.domain.rules import optional
 from services.curation.domain.split import SPLITS, TEST, TRAIN, salt_of
-from services.curation.domain.suite import Item, messages_of
+from services.curation.domain.steps import Context
+from services.curation.domain.suite import Item, item_id_of
+from services.curation.domain.synthesis import places_of, row_of
+
+_DECIDED = ("decisions", "erased", "synthetic", "verdicts")
 
 
 def main(request_file: str) -> None:
     """Build what the request asks for; the result says what was built, refused, or went wrong."""
+    run_child(request_file, build)
+
+
+def run_child(request_file: str, work: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+    """Run `work` on the request of a file; its result, or its PawlError, goes to the request's result file."""
     request = json.loads(Path(request_file).read_text())
     path = Path(request["result"])
     try:
-        result = build(request)
+        result = work(request)
     except PawlError as error:
         result = {"error": str(error), "reason": error.reason}
     temporary = path.with_name(f".{path.name}")
@@ -30,58 +46,103 @@ def main(request_file: str) -> None:
 
 
 def build(request: dict[str, Any]) -> dict[str, Any]:
-    """Write the trees into the request's `out` directory; returns counts, or `refused` with the reason.
+    """Write the trees and the ledger into the request's `out` directory; returns counts, or `refused` with the reason.
 
-    The same segments, policy and frozen suite give the same bytes.
+    The same segments, policy, decisions and frozen suite give the same bytes. `unjudged` lists what a judge must score
+    before the build can be done.
     """
-    spec = TaskSpec.model_validate(request["spec"])
-    tenant, number = str(request["tenant"]), int(request["number"])
-    fractions = SplitSpec.model_validate(request["fractions"]) if request["fractions"] else spec.data.split
-    frozen = _read_items(Path(request["suite"])) if request["suite"] else None
-    rows = load([Path(each) for each in request["segments"]])
+    rows, context = context_of(request)
+    spec = context.spec
     try:
-        version = curate(rows, spec, tenant=tenant, fractions=fractions, suite=frozen)
+        version = curate(rows, context)
     except InvalidInput as error:
         return {"refused": f"{error.field}: {error}"}
-    report = _report(version, request, rows, fractions)
+    unjudged = version.facts.pop(MISSING, [])
+    if unjudged:
+        return {"unjudged": unjudged}
+    report = _report(version, request, rows, context)
     refusal = _refusal(version, spec)
     if refusal:
         return {"refused": refusal, "report": report}
-    suite_version = int(request["suite_version"]) + (1 if version.new_items else 0)
+    changed = version.new_items > 0 or version.facts["erased_items"] > 0
+    suite_version = int(request["suite_version"]) + (1 if changed else 0)
     out = Path(request["out"])
-    _write_suite(out / "suite", version.items)
+    publish.write_suite(out / "suite", version.items)
     report["suite"] = {"version": suite_version, "items": len(version.items), "new": version.new_items}
-    _write_dataset(out / "dataset", version, spec, report)
+    publish.write_dataset(out / "dataset", version, context, report)
+    ledger_file.write(out / "ledger.parquet", version.ledger, rows, version.placed)
     return {
         "splits": {name: len(version.splits[name]) for name in SPLITS},
         "removed": version.ledger.reasons(),
         "categories": report["categories"]["all"],
         "suite_version": suite_version,
         "suite_items": len(version.items),
-        "suite_is_new": bool(version.new_items),
+        "suite_is_new": changed,
+        "review": [{**asdict(each), "item_id": each.item_id} for each in version.questions],
         "metadata": {
-            "tenant": tenant,
+            "tenant": context.tenant,
             "task": spec.task,
-            "number": number,
-            "salt": salt_of(tenant, spec.task),
+            "number": int(request["number"]),
+            "salt": context.salt,
             "watermark": int(request["watermark"]),
-            "policy_digest": policy_digest(spec, fractions),
+            "policy_digest": policy_digest(spec, context.fractions, context.undone),
+            "decisions_digest": _digest([request.get(name) for name in _DECIDED]),
             "suite_version": suite_version,
+            "outcomes": version.outcomes,
             "leakage_proof": version.facts["leakage"],
         },
     }
 
 
-def policy_digest(spec: TaskSpec, fractions: SplitSpec) -> str:
-    """Digest of everything in the task that shapes a dataset."""
-    policy = {
-        "data": spec.data.model_dump(mode="json"),
-        "output": spec.output.model_dump(mode="json"),
-        "suite": spec.evaluation.suite.model_dump(mode="json"),
-        "system": spec.system,
-        "split": fractions.model_dump(mode="json"),
-    }
-    return digest_bytes(json.dumps(policy, sort_keys=True, separators=(",", ":")).encode())
+def context_of(request: dict[str, Any]) -> tuple[list[Row], Context]:
+    """The rows of a request, imported and synthetic, and what the steps may know. Raises DataLoss, InvalidInput."""
+    spec = TaskSpec.model_validate(request["spec"])
+    tenant = str(request["tenant"])
+    fractions = SplitSpec.model_validate(request["fractions"]) if request["fractions"] else spec.data.split
+    rows = load([Path(each) for each in request["segments"]])
+    placed = ledger_file.placed_in(Path(request["ledger"])) if request.get("ledger") else {}
+    synthetic = [row_of(each) for each in request.get("synthetic", [])]
+    placed |= places_of(synthetic, placed)
+    rows += synthetic
+    erased = frozenset(request.get("erased", []))
+    others: list[Item] = []
+    for path in request.get("suites", []):
+        others += _read_items(Path(path))
+    context = Context(
+        spec=spec,
+        tenant=tenant,
+        salt=salt_of(tenant, spec.task),
+        fractions=fractions,
+        undone=optional([*spec.data.curation.without, *request.get("undone", [])]),
+        placed=placed,
+        decisions={each["row_id"]: Decision(**each) for each in request.get("decisions", [])},
+        erased=erased,
+        erased_items=frozenset(item_id_of(row.row_id) for row in rows if row.user in erased)
+        | frozenset(item_id_of(row_id) for row_id in request.get("erased_rows", [])),
+        suite=_read_items(Path(request["suite"])) if request["suite"] else None,
+        suites=others,
+        verdicts=request.get("verdicts", {}),
+    )
+    return rows, context
+
+
+def policy_digest(spec: TaskSpec, fractions: SplitSpec, undone: frozenset[str] = frozenset()) -> str:
+    """Digest of everything in the task, and of the steps' code, that shapes a dataset."""
+    return _digest(
+        {
+            "data": spec.data.model_dump(mode="json"),
+            "output": spec.output.model_dump(mode="json"),
+            "suite": spec.evaluation.suite.model_dump(mode="json"),
+            "system": spec.system,
+            "split": fractions.model_dump(mode="json"),
+            "undone": sorted(undone),
+            "steps": versions(),
+        }
+    )
+
+
+def _digest(value: Any) -> str:
+    return digest_bytes(json.dumps(value, sort_keys=True, separators=(",", ":")).encode())
 
 
 def _refusal(version: Version, spec: TaskSpec) -> str:
@@ -98,28 +159,32 @@ def _refusal(version: Version, spec: TaskSpec) -> str:
     return ""
 
 
-def _report(version: Version, request: dict[str, Any], rows: list[Row], fractions: SplitSpec) -> dict[str, Any]:
+def _report(version: Version, request: dict[str, Any], rows: Sequence[Row], context: Context) -> dict[str, Any]:
     kept = {name: len(version.splits[name]) for name in SPLITS}
     removed = version.ledger.reasons()
-    total = len(rows)
-    if sum(kept.values()) + sum(removed.values()) != total:
-        raise DataLoss(f"{total} rows came in, {sum(kept.values())} are kept and {sum(removed.values())} removed")
+    if sum(kept.values()) + sum(removed.values()) != len(rows):
+        raise DataLoss(f"{len(rows)} rows came in, {sum(kept.values())} are kept and {sum(removed.values())} removed")
     everything = [row for name in SPLITS for row in version.splits[name]]
     return {
         "task": request["spec"]["task"],
         "number": request["number"],
         "watermark": request["watermark"],
-        "rows": {"in": total, "kept": sum(kept.values()), "removed": sum(removed.values())},
+        "rows": {"in": len(rows), "kept": sum(kept.values()), "removed": sum(removed.values())},
+        "outcomes": version.outcomes,
         "splits": kept,
-        "fractions": fractions.model_dump(mode="json"),
+        "fractions": context.fractions.model_dump(mode="json"),
+        "edited": version.ledger.edits(),
         "removed": removed,
-        "examples": {reason: version.ledger.examples[reason] for reason in removed},
+        "undone": sorted(context.undone),
+        "steps": versions(),
+        "examples": {reason: version.ledger.examples.get(reason, []) for reason in removed},
         "kinds": _counted(row.kind for row in rows),
         "sources": _counted(row.source for row in rows),
         "categories": {
             "all": _counted(row.category for row in everything if row.category),
             **{name: _counted(row.category for row in version.splits[name] if row.category) for name in SPLITS},
         },
+        "review": _counted(question.kind for question in version.questions),
         **version.facts,
     }
 
@@ -128,50 +193,9 @@ def _counted(values: Any) -> dict[str, int]:
     return dict(sorted(Counter(values).items()))
 
 
-def _write_suite(directory: Path, items: list[Item]) -> None:
-    directory.mkdir(parents=True)
-    _write_lines(directory / "items.jsonl", (item.as_json() for item in items))
-
-
-def _write_dataset(directory: Path, version: Version, spec: TaskSpec, report: dict[str, Any]) -> None:
-    directory.mkdir(parents=True)
-    for name in SPLITS:
-        _write_lines(directory / f"{name}.jsonl", (_line(row, version, spec) for row in version.splits[name]))
-    (directory / "report.json").write_text(json.dumps(report, indent=1, sort_keys=True, ensure_ascii=False))
-    (directory / "card.md").write_text(_card(spec, report))
-
-
-def _line(row: Row, version: Version, spec: TaskSpec) -> dict[str, Any]:
-    return {
-        "row_id": row.row_id,
-        "messages": [*messages_of(row, spec.system), {"role": "assistant", "content": row.answer}],
-        "category": row.category,
-        "group": version.groups[row.row_id],
-        "source": row.source,
-    }
-
-
-def _write_lines(path: Path, lines: Any) -> None:
-    with path.open("w", encoding="utf-8", newline="\n") as file:
-        for line in lines:
-            file.write(json.dumps(line, ensure_ascii=False, separators=(",", ":")) + "\n")
-
-
 def _read_items(path: Path) -> list[Item]:
     with path.open(encoding="utf-8") as file:
         return [Item.of(json.loads(line)) for line in file]
-
-
-def _card(spec: TaskSpec, report: dict[str, Any]) -> str:
-    configs = "\n".join(f"  - split: {name}\n    path: {name}.jsonl" for name in SPLITS)
-    removed = "\n".join(f"| {reason} | {count} |" for reason, count in report["removed"].items())
-    splits = "\n".join(f"| {name} | {count} |" for name, count in report["splits"].items())
-    return (
-        f"---\npretty_name: {spec.task} dataset {report['number']}\nconfigs:\n- config_name: default\n  data_files:\n"
-        f"{configs}\n---\n\n# {spec.task}, dataset version {report['number']}\n\n{spec.description}\n\n"
-        f"| split | rows |\n|---|---|\n{splits}\n\n| removed because | rows |\n|---|---|\n{removed}\n\n"
-        f"Splits are a permanent function of the task and the group. `report.json` accounts for every row.\n"
-    )
 
 
 if __name__ == "__main__":

@@ -1,25 +1,23 @@
-"""Reads segments into rows and repairs their text."""
+"""Reads segments into rows; a column an older segment does not have is null."""
 
-from collections import Counter
+import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-import ftfy
 import polars as pl
 
 from libs.contracts.errors import DataLoss
-from services.curation.domain.rows import Row
-from services.curation.domain.text import normalise
+from services.curation.domain.rows import Row, history_of, text_of
 
-_COLUMNS = (
-    "row_id", "kind", "source", "input", "output", "signal", "created_at", "system", "history", "category", "group",
-    "request_id", "consent",
+_NEEDED = (
+    "row_id", "kind", "source", "input", "output", "signal", "created_at", "system", "category", "group", "request_id",
+    "consent",
 )  # fmt: skip
-_OPTIONAL = ("history",)
-# Repairs of bytes read wrongly, and nothing that changes what somebody typed.
-_REPAIR = ftfy.TextFixerConfig(
-    unescape_html=False, uncurl_quotes=False, fix_latin_ligatures=False, fix_character_width=False, explain=False
-)
+_OPTIONAL = (
+    "history", "messages", "tools", "user", "weight", "licence", "rejected", "label", "review", "form", "confidence",
+    "revision", "judgement",
+)  # fmt: skip
 
 
 def load(paths: Sequence[Path]) -> list[Row]:
@@ -28,34 +26,46 @@ def load(paths: Sequence[Path]) -> list[Row]:
     for path in paths:
         try:
             table = pl.read_parquet(path)
-            missing = [name for name in _COLUMNS if name not in table.columns and name not in _OPTIONAL]
+            missing = [name for name in _NEEDED if name not in table.columns]
         except (pl.exceptions.PolarsError, OSError) as error:
             raise DataLoss(f"segment {path.name} cannot be read: {error}", field="segment") from error
         if missing:
             raise DataLoss(f"segment {path.name} lacks the column {missing[0]!r}", field="segment")
-        for row in table.select([name for name in _COLUMNS if name in table.columns]).iter_rows(named=True):
-            rows.setdefault(row["row_id"], Row(answer=row.pop("output"), **row))
+        present = [name for name in (*_NEEDED, *_OPTIONAL) if name in table.columns]
+        for row in table.select(present).iter_rows(named=True):
+            rows.setdefault(row["row_id"], _row(row, path.name))
     return list(rows.values())
 
 
-def repair(rows: Sequence[Row]) -> Counter[str]:
-    """Repair encodings and normalise, in place; counts the rows whose text changed, by kind of change."""
-    changed: Counter[str] = Counter()
-    for row in rows:
-        kinds = set[str]()
-        row.input = _clean(row.input, kinds)
-        row.answer = _clean(row.answer, kinds) if row.answer is not None else None
-        row.system = _clean(row.system, kinds) if row.system else None
-        row.category = _clean(row.category, kinds) or None if row.category else None
-        changed.update(kinds)
-    return changed
+def _row(given: dict[str, Any], segment: str) -> Row:
+    messages = given.pop("messages", None)
+    if messages:
+        try:
+            given |= _conversation(json.loads(messages), given)
+        except (ValueError, TypeError, AttributeError, KeyError, RecursionError) as error:
+            raise DataLoss(f"segment {segment}: row {given['row_id']}: messages: {error}", field="messages") from error
+    given["weight"] = 1.0 if given.get("weight") is None else given["weight"]
+    given["input"] = given["input"] or ""
+    return Row(answer=given.pop("output"), **given)
 
 
-def _clean(text: str, kinds: set[str]) -> str:
-    repaired = text if text.isascii() else ftfy.fix_text(text, _REPAIR)
-    if repaired != text:
-        kinds.add("encoding_repaired")
-    clean = normalise(repaired)
-    if clean != repaired:
-        kinds.add("whitespace_or_controls_cleaned")
-    return clean
+def _conversation(messages: list[dict[str, Any]], given: dict[str, Any]) -> dict[str, Any]:
+    """The columns of a whole conversation: calls of tools, their results and typed parts survive beside the text."""
+    system = "\n\n".join(text_of(each.get("content")) for each in messages if each["role"] == "system") or None
+    turns = [each for each in messages if each["role"] != "system"]
+    answer = turns.pop() if turns and turns[-1]["role"] == "assistant" and given["output"] is not None else None
+    if not turns:
+        return {}
+    *before, last = turns
+    return {
+        "system": given["system"] or system,
+        "history": history_of(before),
+        "input": text_of(last.get("content")),
+        "input_as": _whole(last, "user"),
+        "answer_as": _whole(answer, "assistant") if answer is not None else None,
+    }
+
+
+def _whole(message: dict[str, Any], role: str) -> str | None:
+    plain = message["role"] == role and set(message) == {"role", "content"} and isinstance(message["content"], str)
+    return None if plain else json.dumps(message, ensure_ascii=False, separators=(",", ":"))

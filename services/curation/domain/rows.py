@@ -1,20 +1,28 @@
-"""A row on its way into a dataset version, and the ledger in which every row ends."""
+"""A row on its way into a dataset version."""
 
-from collections import Counter, defaultdict
-from dataclasses import dataclass, field
+import json
+from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
+from typing import Any
+
+from services.curation.domain.ledger import Ledger
 
 EXAMPLE = "example"
 CORRECTION = "correction"
-_SHOWN_EXAMPLES = 5
-_SHOWN_CHARACTERS = 200
+SYNTHETIC = "synthetic"
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Row:
-    """One row of the segments, in order of arrival; text fields change as it is repaired and redacted.
+    """One row of the segments, in order of arrival; steps make changed copies.
 
-    `history` is the JSON of the turns before `input`, `answer` what is to be learnt (None: nothing is).
+    `history` is the JSON of the turns before `input`, `answer` what is to be learnt (None: nothing is), `rejected` an
+    answer that was wrong, `label` whether `answer` was good where only that is known, `user` a hash, `tools` JSON.
+    `input_as` and `answer_as` are the JSON of the whole message where that is more than a role and text. `form` is what
+    ingestion says the row can train, `judgement` what all signals on its request said by its `revision`, `review` why a
+    person should look at it. `lineage` is the JSON of what a synthetic row was made from. `split_group` and `split` are
+    set by grouping, `stands_for` counts rows merged into it.
     """
 
     row_id: str
@@ -30,36 +38,89 @@ class Row:
     group: str | None = None
     request_id: str | None = None
     consent: bool | None = None
+    user: str | None = None
+    weight: float = 1.0
+    licence: str | None = None
+    rejected: str | None = None
+    label: bool | None = None
+    tools: str | None = None
+    input_as: str | None = None
+    answer_as: str | None = None
+    form: str | None = None
+    confidence: float | None = None
+    revision: int | None = None
+    judgement: str | None = None
+    review: str | None = None
+    lineage: str | None = None
+    split_group: str = ""
+    split: str = ""
+    stands_for: int = 1
 
-
-@dataclass(slots=True)
-class Ledger:
-    """Where every row ends: kept, or removed once for one reason; the counts reconcile exactly."""
-
-    total: int
-    removed: dict[str, str] = field(default_factory=dict)
-    """Reason by row id."""
-    examples: dict[str, list[dict[str, str]]] = field(default_factory=lambda: defaultdict(list))
-
-    def remove(self, row: Row, reason: str, detail: str = "") -> None:
-        """Take a row out; the first reason stands."""
-        if row.row_id in self.removed:
-            return
-        self.removed[row.row_id] = reason
-        shown = self.examples[reason]
-        if len(shown) < _SHOWN_EXAMPLES:
-            example = {"row_id": row.row_id, "input": row.input[:_SHOWN_CHARACTERS]}
-            shown.append(example | ({"detail": detail[:_SHOWN_CHARACTERS]} if detail else {}))
-
-    def kept(self, rows: list[Row]) -> list[Row]:
-        """Those of `rows` that are still in."""
-        return [row for row in rows if row.row_id not in self.removed]
-
-    def reasons(self) -> dict[str, int]:
-        """Rows per reason."""
-        return dict(sorted(Counter(self.removed.values()).items()))
+    @property
+    def content(self) -> tuple[Any, ...]:
+        """What an edit may change."""
+        return (
+            self.input, self.answer, self.system, self.history, self.category, self.rejected, self.tools, self.label,
+            self.kind, self.source,
+        )  # fmt: skip
 
 
 def trust(row: Row) -> int:
     """How far a row's answer is trusted: what somebody wrote outranks what somebody approved."""
     return {CORRECTION: 3, "preference": 2}.get(row.kind, 1)
+
+
+def asked(row: Row) -> str:
+    """What is asked: earlier turns and the input."""
+    if not row.history:
+        return row.input
+    return "\n".join([*_contents(row.history), row.input])
+
+
+def turns_of(history: str | None) -> list[dict[str, Any]]:
+    """The turns before the input."""
+    return json.loads(history) if history else []
+
+
+def history_of(turns: list[dict[str, Any]]) -> str | None:
+    """Turns as a row holds them."""
+    return json.dumps(turns, ensure_ascii=False, separators=(",", ":")) if turns else None
+
+
+def message(role: str, text: str, whole: str | None) -> dict[str, Any]:
+    """A message of that text, with whatever else the original one held; other text replaces its typed parts."""
+    if whole is None:
+        return {"role": role, "content": text}
+    original: dict[str, Any] = json.loads(whole)
+    if text_of(original.get("content")) == text:
+        return original
+    return {**original, "content": text}
+
+
+@lru_cache(4096)
+def _contents(history: str) -> tuple[str, ...]:
+    return tuple(text_of(turn.get("content")) for turn in json.loads(history))
+
+
+def text_of(content: Any) -> str:
+    """The text of a message's content, which may be text, typed parts, or nothing (a call of a tool)."""
+    if isinstance(content, str):
+        return content
+    if isinstance(content, list):
+        return "\n".join(str(part.get("text", "")) for part in content if isinstance(part, dict) and part.get("text"))
+    return ""
+
+
+__all__ = [
+    "CORRECTION",
+    "EXAMPLE",
+    "SYNTHETIC",
+    "Ledger",
+    "Row",
+    "asked",
+    "history_of",
+    "message",
+    "text_of",
+    "trust",
+    "turns_of",
+]

@@ -1,13 +1,12 @@
 """The gate suite: frozen items, extended only by what policy admits."""
 
 import hashlib
-import json
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from services.curation.domain.rows import CORRECTION, Row
+from services.curation.domain.rows import CORRECTION, Row, message, text_of, turns_of
 
 MAX_ADMITTED = 120
 """Most new items of one version, so that a flood of one kind does not become the measure of all."""
@@ -18,7 +17,7 @@ class Item:
     """One item: messages without the answer, and the answer."""
 
     item_id: str
-    messages: tuple[dict[str, str], ...]
+    messages: tuple[dict[str, Any], ...]
     answer: str
     category: str | None
     group: str
@@ -36,27 +35,30 @@ class Item:
     @classmethod
     def of(cls, line: Mapping[str, Any]) -> "Item":
         """Read a line of `items.jsonl`."""
-        messages = tuple({"role": str(each["role"]), "content": str(each["content"])} for each in line["messages"])
+        messages = tuple(dict(each) for each in line["messages"])
         return cls(str(line["item_id"]), messages, str(line["answer"]), line["category"], str(line["group"]))
 
     @property
     def asked(self) -> str:
         """The text the item asks about: earlier turns and the last user message, without the system prompt."""
-        return "\n".join(message["content"] for message in self.messages if message["role"] != "system")
+        return "\n".join(text_of(each.get("content")) for each in self.messages if each["role"] != "system")
 
 
-def messages_of(row: Row, system: str) -> tuple[dict[str, str], ...]:
+def messages_of(row: Row, system: str) -> tuple[dict[str, Any], ...]:
     """The request of a row; the task's system prompt stands in where the row has none."""
     prompt = row.system or system
     head = [{"role": "system", "content": prompt}] if prompt else []
-    earlier = json.loads(row.history) if row.history else []
-    return (*head, *earlier, {"role": "user", "content": row.input})
+    return (*head, *turns_of(row.history), message("user", row.input, row.input_as))
+
+
+def item_id_of(row_id: str) -> str:
+    """The id of the item a row makes."""
+    return f"item-{hashlib.sha256(f'item/{row_id}'.encode()).hexdigest()[:16]}"
 
 
 def item_of(row: Row, group: str, system: str) -> Item:
     """The item a row makes; its id derives from the row's, so that it is the same in every version."""
-    name = hashlib.sha256(f"item/{row.row_id}".encode()).hexdigest()[:16]
-    return Item(f"item-{name}", messages_of(row, system), str(row.answer), row.category, group)
+    return Item(item_id_of(row.row_id), messages_of(row, system), str(row.answer), row.category, group)
 
 
 def sample(items: Sequence[Item], limit: int, salt: str) -> list[Item]:

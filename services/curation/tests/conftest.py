@@ -1,7 +1,7 @@
 """Segments made by hand, builds of them, and a running curation on a real broker and real object storage."""
 
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -25,6 +25,8 @@ from libs.testing.wait import eventually
 from services.curation.compute.build import build
 from services.curation.compute.pipeline import Version, curate
 from services.curation.domain.rows import Row
+from services.curation.domain.split import salt_of
+from services.curation.domain.steps import Context
 from services.curation.domain.suite import Item
 from services.curation.handlers import BUILD, SEGMENTS, Curator
 from services.curation.store import METADATA
@@ -60,9 +62,14 @@ def tickets(count: int, start: int = 0, **fields: Any) -> list[Row]:
 
 def build_rows(rows: Sequence[Row], suite: Sequence[Item] | None = None, **fields: Any) -> Version:
     """A version of the rows, without I/O."""
+    return curate(rows, context_for(suite, **fields))
+
+
+def context_for(suite: Sequence[Item] | None = None, known: Mapping[str, Any] | None = None, **fields: Any) -> Context:
+    """What the steps may know under a spec of the given sections; `known` adds to it."""
     spec = spec_of(**fields)
-    copies = [Row(**{name: getattr(each, name) for name in Row.__dataclass_fields__}) for each in rows]
-    return curate(copies, spec, tenant="default", fractions=spec.data.split, suite=suite)
+    salt = salt_of("default", spec.task)
+    return Context(spec, "default", salt, spec.data.split, suite=suite, **(known or {}))
 
 
 def write_segment(path: Path, rows: Sequence[Row]) -> Path:

@@ -1,0 +1,128 @@
+"""Label errors by cross-validated disagreement: a hashed linear model, and thresholds per class from its own certainty.
+
+Confident learning: Northcutt, Jiang and Chuang, 2021 (J. Artif. Intell. Res. 70). The model is softmax regression on
+hashed, log-scaled, IDF-weighted words and word pairs (feature hashing: Weinberger et al., 2009).
+"""
+
+import zlib
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from scipy import sparse
+from scipy.optimize import minimize
+
+from services.curation.domain.text import words
+
+_BITS = 15
+_LEAST_PER_CLASS = 5
+_LEAST_ROWS = 40
+_MOST_ROWS = 40_000
+_DECAY = 1e-4
+_STEPS = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Suspect:
+    """Row `at` has a label the model gives `own`; it gives `better` the probability `best`."""
+
+    at: int
+    own: float
+    better: str
+    best: float
+
+
+def suspects(texts: Sequence[str], labels: Sequence[str], *, folds: int, max_share: float) -> list[Suspect]:
+    """Rows whose label is probably wrong, the clearest first, at most `max_share` of all.
+
+    Classes of fewer than five rows are neither learnt nor suspected; fewer than 40 rows teach nothing. Of more than
+    40,000 rows the newest are checked. Deterministic.
+    """
+    counts = Counter(labels)
+    at = np.array([i for i, label in enumerate(labels) if counts[label] >= _LEAST_PER_CLASS][-_MOST_ROWS:], dtype=int)
+    classes = sorted({labels[i] for i in at})
+    if len(at) < _LEAST_ROWS or len(classes) < 2:
+        return []
+    given = np.array([classes.index(labels[i]) for i in at])
+    features = featurise([texts[i] for i in at])
+    held = np.zeros((len(at), len(classes)))
+    for fold in range(folds):
+        test = np.array([_fold(texts[i], folds) == fold for i in at])
+        if test.any() and len(set(given[~test])) > 1:
+            held[test] = predict(features[test], train(features[~test], given[~test], len(classes)))
+    own = held[np.arange(len(at)), given]
+    # A class is believed where the model is as sure of it as it is, on average, of rows that carry it.
+    threshold = np.array([held[given == c, c].mean() for c in range(len(classes))])
+    believed = np.where(held >= threshold, held, 0.0)
+    best = believed.argmax(axis=1)
+    margin = held[np.arange(len(at)), best] - own
+    wrong = np.flatnonzero((believed.max(axis=1) > 0) & (best != given) & (margin > 0))
+    ranked = sorted(wrong, key=lambda i: (-margin[i], i))[: int(max_share * len(at))]
+    return [Suspect(int(at[i]), float(own[i]), classes[best[i]], float(held[i, best[i]])) for i in ranked]
+
+
+def featurise(texts: Sequence[str]) -> sparse.csr_matrix:
+    """Rows of hashed words and word pairs: float32 of shape (texts, 2**15), IDF-weighted, of length 1."""
+    columns: list[int] = []
+    values: list[float] = []
+    ends = [0]
+    for text in texts:
+        tokens = words(text)
+        pairs = [f"{left} {right}" for left, right in pairwise(tokens)]
+        counted = Counter(
+            zlib.crc32(token.encode("utf-8", "surrogatepass")) >> (32 - _BITS) for token in [*tokens, *pairs]
+        )
+        columns += counted.keys()
+        values += [1.0 + float(np.log(count)) for count in counted.values()]
+        ends.append(len(columns))
+    matrix = sparse.csr_matrix(
+        (np.array(values, np.float32), np.array(columns, np.int32), np.array(ends, np.int32)),
+        shape=(len(texts), 1 << _BITS),
+    )
+    matrix.sort_indices()
+    seen = np.asarray((matrix > 0).sum(axis=0)).ravel()
+    idf = np.log((1 + len(texts)) / (1 + seen)).astype(np.float32) + 1
+    weighted = matrix.multiply(idf[None, :]).tocsr()
+    norms = np.sqrt(np.asarray(weighted.multiply(weighted).sum(axis=1)).ravel())
+    return sparse.diags(1 / np.maximum(norms, 1e-9)).dot(weighted).tocsr()
+
+
+def train(features: sparse.csr_matrix, given: np.ndarray, classes: int) -> np.ndarray:
+    """Weights (features, classes) of softmax regression with L2 decay, by L-BFGS."""
+    used = np.unique(features.indices)
+    seen = features[:, used]
+    target: np.ndarray = np.zeros((len(given), classes), np.float64)
+    target[np.arange(len(given)), given] = 1.0
+
+    def loss(flat: np.ndarray) -> tuple[float, np.ndarray]:
+        weights = flat.reshape(len(used), classes)
+        given_probability = _softmax(seen @ weights)
+        cost = -np.log(np.maximum(given_probability[target == 1.0], 1e-12)).mean()
+        gradient = seen.T @ (given_probability - target) / len(given) + _DECAY * weights
+        return float(cost + _DECAY / 2 * (weights**2).sum()), gradient.ravel()
+
+    found = minimize(
+        loss, np.zeros(len(used) * classes), jac=True, method="L-BFGS-B", options={"maxiter": _STEPS, "maxcor": 5}
+    )
+    weights: np.ndarray = np.zeros((features.shape[1], classes))
+    weights[used] = np.asarray(found.x).reshape(len(used), classes)
+    return weights
+
+
+def predict(features: sparse.csr_matrix, weights: np.ndarray) -> np.ndarray:
+    """Probabilities (rows, classes)."""
+    found: np.ndarray = _softmax(np.asarray(features @ weights))
+    return found
+
+
+def _softmax(scores: np.ndarray) -> np.ndarray:
+    raised = np.exp(scores - scores.max(axis=1, keepdims=True))
+    found: np.ndarray = raised / raised.sum(axis=1, keepdims=True)
+    return found
+
+
+def _fold(text: str, folds: int) -> int:
+    # By text, so that copies of one row do not vouch for each other.
+    return zlib.crc32(" ".join(words(text)).encode("utf-8", "surrogatepass")) % folds

@@ -1,0 +1,77 @@
+"""Writes a dataset version: the lines of each split, the report, the card and the Croissant document."""
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from libs.contracts.ids import digest_bytes
+from services.curation.compute.languages import main_languages
+from services.curation.compute.pipeline import Version
+from services.curation.domain.card import card, licence_of
+from services.curation.domain.croissant import croissant
+from services.curation.domain.rows import Row, message
+from services.curation.domain.split import SPLITS
+from services.curation.domain.steps import Context
+from services.curation.domain.suite import Item, messages_of
+
+
+def write_suite(directory: Path, items: Sequence[Item]) -> None:
+    """`items.jsonl` of a suite."""
+    directory.mkdir(parents=True)
+    _write_lines(directory / "items.jsonl", (item.as_json() for item in items))
+
+
+def write_dataset(directory: Path, version: Version, context: Context, report: dict[str, Any]) -> None:
+    """Every file of a dataset version; the same version gives the same bytes."""
+    directory.mkdir(parents=True)
+    files: dict[str, tuple[str, int]] = {}
+    for name in SPLITS:
+        path = directory / f"{name}.jsonl"
+        _write_lines(path, (line_of(row, context.spec.system) for row in version.splits[name]))
+        content = path.read_bytes()
+        files[path.name] = digest_bytes(content).removeprefix("sha256:"), len(content)
+    rows = [row for name in SPLITS for row in version.splits[name]]
+    languages = main_languages([row.input for row in rows])
+    licences = sorted({row.licence for row in rows if row.licence})
+    (directory / "report.json").write_text(json.dumps(report, indent=1, sort_keys=True, ensure_ascii=False))
+    (directory / "card.md").write_text(card(context.spec, report, languages, licences))
+    document = croissant(
+        name=context.spec.task,
+        description=context.spec.description,
+        version=f"{report['number']}.0.0",
+        licence=licence_of(licences),
+        tenant=context.tenant,
+        # A date of building would make equal versions differ.
+        published=max(row.created_at for row in rows).date().isoformat(),
+        files={name: file for name, file in files.items() if file[1]},
+        report=report,
+        languages=languages,
+    )
+    (directory / "croissant.json").write_text(json.dumps(document, indent=1, ensure_ascii=False))
+
+
+def line_of(row: Row, system: str) -> dict[str, Any]:
+    """A row as a line of a split's file; what a row does not have is left out, but for its category."""
+    line: dict[str, Any] = {
+        "row_id": row.row_id,
+        "messages": [*messages_of(row, system), message("assistant", row.answer or "", row.answer_as)],
+        "category": row.category,
+        "group": row.split_group,
+        "source": row.source,
+    }
+    if row.tools:
+        line["tools"] = json.loads(row.tools)
+    if row.rejected is not None:
+        line["rejected"] = row.rejected
+    if row.label is not None:
+        line["label"] = row.label
+    if row.lineage:
+        line |= {"synthetic": True, "lineage": json.loads(row.lineage)}
+    return line
+
+
+def _write_lines(path: Path, lines: Iterable[dict[str, Any]]) -> None:
+    with path.open("w", encoding="utf-8", newline="\n") as file:
+        for line in lines:
+            file.write(json.dumps(line, ensure_ascii=False, separators=(",", ":")) + "\n")

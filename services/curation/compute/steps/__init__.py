@@ -1,0 +1,46 @@
+"""The steps of a build in their order: what is permanent first, then what repairs, judges, merges and keeps apart."""
+
+from collections.abc import Sequence
+
+from services.curation.compute.steps.admit import Admit
+from services.curation.compute.steps.answers import Answers, Blame, Fences
+from services.curation.compute.steps.balance import Balance
+from services.curation.compute.steps.conflicts import Conflicts, Exact
+from services.curation.compute.steps.erase import Erase
+from services.curation.compute.steps.group import Group, Holdout
+from services.curation.compute.steps.judge import Judge
+from services.curation.compute.steps.labels import Labels
+from services.curation.compute.steps.limit import Limit
+from services.curation.compute.steps.near import Near
+from services.curation.compute.steps.personal import Personal
+from services.curation.compute.steps.quality import Quality
+from services.curation.compute.steps.repair import Encoding, Whitespace
+from services.curation.compute.steps.review import Reviewed
+from services.curation.compute.steps.roles import Roles
+from services.curation.compute.steps.seal import Seal
+from services.curation.compute.steps.signals import Signals
+from services.curation.compute.steps.style import Style
+from services.curation.compute.steps.synthetic import Synthetic
+from services.curation.compute.steps.taxonomy import Aliases, Taxonomy
+from services.curation.domain.steps import Step
+from services.curation.domain.suite import Item
+
+TO_THE_SUITE: tuple[Step, ...] = (
+    Erase(), Group(), Holdout(), Encoding(), Whitespace(), Admit(), Roles(), Signals(), Personal(), Reviewed(),
+    Fences(), Style(), Blame(), Answers(), Quality(), Aliases(), Taxonomy(), Synthetic(), Exact(), Conflicts(), Judge(),
+    Labels(), Limit(), Near(),
+)  # fmt: skip
+"""Steps before the gate suite is drawn from the test split."""
+
+
+def after_the_suite(items: Sequence[Item]) -> tuple[Step, ...]:
+    """Steps that need to know what is held out."""
+    return Seal(items), Balance()
+
+
+def versions() -> dict[str, int]:
+    """Version per step; part of a policy's digest, since other code may decide otherwise."""
+    return {step.name: step.version for step in (*TO_THE_SUITE, *after_the_suite(()))}
+
+
+__all__ = ["TO_THE_SUITE", "after_the_suite", "versions"]

@@ -1,0 +1,28 @@
+"""Which rows may be used at all: something to ask, consent, licence, source."""
+
+from collections.abc import Sequence
+
+from services.curation.domain.ledger import Ledger
+from services.curation.domain.rows import EXAMPLE, SYNTHETIC, Row
+from services.curation.domain.steps import Context, Result
+
+
+class Admit:
+    """Takes out rows that may not train; imports are always of a trusted source."""
+
+    name, version = "admit", 1
+
+    def __call__(self, rows: Sequence[Row], context: Context) -> Result:
+        """As `Step`."""
+        ledger, data = Ledger(), context.spec.data
+        for row in rows:
+            foreign = row.kind not in (EXAMPLE, SYNTHETIC)
+            if not row.input:
+                ledger.remove(row, "no_input")
+            elif row.consent is False:
+                ledger.remove(row, "no_consent")
+            elif data.curation.licences and row.licence is not None and row.licence not in data.curation.licences:
+                ledger.remove(row, "licence_not_allowed", row.licence)
+            elif foreign and data.sources and row.source not in data.sources:
+                ledger.remove(row, "source_not_trusted", row.source)
+        return Result(ledger.kept(rows), ledger)

@@ -1,0 +1,50 @@
+"""One row per text and answer, and one answer per text."""
+
+from collections.abc import Sequence
+
+from services.curation.domain import conflicts
+from services.curation.domain.ledger import Ledger
+from services.curation.domain.queue import question
+from services.curation.domain.rows import Row, asked
+from services.curation.domain.steps import Context, Result
+from services.curation.domain.text import Reading
+
+_SHOWN = 5
+
+
+class Exact:
+    """Merges rows with the same text, to a reader, and the same answer."""
+
+    name, version = "exact", 1
+
+    def __call__(self, rows: Sequence[Row], context: Context) -> Result:  # noqa: ARG002 - one signature for all
+        """As `Step`."""
+        ledger, reading = Ledger(), Reading()
+        return Result(conflicts.merge_exact(rows, lambda row: reading.key(asked(row)), ledger), ledger)
+
+
+class Conflicts:
+    """Settles texts with several answers by vote; ties go to review."""
+
+    name, version = "conflicts", 1
+
+    def __call__(self, rows: Sequence[Row], context: Context) -> Result:
+        """As `Step`."""
+        ledger, reading = Ledger(), Reading()
+        seen = conflicts.resolve_labels(rows, lambda row: reading.key(asked(row)), ledger, context.approved)
+        examples = [
+            {"input": each.rows[0].input[:200], "answers": [str(row.answer)[:200] for row in each.rows[:_SHOWN]]}
+            for each in seen[:_SHOWN]
+        ]
+        questions = [
+            question(
+                "conflict", row, "the same text has another answer as often", doubt=1 - 1 / len(each.rows),
+                suggestion=next(str(other.answer) for other in each.rows if other is not row),
+            )
+            for each in seen
+            if each.winner is None
+            for row in each.rows
+            if row.row_id not in context.decisions
+        ]  # fmt: skip
+        facts = {"label_conflicts": {"texts": len(seen), "examples": examples}}
+        return Result(ledger.kept(rows), ledger, facts, questions)

@@ -1,0 +1,38 @@
+"""Suspected label errors, by the disagreement of a cross-validated model."""
+
+from collections.abc import Sequence
+
+from services.curation.compute.mislabels import suspects
+from services.curation.domain.acts import suspect
+from services.curation.domain.ledger import Ledger
+from services.curation.domain.review import Question
+from services.curation.domain.rows import Row, asked
+from services.curation.domain.steps import Context, Result
+
+
+class Labels:
+    """Acts on rows whose category a model that did not see them disagrees with."""
+
+    name, version = "labels", 1
+
+    def __call__(self, rows: Sequence[Row], context: Context) -> Result:
+        """As `Step`."""
+        policy, ledger = context.spec.data.curation.labels, Ledger()
+        questions: list[Question] = []
+        labelled = [row for row in rows if row.category]
+        found = suspects(
+            [asked(row) for row in labelled],
+            [str(row.category) for row in labelled],
+            folds=policy.folds,
+            max_share=policy.max_share,
+        )
+        for each in found:
+            row = labelled[each.at]
+            detail = f"{row.category} at {each.own:.2f}, {each.better} at {each.best:.2f}"
+            doubt = max(0.05, min(0.95, each.best - each.own))
+            questions += suspect(
+                row, "suspected_mislabel", "mislabel", policy.mislabels, detail, doubt, ledger, context,
+                suggestion=each.better,
+            )  # fmt: skip
+        facts = {"labels": {"checked": len(labelled), "suspected": len(found)}}
+        return Result(ledger.kept(rows), ledger, facts, questions)

@@ -1,0 +1,68 @@
+"""The chat schema: known roles in an order a chat template can render."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from services.curation.domain.ledger import Ledger
+from services.curation.domain.rows import Row, history_of
+from services.curation.domain.steps import Context, Result
+
+ROLES = ("system", "user", "assistant", "tool")
+
+
+class Roles:
+    """Merges neighbouring turns of one role; earlier turns that are no conversation cost the row."""
+
+    name, version = "roles", 1
+
+    def __call__(self, rows: Sequence[Row], context: Context) -> Result:
+        """As `Step`."""
+        ledger, repairs, edited = Ledger(), context.spec.data.curation.repair.roles, []
+        for row in rows:
+            fault = _fault(row.history) if row.history else None
+            if fault is not None:
+                ledger.remove(row, "roles_broken", fault)
+                continue
+            now = _merged(row) if repairs and row.history else row
+            if now is not row:
+                ledger.edit(row, "roles_merged")
+            edited.append(now)
+        return Result(edited, ledger)
+
+
+def _fault(history: str) -> str | None:
+    try:
+        turns = json.loads(history)
+    except (ValueError, RecursionError):
+        return "history: is not JSON"
+    if not isinstance(turns, list):
+        return "history: is not a list of turns"
+    for at, turn in enumerate(turns):
+        if not isinstance(turn, dict) or turn.get("role") not in ROLES:
+            role = turn.get("role") if isinstance(turn, dict) else None
+            return f"history[{at}].role: {str(role)[:40]!r} is none of {', '.join(ROLES)}"
+        content = turn.get("content")
+        if not isinstance(content, str | list) and not turn.get("tool_calls"):
+            return f"history[{at}].content: is missing"
+    return None
+
+
+def _merged(row: Row) -> Row:
+    before: list[dict[str, Any]] = json.loads(row.history or "[]")
+    turns: list[dict[str, Any]] = []
+    for turn in before:
+        if turns and _joins(turns[-1], turn):
+            turns[-1] = {"role": turn["role"], "content": f"{turns[-1]['content']}\n\n{turn['content']}"}
+        else:
+            turns.append(turn)
+    text = row.input
+    if turns and turns[-1]["role"] == "user" and _joins(turns[-1], {"role": "user", "content": text}):
+        text = f"{turns.pop()['content']}\n\n{text}"
+    return row if turns == before else replace(row, history=history_of(turns), input=text)
+
+
+def _joins(left: dict[str, Any], right: dict[str, Any]) -> bool:
+    plain = all(set(turn) == {"role", "content"} and isinstance(turn["content"], str) for turn in (left, right))
+    return plain and left["role"] == right["role"] and left["role"] in ("user", "assistant")

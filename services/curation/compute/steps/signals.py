@@ -1,0 +1,38 @@
+"""One answer per request, and what contradicts itself goes to review."""
+
+from collections.abc import Sequence
+
+from libs.contracts.task import Act
+from services.curation.domain import conflicts, judgement
+from services.curation.domain.ledger import Ledger
+from services.curation.domain.queue import question
+from services.curation.domain.rows import Row
+from services.curation.domain.steps import Context, Result
+
+
+class Signals:
+    """Reconciles several signals on one request: by ingestion's judgement, or by hand where it gave none."""
+
+    name, version = "signals", 1
+
+    def __call__(self, rows: Sequence[Row], context: Context) -> Result:
+        """As `Step`."""
+        ledger = Ledger()
+        judged = judgement.settle(rows, ledger)
+        by_hand = [row for row in judged.rows if not row.judgement]
+        reconciled = conflicts.reconcile(by_hand, ledger, context.approved)
+        doubtful = {
+            row.row_id: (row, "signals on one answer contradict each other") for row in reconciled.contradicting
+        }
+        doubtful |= {row.row_id: (row, row.review) for row in judged.rows if row.review}
+        facts = {
+            "signals": {"requests": judged.requests + reconciled.requests, "contradictions": len(doubtful)},
+        }
+        questions = []
+        if context.spec.data.curation.contradictions is Act.REVIEW:
+            questions = [
+                question("contradiction", row, reason, doubt=1 - (row.confidence or 0.5))
+                for row, reason in doubtful.values()
+                if row.row_id not in context.decisions and row.answer is not None
+            ]
+        return Result(ledger.kept(judged.rows), ledger, facts, questions)

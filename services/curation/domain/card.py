@@ -1,0 +1,83 @@
+"""The card of a dataset version: Hugging Face metadata in YAML, then what a reader should know."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from libs.contracts.task import TaskSpec
+from services.curation.domain.rules import rule_of
+from services.curation.domain.split import SPLITS
+
+_SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
+
+
+def card(spec: TaskSpec, report: Mapping[str, Any], languages: Sequence[str], licences: Sequence[str]) -> str:
+    """The text of `card.md`. `languages` are ISO 639-1 codes, `licences` those of the rows."""
+    return "\n".join(
+        ["---", *_metadata(spec, report, languages, licences), "---", "", *_text(spec, report, licences), ""]
+    )
+
+
+def size_category(rows: int) -> str:
+    """The size category of the Hugging Face hub."""
+    return next((name for limit, name in _SIZES if rows < limit), "1M<n<10M")
+
+
+def licence_of(licences: Sequence[str]) -> str:
+    """One identifier for the whole: the rows' common licence, `unknown` without any, `other` for several."""
+    return licences[0] if len(licences) == 1 else "other" if licences else "unknown"
+
+
+def _metadata(
+    spec: TaskSpec, report: Mapping[str, Any], languages: Sequence[str], licences: Sequence[str]
+) -> list[str]:
+    licence = licence_of(licences)
+    title = f"{spec.task} dataset {report['number']}"
+    lines = [f"pretty_name: {_quoted(title)}"]
+    lines += ["language:", *(f"- {code}" for code in languages)] if languages else []
+    lines += [f"license: {licence.lower()}"]
+    lines += [f"license_name: {_quoted(', '.join(licences))}"] if licence == "other" else []
+    lines += ["task_categories:", "- text-generation", "size_categories:", f"- {size_category(report['rows']['kept'])}"]
+    lines += ["tags:", "- pawl", *(["- synthetic"] if report["kinds"].get("synthetic") else [])]
+    lines += ["configs:", "- config_name: default", "  data_files:"]
+    for name in SPLITS:
+        if report["splits"][name]:
+            lines += [f"  - split: {name}", f"    path: {name}.jsonl"]
+    return lines
+
+
+def _text(spec: TaskSpec, report: Mapping[str, Any], licences: Sequence[str]) -> list[str]:
+    leakage, balance = report["leakage"], report["balance"]
+    lines = [f"# {spec.task}, dataset version {report['number']}", "", spec.description, ""]
+    lines += _table(("split", "rows"), report["splits"])
+    lines += ["## Where the rows come from", "", *_table(("source", "rows"), report["sources"])]
+    if licences:
+        lines += [f"Licences: {', '.join(licences)}.", ""]
+    lines += ["## Categories", "", *_table(("category", "training rows"), report["categories"]["train"])]
+    if balance["lacking"]:
+        lines += ["Lacking: " + ", ".join(f"{name} {count}" for name, count in balance["lacking"].items()) + ".", ""]
+    lines += ["## What was done to the rows", "", "| rule | rows | what it says |", "|---|---|---|"]
+    done = {**report["edited"], **report["removed"]}
+    lines += [f"| {name} | {count} | {rule_of(name).says} |" for name, count in sorted(done.items())]
+    outcomes = ", ".join(f"{count} {name}" for name, count in report["outcomes"].items())
+    lines += ["", f"Of {report['rows']['in']} rows that came in: {outcomes}. The ledger accounts for every one.", ""]
+    lines += ["## Splits and leakage", ""]
+    crossing, withheld = (json.dumps(leakage[name], sort_keys=True) for name in ("edges_crossing", "withheld"))
+    lines += [
+        "A split is a permanent function of the task and the group (conversation, customer, near duplicates).",
+        "",
+    ]
+    lines += [f"Edges that cross between splits: {crossing}. Withheld: {withheld}.", ""]
+    redacted = report["redacted"]
+    lines += ["## Personal data", ""]
+    lines += [", ".join(f"{name}: {count}" for name, count in redacted.items()) or "None was found by the patterns."]
+    return lines
+
+
+def _table(head: tuple[str, str], counts: Mapping[str, int]) -> list[str]:
+    rows = [f"| {name} | {count} |" for name, count in counts.items()]
+    return [f"| {head[0]} | {head[1]} |", "|---|---|", *rows, ""]
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)

@@ -1,0 +1,60 @@
+"""The permanent place of a row: its group, and the side of the split on which that group stands for ever."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+
+from libs.contracts.task import SplitSpec
+from services.curation.domain.rows import Row
+from services.curation.domain.split import TEST, split_of
+
+
+def groups_of(
+    rows: Sequence[Row],
+    forms: Sequence[frozenset[str]],
+    centres: Sequence[int],
+    known: Mapping[str, tuple[str, str]],
+    *,
+    customers: bool,
+) -> list[str]:
+    """The group of each row: the one it had, its conversation's, its customer's, its centre's, or one of its own.
+
+    A known row keeps its group whatever became of the rows it was once grouped by.
+    """
+    named: list[str] = []
+    for row, form, centre in zip(rows, forms, centres, strict=True):
+        if row.row_id in known:
+            named.append(known[row.row_id][0])
+        elif row.group is not None:
+            named.append(f"g:{row.group}")
+        elif customers and row.user is not None:
+            named.append(f"u:{row.user}")
+        elif centre < len(named):
+            named.append(named[centre])
+        else:
+            text = " ".join(sorted(form))
+            named.append(f"c:{hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()[:16]}")
+    return named
+
+
+def place(
+    rows: Sequence[Row],
+    groups: Sequence[str],
+    known: Mapping[str, tuple[str, str]],
+    salt: str,
+    fractions: SplitSpec,
+    holdout_after: datetime | None,
+) -> list[Row]:
+    """The rows with group and split. `rows` are in order of arrival: the first of a group founds it.
+
+    A split is a function of salt and group, but for groups founded at or after `holdout_after`, which are test.
+    """
+    splits = dict(known.values())
+    placed: list[Row] = []
+    for row, group in zip(rows, groups, strict=True):
+        if group not in splits:
+            late = holdout_after is not None and row.created_at >= holdout_after
+            splits[group] = TEST if late else split_of(salt, group, fractions)
+        placed.append(replace(row, split_group=group, split=splits[group]))
+    return placed
