@@ -58,6 +58,7 @@ class Watchdog:
         self._ended = False
         self._reasons: dict[str, str] = {}
         self._stalled_since: dict[str, float] = {}
+        self._seen_busy: dict[str, float] = {}
 
     def start(self) -> None:
         """Begin to look."""
@@ -120,13 +121,16 @@ class Watchdog:
     def _stalled(self, consumer: Consumer) -> str | None:
         pull = self._link.js.pulls.get(consumer.durable)
         now = time.monotonic()
+        if self._running(consumer.durable):
+            # A loop that has just handled something for minutes is about to poll again.
+            self._seen_busy[consumer.durable] = now
         if pull is None:
             quiet = self._stall_seconds + 1
-        elif self._running(consumer.durable) or now - pull.last_returned <= self._stall_seconds:
+        else:
+            quiet = now - max(pull.last_returned, self._seen_busy.get(consumer.durable, 0.0))
+        if quiet <= self._stall_seconds:
             self._stalled_since.pop(consumer.durable, None)
             return None
-        else:
-            quiet = now - pull.last_returned
         since = self._stalled_since.setdefault(consumer.durable, now)
         if now - since > self._heal_seconds:
             log.error("consumer loop wedged", consumer=consumer.durable, seconds=round(quiet))

@@ -216,6 +216,25 @@ async def test_a_wedged_loop_ends_the_process(link: NatsLink, monkeypatch: pytes
     await consumers.stop()
 
 
+async def test_a_loop_that_comes_from_a_long_handler_is_not_stalled(link: NatsLink) -> None:
+    from libs.eventing import topology
+
+    running, wedged = [1], asyncio.Event()
+    watchdog = Watchdog(
+        link, [topology.consumer(FACTS)], lambda _: running[0],
+        look_seconds=0.05, stall_seconds=0.5, heal_seconds=0.1, on_wedged=wedged.set,
+    )  # fmt: skip
+    consumers = facts(link, Recorder(), watchdog)
+    await consumers.start()
+    await asyncio.sleep(0.2)
+    link.js.pulls[FACTS].last_returned -= 100
+    running[0] = 0
+    await asyncio.sleep(0.2)
+    assert consumers.check() is None
+    assert not wedged.is_set()
+    await consumers.stop()
+
+
 async def test_a_frozen_broker_is_noticed(private_nats: NatsServer) -> None:
     link = NatsLink(private_nats.url, "test", ping_interval=1, max_outstanding_pings=1)
     await link.connect()
