@@ -139,7 +139,7 @@ CONSUMERS: tuple[Consumer, ...] = (
 BUCKETS: tuple[Bucket, ...] = (
     Bucket(ROUTES, ("registry",), ("gateway", "engine", "evaluator", "console", "pawl"), "desired routing per task"),
     Bucket(ENGINES, ("engine",), ("gateway", "registry", "evaluator", "pawl"), "what each engine can serve", ttl=30.0),
-    Bucket(KEYS, ("registry",), ("gateway", "console"), "API keys by their hash"),
+    Bucket(KEYS, ("registry",), ("gateway", "console", "ingestion"), "API keys by their hash"),
     Bucket(RUNS, ("registry",), ("trainer",), "what the registry wants of each run"),
     Bucket(
         TASKS,

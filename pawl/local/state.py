@@ -60,7 +60,7 @@ class StackState:
 
 def write_keys(layout: Layout, state: StackState) -> Path:
     """Write the hashed API keys that the registry publishes to the gateways."""
-    roles = {"api_key": ["client"], "evaluator_key": ["client", "evaluator"]}
+    roles = {"api_key": ["client", "operator"], "evaluator_key": ["client", "evaluator"]}
     keys = [
         {
             "name": name.removesuffix("_key"),

@@ -61,7 +61,7 @@ def test_keys_are_published_hashed_only(tmp_path: Path) -> None:
     written = write_keys(place, state).read_text()
     assert state.secret("api_key") not in written
     assert {key["name"]: key["roles"] for key in json.loads(written)} == {
-        "api": ["client"],
+        "api": ["client", "operator"],
         "evaluator": ["client", "evaluator"],
     }
 

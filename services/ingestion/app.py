@@ -2,10 +2,10 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 from libs.artifacts import ObjectStore
-from libs.contracts.errors import Transient
+from libs.contracts.errors import NotFound, Transient
 from libs.contracts.stubs.pawl.ingestion.v1 import ingestion_pb2 as pb
 from libs.contracts.stubs.pawl.ingestion.v1.ingestion_pb2_grpc import add_IngestionServiceServicer_to_server
 from libs.eventing.batches import BatchConsumer
@@ -16,20 +16,26 @@ from libs.outbox.relay import Relay
 from libs.runtime.grpc_server import GrpcServer
 from libs.runtime.process import Lifecycle
 from libs.telemetry import get_logger
-from services.ingestion.clients import Tasks
+from services.ingestion.clients.buckets import Buckets
+from services.ingestion.clients.keys import Keys
+from services.ingestion.clients.tasks import Tasks
+from services.ingestion.domain.imports import ImportRequest
 from services.ingestion.handlers import FeedbackIntake, InferenceIntake
-from services.ingestion.rpc import SERVICE, IngestionServicer
+from services.ingestion.http.app import ImportDoor
+from services.ingestion.http.server import HttpServer
+from services.ingestion.rpc import SERVICE, IngestionServicer, quarantine
 from services.ingestion.settings import Settings
-from services.ingestion.store.imports import ImportRecord
+from services.ingestion.store.imports import BadRow, ImportRecord, get, quarantine_of
 from services.ingestion.store.signals import forget_inferences
 from services.ingestion.store.tables import METADATA
-from services.ingestion.workflows import Importer, ImportRequest
+from services.ingestion.workflows.imports import Importer
 
 log = get_logger(__name__)
 
 _DAY = 86_400.0
 _FORGET_EVERY = 600.0
 _BUCKET_RETRY_SECONDS = 1.0
+_SHOWN_QUARANTINE = 1000
 
 
 async def main(lifecycle: Lifecycle, settings: Settings) -> None:
@@ -78,18 +84,58 @@ async def main(lifecycle: Lifecycle, settings: Settings) -> None:
     )
     importer.sweep()
 
+    buckets = Buckets(
+        settings.s3_endpoint, settings.s3_access_key, settings.s3_secret_key, settings.s3_region,
+        own=settings.s3_bucket, allowed=[each.strip() for each in settings.import_buckets.split(",") if each.strip()],
+    )  # fmt: skip
+
     async def run_import(header: pb.ImportHeader, chunks: AsyncIterator[bytes]) -> ImportRecord:
         request = ImportRequest(
-            settings.tenant, header.task, header.name, header.format, dict(header.columns), header.source
-        )
-        return await importer.run(request, chunks)
+            settings.tenant, header.task, header.name or header.uri.rpartition("/")[2], header.format,
+            dict(header.columns), header.source, header.shape, header.ticket,
+        )  # fmt: skip
+        return await importer.run(request, buckets.stream(header.uri) if header.uri else chunks)
+
+    if settings.http_port is not None:
+        keys = Keys(link, settings.state_dir / "keys.json")
+        await keys.start()
+        lifecycle.on_drain(keys.stop, "keys")
+        door = import_door(database, objects.for_tenant, importer, buckets, keys)
+        web = HttpServer(
+            door.app, settings.http_host, settings.http_port,
+            variable=settings.variable("http_port"), drain_seconds=settings.drain_seconds,
+        )  # fmt: skip
+        await web.start()
+        lifecycle.on_drain(web.stop, "http")
 
     server = GrpcServer(settings.grpc_host, settings.grpc_port, variable=settings.variable("grpc_port"))
-    servicer = IngestionServicer(database, tasks, run_import, tenant=settings.tenant)
+    servicer = IngestionServicer(
+        database, tasks, objects.for_tenant(settings.tenant), run_import, importer.progress, tenant=settings.tenant
+    )
     server.add(add_IngestionServiceServicer_to_server, servicer, SERVICE)
     await server.start()
     lifecycle.on_drain(server.stop, "grpc")
     await lifecycle.wait_stopped()
+
+
+def import_door(
+    database: Database, objects: Callable[[str], ObjectStore], importer: Importer, buckets: Buckets, keys: Keys
+) -> ImportDoor:
+    """The HTTP door over an importer."""
+
+    async def find(tenant: str, import_id: str) -> tuple[ImportRecord, list[BadRow]]:
+        record = await get(database, import_id)
+        if record.tenant != tenant:
+            raise NotFound(f"no import {import_id!r}", field="import_id")
+        return record, await quarantine_of(database, import_id, _SHOWN_QUARANTINE)
+
+    def aside(tenant: str, import_id: str) -> AsyncIterator[bytes]:
+        return quarantine(database, objects(tenant), import_id)
+
+    return ImportDoor(
+        caller=keys.operator, run=importer.run, fetch=buckets.stream, find=find,
+        quarantine=aside, progress=importer.progress,
+    )  # fmt: skip
 
 
 async def _ensure_bucket(objects: ObjectStore) -> None:

@@ -18,7 +18,7 @@ from libs.eventing.connection import NatsLink
 from libs.eventing.deadletters import dead_letter
 from libs.outbox.database import Database
 from libs.telemetry import counter, get_logger, span, valid_traceparent
-from services.ingestion.clients import Tasks
+from services.ingestion.clients.tasks import Tasks
 from services.ingestion.compute.segments import inferences_to_parquet, rows_to_parquet
 from services.ingestion.domain.rows import Row, count
 from services.ingestion.domain.signals import Address, Answered, Arrival, answered, outcome_of, row_of

@@ -5,7 +5,7 @@ from typing import Annotated
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
-from libs.runtime.settings import ServiceSettings
+from libs.runtime.settings import Port, ServiceSettings
 
 
 class Settings(ServiceSettings):
@@ -26,4 +26,10 @@ class Settings(ServiceSettings):
     join_days: Annotated[float, Field(gt=0)] = 14.0
     """How many days an inference stays joinable."""
     segment_rows: Annotated[int, Field(ge=1, le=100_000)] = 5000
-    max_import_bytes: Annotated[int, Field(ge=1)] = 2 * 1024**3
+    max_import_bytes: Annotated[int, Field(ge=1)] = 64 * 1024**3
+    """What one imported file may have; it is spooled to disk, never held in memory."""
+    import_buckets: str = ""
+    """Buckets that `s3://` imports may read, comma-separated; empty: all that the credentials open but our own."""
+    http_host: str = "127.0.0.1"
+    http_port: Port | None = None
+    """Port of the HTTP door for imports; none: there is no such door."""

@@ -10,15 +10,24 @@ from libs.contracts.task.section import Fraction, Probability, Section
 
 
 class ColumnMap(Section):
-    """Where the fields of an example stand in an imported row. Without `output` the category is the answer."""
+    """Where the fields of an example stand in an imported row. Without `output` the category is the answer.
+
+    A prompt or an answer may be text, a list of chat messages, or the JSON of one. With `label` (true or false) a row
+    praises or blames its output; with `rejected` it prefers the output to that answer.
+    """
 
     input: str = "input"
     output: str | None = None
+    system: str | None = None
+    rejected: str | None = None
+    label: str | None = None
     category: str | None = None
     id: str | None = None
     group: str | None = None
     user: str | None = None
     created_at: str | None = None
+    consent: str | None = None
+    licence: str | None = None
 
 
 class PersonalData(StrEnum):

@@ -1,4 +1,31 @@
-"""Segments as Parquet bytes: one schema for rows, one for logged inferences; the same rows give the same bytes."""
+"""Segments as Parquet bytes: one schema for rows, one for logged inferences; the same rows give the same bytes.
+
+A segment of rows is what ingestion promises to curation. A column that an older segment lacks is null in it.
+
+- `row_id`: unique and stable; `imp-` of an import, `fb-` of a signal
+- `kind`: `example` for imports, else the kind of the feedback
+- `source`: who sent it; the policy's `sources` go by it
+- `system`, `history`, `input`: what was asked: system prompt, JSON of the earlier turns (role and text), last message
+- `output`: the answer to learn: of the import, a correction, or praised
+- `rejected`: the answer that was wrong
+- `messages`: JSON list, the whole conversation in OpenAI's form with the answer last: typed parts, tool calls, their
+  results and weights survive here; set for rows that came as a conversation, of which the columns above are a flat view
+- `tools`: JSON list of the tools offered
+- `rejected_messages`: JSON list, where the wrong answer is more than one text
+- `form`: what the row can train: `sft`, `preference`, `kto`, `text` (`input` is empty), or null: nothing
+- `label`: of `kto` rows: true, `output` is desirable; false, `rejected` is what is not
+- `category`, `group`, `segment`, `user`: labels; rows of a group stay on one side of a split; `user` is a hash
+- `request_id`, `version`: the inference it is about, and the model version that answered
+- `signal`: `good`, `bad` or `neutral`
+- `weight`: 0 to 1: of its source and sender, damped while one sender floods
+- `revision`, `judgement`: the n-th write about one response, and the JSON of what all signals on it say by then
+  (`domain.judgement`); of rows with one `request_id` the highest revision counts
+- `confidence`: 0 to 1: how far those signals agree on the judgement
+- `review`: why a person must look before the response trains, or null
+- `personal`: JSON, personal data redacted at intake: values per kind
+- `consent`, `licence`: as given
+- `created_at`, `arrived_at`: UTC
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -33,6 +60,16 @@ ROWS = pa.schema(
         pa.field("version", pa.int64()),
         pa.field("created_at", _TIME, nullable=False),
         pa.field("arrived_at", _TIME, nullable=False),
+        pa.field("messages", pa.string()),
+        pa.field("tools", pa.string()),
+        pa.field("rejected_messages", pa.string()),
+        pa.field("form", pa.string()),
+        pa.field("label", pa.bool_()),
+        pa.field("confidence", pa.float64()),
+        pa.field("review", pa.string()),
+        pa.field("revision", pa.int64()),
+        pa.field("judgement", pa.string()),
+        pa.field("personal", pa.string()),
     ]
 )
 

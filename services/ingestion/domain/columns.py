@@ -1,72 +1,125 @@
-"""Which column of an imported file is which field of a row."""
+"""Which column of an imported file is which field of a row, and which shape its records have."""
 
 import difflib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from libs.contracts.errors import InvalidInput
 from libs.contracts.task import ColumnMap
+from services.ingestion.domain import shapes
 
 FIELDS = tuple(ColumnMap.model_fields)
-MESSAGES = "messages"
+_CONTENT = ("input", "output", "system", "rejected", "label")
+"""Fields that a known shape gives by itself; the others may be mapped beside any shape."""
 
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """Column per field; None means that the file does not give the field."""
+    """The shape of the records and the column per field; None means that the file does not give the field."""
 
     input: str
     output: str | None = None
+    system: str | None = None
+    rejected: str | None = None
+    label: str | None = None
     category: str | None = None
     id: str | None = None
     group: str | None = None
     user: str | None = None
     created_at: str | None = None
+    consent: str | None = None
+    licence: str | None = None
+    shape: str = shapes.COLUMNS
+
+    def content(self) -> dict[str, str | None]:
+        """The columns of the fields that say what is asked and answered."""
+        return {field: getattr(self, field) for field in _CONTENT}
 
 
-def resolve(declared: ColumnMap, overrides: Mapping[str, str]) -> Columns:
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What the task and the caller say of a file's columns, before the file was looked at."""
+
+    columns: Columns
+    asked: frozenset[str]
+    """Fields that the caller maps."""
+    declared: frozenset[str]
+    """Fields that the task file maps."""
+    shape: str = ""
+
+
+def resolve(declared: ColumnMap, overrides: Mapping[str, str], shape: str = "") -> Wish:
     """The task's map with the call's overrides; an empty one unmaps its field. InvalidInput names an unknown field."""
+    if shape and shape not in (*shapes.known(), shapes.COLUMNS):
+        every = [*shapes.known(), shapes.COLUMNS]
+        raise InvalidInput(f"shape {shape!r} is not one of {', '.join(every)}{nearest(shape, every)}", field="shape")
     chosen: dict[str, str | None] = declared.model_dump()
     for field, column in overrides.items():
         if field not in FIELDS:
             raise InvalidInput(f"there is no field {field!r} to map a column to{nearest(field, FIELDS)}", field=field)
         chosen[field] = column or None
-    wanted = chosen.pop("input")
+    wanted = chosen["input"]
     if not wanted:
         raise InvalidInput("the field 'input' needs a column", field="input")
-    return Columns(input=wanted, **chosen)
+    asked = frozenset(field for field, column in overrides.items() if column)
+    beside = {name: chosen[name] for name in FIELDS if name != "input"}
+    # Not the fields that were set: a specification that went through JSON has set them all.
+    mapped = frozenset(name for name, each in ColumnMap.model_fields.items() if getattr(declared, name) != each.default)
+    return Wish(Columns(wanted, shape=shapes.COLUMNS, **beside), asked, mapped, shape)
 
 
-def settle(columns: Columns, available: Collection[str]) -> Columns:
-    """Check the map against the columns a file has.
+def settle(wish: Wish, available: Collection[str], sample: Sequence[Mapping[str, Any]]) -> Columns:
+    """Decide how a file is read, from the columns it has and its first records.
 
-    A file of chat `messages` needs neither input nor output. Where the map gives no answer at all, a column called
-    `output` is taken for it. InvalidInput names the missing column and the nearest there is.
+    A shape that is named stands; else the column map, where the caller or the task gives one that the file has; else a
+    known shape; else the columns `input` and `output`. InvalidInput names the missing column and the nearest there is.
     """
-    chat = MESSAGES in available and columns.input not in available
-    if not chat:
-        _require("input", columns.input, available)
-        if columns.output is None and columns.category is None:
-            if "output" not in available:
-                raise InvalidInput(
-                    "no column gives the answer: map 'output' or 'category' to one of " + _listed(available),
-                    field="output",
-                )
-            columns = replace(columns, output="output")
-    for field, column in _fields(columns).items():
-        if column is not None and not (chat and field in ("input", "output")):
+    columns = wish.columns
+    shape = wish.shape or _shape(wish, available, sample)
+    if shape != shapes.COLUMNS:
+        if wish.shape:
+            for key in sorted(shapes.keys_of(shape)):
+                if key not in available:
+                    hint = nearest(key, available) or f"; there are {_listed(available)}"
+                    raise InvalidInput(f"the file has no column {key!r}, which {shape} needs{hint}", field="shape")
+        kept = {field: _beside(field, wish, available) for field in FIELDS if field not in _CONTENT}
+        return Columns(input=columns.input, shape=shape, **kept)
+    _require("input", columns.input, available)
+    if columns.output is None and columns.category is None and columns.rejected is None:
+        if "output" not in available:
+            raise InvalidInput(
+                "no column gives the answer: map 'output' or 'category' to one of " + _listed(available), field="output"
+            )
+        columns = replace(columns, output="output")
+    for field in FIELDS:
+        column = getattr(columns, field)
+        if column is not None:
             _require(field, column, available)
     return columns
 
 
-def nearest(word: str, known: Collection[str]) -> str:
+def nearest(word: str, known: Iterable[str]) -> str:
     """`; did you mean 'x'?` with the closest of `known`, or nothing."""
     close = difflib.get_close_matches(word, sorted(known), n=1, cutoff=0.4)
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
-def _fields(columns: Columns) -> dict[str, str | None]:
-    return {field: getattr(columns, field) for field in FIELDS}
+def _shape(wish: Wish, available: Collection[str], sample: Sequence[Mapping[str, Any]]) -> str:
+    if wish.asked & set(_CONTENT):
+        return shapes.COLUMNS
+    mapped = wish.declared & set(_CONTENT)
+    if mapped and wish.columns.input in available:
+        return shapes.COLUMNS
+    return shapes.detect(sample) or shapes.COLUMNS
+
+
+def _beside(field: str, wish: Wish, available: Collection[str]) -> str | None:
+    """A column that goes beside a known shape: one that the caller names must be there, the task's map is a default."""
+    column = getattr(wish.columns, field)
+    if column is not None and field in wish.asked:
+        _require(field, column, available)
+    return column if column in available else None
 
 
 def _require(field: str, column: str, available: Collection[str]) -> None:

@@ -1,25 +1,17 @@
 """A record of an imported file becomes a row, or says in which field it is wrong."""
 
-import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
-from libs.contracts.inference import Message
-from services.ingestion.domain.columns import MESSAGES, Columns
-from services.ingestion.domain.rows import EXAMPLE, Row, hashed_user, name_fault, prompt_of, stable_id, text_fault
+from services.ingestion.domain import shapes
+from services.ingestion.domain.columns import Columns
+from services.ingestion.domain.faults import BadRowError, json_type, name_fault
+from services.ingestion.domain.rows import EXAMPLE, Row, hashed_user, stable_id
 
-_ROLES = ("system", "user", "assistant")
-_MAX_TURNS = 200
-
-
-class BadRowError(Exception):
-    """One record cannot be taken; `field` names the column (empty: the whole record)."""
-
-    def __init__(self, field: str, reason: str) -> None:
-        super().__init__(f"{field}: {reason}" if field else reason)
-        self.field = field
-        self.reason = reason
+_YES = {"true": True, "1": True, "yes": True, "y": True, "false": False, "0": False, "no": False, "n": False}
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,59 +24,62 @@ class Origin:
     imported_at: datetime
 
 
-def row_of(record: Mapping[str, object], number: int, columns: Columns, origin: Origin) -> Row:
+def row_of(record: Mapping[str, Any], number: int, columns: Columns, origin: Origin) -> Row:
     """The row of record `number`; BadRowError names the field.
 
     Its id derives from the import's name, the content and the record's own id, else its place in the file: importing
     the file again gives the same ids.
     """
-    chat = MESSAGES in record and record.get(columns.input) is None
     category = _name(record, columns.category, "category")
-    if chat:
-        messages, answer = _conversation(record[MESSAGES])
-        prompt = prompt_of(messages)
-        system, history, asked = prompt.system, prompt.history, prompt.input
+    if columns.shape == shapes.COLUMNS:
+        example = shapes.mapped(record, columns.content())
     else:
-        system, history, answer = None, None, None
-        asked = _text(record, columns.input)
-        if columns.output is not None:
-            answer = _text(record, columns.output)
-    if answer is None:
-        answer = category
-    if answer is None:
-        raise BadRowError(columns.category or columns.output or MESSAGES, "there is no answer to learn")
+        example = shapes.read(columns.shape, record)
+    if example.output is None and example.rejected is None:
+        if category is None:
+            raise BadRowError(columns.category or columns.output or "messages", "there is no answer to learn")
+        example = shapes.answered(example, category)
+    for place, whole in (
+        ("messages", example.messages),
+        ("tools", example.tools),
+        ("rejected", example.rejected_messages),
+    ):
+        if whole is not None and not whole.isascii() and any("\ud800" <= each <= "\udfff" for each in whole):
+            raise BadRowError(place, "holds half a surrogate pair")
     own_id = _name(record, columns.id, "id")
     group = _name(record, columns.group, "group")
     user = _name(record, columns.user, "user")
-    row_id = stable_id(
-        "imp", origin.name, own_id or number, system or "", history or "", asked, answer, category or "", group or ""
-    )
+    parts = (
+        origin.name, own_id or number, example.system or "", example.history or "", example.input,
+        example.output or "", category or "", group or "",
+    )  # fmt: skip
+    told = (example.rejected, example.label, example.messages, example.tools)
     return Row(
-        row_id=row_id,
+        row_id=stable_id("imp", *parts, *(told if any(each is not None for each in told) else ())),
         kind=EXAMPLE,
         source=origin.source,
-        system=system,
-        history=history,
-        input=asked,
-        output=answer,
+        system=example.system,
+        history=example.history,
+        input=example.input,
+        output=example.output,
+        rejected=example.rejected,
         category=category,
         group=group,
         user=hashed_user(origin.tenant, user),
-        signal="good",
+        signal="bad" if example.label is False else "good",
+        consent=_yes(record, columns.consent),
+        licence=_name(record, columns.licence, "licence"),
         created_at=_moment(record, columns.created_at) or origin.imported_at,
         arrived_at=origin.imported_at,
+        messages=example.messages,
+        tools=example.tools,
+        rejected_messages=example.rejected_messages,
+        form=example.form,
+        label=example.label,
     )
 
 
-def _text(record: Mapping[str, object], column: str) -> str:
-    value = record.get(column)
-    fault = text_fault(value)
-    if fault is not None:
-        raise BadRowError(column, fault)
-    return str(value)
-
-
-def _name(record: Mapping[str, object], column: str | None, field: str) -> str | None:
+def _name(record: Mapping[str, Any], column: str | None, field: str) -> str | None:
     """A short label; ids, groups and users may be whole numbers, a category may not."""
     value = record.get(column) if column is not None else None
     if value is None or value == "":
@@ -97,39 +92,26 @@ def _name(record: Mapping[str, object], column: str | None, field: str) -> str |
     return str(value).strip()
 
 
-def _conversation(value: object) -> tuple[list[Message], str | None]:
-    """The messages of the request and the final answer (None when the last message is the user's)."""
-    if not isinstance(value, list) or not value:
-        raise BadRowError(MESSAGES, "must be a list of messages")
-    if len(value) > _MAX_TURNS:
-        raise BadRowError(MESSAGES, f"has {len(value)} messages, more than {_MAX_TURNS}")
-    messages = [_message(each, f"{MESSAGES}[{at}]") for at, each in enumerate(value)]
-    answer = messages.pop().content if messages[-1].role == "assistant" else None
-    if not messages or messages[-1].role != "user":
-        raise BadRowError(MESSAGES, "the answer must follow a message of the user")
-    return messages, answer
+def _yes(record: Mapping[str, Any], column: str | None) -> bool | None:
+    value = record.get(column) if column is not None else None
+    if value is None or value == "" or isinstance(value, bool):
+        return value if isinstance(value, bool) else None
+    word = str(value).strip().lower() if isinstance(value, (str, int)) else ""
+    if word not in _YES:
+        raise BadRowError(column or "consent", f"must be true or false, not {json_type(value)} {str(value)[:40]!r}")
+    return _YES[word]
 
 
-def _message(value: object, place: str) -> Message:
-    if not isinstance(value, dict):
-        raise BadRowError(place, "must be an object with role and content")
-    role, content = value.get("role"), value.get("content")
-    if role not in _ROLES:
-        raise BadRowError(f"{place}.role", f"must be one of {', '.join(_ROLES)}, not {json.dumps(role)[:60]}")
-    fault = text_fault(content)
-    if fault is not None:
-        raise BadRowError(f"{place}.content", fault)
-    return Message(role=str(role), content=str(content))
-
-
-def _moment(record: Mapping[str, object], column: str | None) -> datetime | None:
+def _moment(record: Mapping[str, Any], column: str | None) -> datetime | None:
     value = record.get(column) if column is not None else None
     if value is None or value == "":
         return None
     try:
-        if isinstance(value, str):
+        if isinstance(value, datetime):
+            moment = value
+        elif isinstance(value, str):
             moment = datetime.fromisoformat(value.strip())
-        elif isinstance(value, (int, float)) and not isinstance(value, bool):
+        elif isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
             moment = datetime.fromtimestamp(value, UTC)
         else:
             raise ValueError

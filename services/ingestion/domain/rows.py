@@ -7,11 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from libs.contracts.feedback import MAX_TEXT, FeedbackKind
+from libs.contracts.feedback import FeedbackKind
 from libs.contracts.inference import Message
 
 EXAMPLE = "example"
-MAX_NAME = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +18,8 @@ class Row:
     """One row; the fields are the columns of a segment, times are aware UTC.
 
     `history` holds the turns before `input` as JSON (a list of role and content), None for a single turn.
-    `user` is a hash. `signal` is good, bad or neutral. `version` is the model version that answered.
+    `user` is a hash. `signal` is good, bad or neutral. `version` is the model version that answered. What the other
+    columns hold is written beside their schema, in `compute.segments`.
     """
 
     row_id: str
@@ -42,6 +42,16 @@ class Row:
     consent: bool | None = None
     licence: str | None = None
     version: int | None = None
+    messages: str | None = None
+    tools: str | None = None
+    rejected_messages: str | None = None
+    form: str | None = None
+    label: bool | None = None
+    confidence: float | None = None
+    review: str | None = None
+    revision: int | None = None
+    judgement: str | None = None
+    personal: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,38 +104,3 @@ def stable_id(prefix: str, *parts: object) -> str:
 def hashed_user(tenant: str, user: str | None) -> str | None:
     """The pseudonym of a user within a tenant (64 hex digits); None stays None."""
     return hashlib.sha256(f"{tenant}/{user}".encode("utf-8", "surrogatepass")).hexdigest() if user else None
-
-
-def text_fault(value: object, *, limit: int = MAX_TEXT) -> str | None:
-    """Why `value` cannot stand where text is due, or None."""
-    if value is None:
-        return "is missing"
-    if not isinstance(value, str):
-        return f"must be text, not {_json_type(value)}"
-    if not value.strip():
-        return "is empty"
-    if len(value) > limit:
-        return f"has {len(value)} characters, more than {limit}"
-    if any("\ud800" <= character <= "\udfff" for character in value):
-        return "holds half a surrogate pair"
-    return None
-
-
-def name_fault(value: object) -> str | None:
-    """Why `value` cannot be a label (category, id, group, user), or None; labels are keys of the database."""
-    fault = text_fault(value, limit=MAX_NAME)
-    return fault or ("holds a NUL character" if "\x00" in str(value) else None)
-
-
-def _json_type(value: object) -> str:
-    match value:
-        case bool():
-            return "true or false"
-        case int() | float():
-            return "a number"
-        case list() | tuple():
-            return "a list"
-        case dict():
-            return "an object"
-        case _:
-            return type(value).__name__

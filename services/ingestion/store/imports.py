@@ -15,6 +15,8 @@ from services.ingestion.store.segments import Stored, list_segment
 from services.ingestion.store.tables import IMPORTED, IMPORTS, INTAKES, QUARANTINE, insert
 
 RUNNING, COMPLETED, FAILED = "running", "completed", "failed"
+MOST_LISTED = 10_000
+"""Quarantined records of an import that are listed; its quarantine object holds them all."""
 _CHUNK = 500
 
 
@@ -42,6 +44,9 @@ class ImportRecord:
     quarantined: int = 0
     already_seen: int = 0
     watermark: int = 0
+    shape: str = ""
+    quarantine: str | None = None
+    """Digest of the object with every quarantined record."""
 
 
 async def find(database: Database, import_id: str) -> ImportRecord | None:
@@ -53,6 +58,7 @@ async def find(database: Database, import_id: str) -> ImportRecord | None:
     return ImportRecord(
         row.import_id, row.tenant, row.task, row.name, row.format, row.state,
         int(row.rows), int(row.accepted), int(row.quarantined), int(row.already_seen), int(row.watermark),
+        row.shape, row.quarantine,
     )  # fmt: skip
 
 
@@ -111,10 +117,11 @@ async def stage(unit: UnitOfWork, record: ImportRecord, row_ids: Sequence[str], 
             index_elements=["tenant", "task", "row_id"], set_={"import_id": statement.excluded.import_id}
         )
         await unit.session.execute(taken_over, rows)
-    if bad:
+    listed = bad[: max(0, MOST_LISTED - record.quarantined)]
+    if listed:
         refused = [
             {"import_id": record.import_id, "row": each.row, "field": each.field[:200], "reason": each.reason}
-            for each in bad
+            for each in listed
         ]
         await unit.session.execute(insert(unit.session, QUARANTINE).on_conflict_do_nothing(), refused)
 
@@ -165,4 +172,6 @@ def _values(record: ImportRecord) -> dict[str, Any]:
         "quarantined": record.quarantined,
         "already_seen": record.already_seen,
         "watermark": record.watermark,
+        "shape": record.shape,
+        "quarantine": record.quarantine,
     }

@@ -105,6 +105,8 @@ IMPORTS = Table(
     Column("already_seen", BigInteger, nullable=False),
     Column("watermark", BigInteger, nullable=False),
     Column("started_at", Float, nullable=False),
+    Column("shape", String(40), nullable=False, server_default=""),
+    Column("quarantine", String(80), nullable=True),
 )
 QUARANTINE = Table(
     "quarantine",

@@ -22,11 +22,12 @@ from libs.outbox.database import Database
 from libs.outbox.migrate import migrate
 from libs.outbox.relay import Relay
 from libs.testing.servers import NatsServer
-from services.ingestion.clients import Tasks
+from services.ingestion.clients.tasks import Tasks
+from services.ingestion.domain.imports import ImportRequest
 from services.ingestion.handlers import FeedbackIntake, InferenceIntake
 from services.ingestion.store.segments import segments_after
 from services.ingestion.store.tables import METADATA
-from services.ingestion.workflows import Importer, ImportRequest
+from services.ingestion.workflows.imports import Importer
 
 BASE = "sha256:" + "0" * 64
 

@@ -1,6 +1,7 @@
 """A file is imported as a whole or not at all; what is wrong in it is named by row and field."""
 
 import asyncio
+import base64
 import gzip
 import json
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from libs.contracts.errors import InvalidInput, NotFound
 from libs.contracts.events import ImportCompleted, SegmentWritten
 from libs.testing.wait import eventually
+from services.ingestion.rpc import quarantine
 from services.ingestion.store import imports, signals
 from services.ingestion.tests.conftest import House
 
@@ -133,7 +135,8 @@ async def test_a_compressed_file_is_read_and_a_damaged_one_named(house: House) -
     ("data", "given", "message"),
     [
         (b"", {}, "a.jsonl is empty"),
-        (b'[{"input":1}]', {}, "one JSON array"),
+        (b'[{"input": "q", "output": "a"}, {"input": "q', {}, "element 2 is never closed"),
+        (b'{\n  "input": "q"\n}', {}, "one JSON object over several lines"),
         ("input,output\n".encode("utf-16"), {"name": "a.csv"}, "UTF-16"),
         (b"\x7fELF\x00\x00", {}, "binary"),
         (b"text,output\nq,a\n", {"name": "a.csv"}, "no column 'input' for 'input'"),
@@ -141,7 +144,9 @@ async def test_a_compressed_file_is_read_and_a_damaged_one_named(house: House) -
         (b"input,output\nq,a\n", {"name": "a.csv", "columns": {"inptu": "input"}}, "did you mean 'input'"),
         (b"input,text\nq,a\n", {"name": "a.csv"}, "no column gives the answer"),
         (b"input,input\nq,a\n", {"name": "a.csv"}, "names the column 'input' twice"),
-        (b"q\n", {"format": "xlsx"}, "format 'xlsx' is not one of jsonl, csv"),
+        (b"q\n", {"format": "xlsx"}, "format 'xlsx' is not one of jsonl, json, csv, parquet"),
+        (b'{"input": "q", "output": "a"}', {"shape": "alpacca"}, "did you mean 'alpaca'"),
+        (b'{"input": "q", "output": "a"}', {"shape": "sharegpt"}, "no column 'conversations', which sharegpt needs"),
         (b"input,output\n", {"name": "a.csv"}, "the file has no rows"),
     ],
 )
@@ -197,3 +202,44 @@ async def test_published_support_data_imports_by_its_own_columns(house: House) -
     )
     assert (record.rows, record.accepted + record.quarantined) == (4514, 4514)
     assert record.accepted >= 4500
+
+
+async def test_the_answer_names_the_format_and_the_shape_it_found(house: House) -> None:
+    turns = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
+    record = await house.import_bytes(json.dumps([{"messages": turns}] * 2).encode(), name="chats.json")
+    assert (record.format, record.shape, record.accepted) == ("json", "openai-messages", 2)
+    (row, _) = await house.rows("triage")
+    assert json.loads(row["messages"]) == turns
+    assert (row["form"], row["input"], row["output"]) == ("sft", "q", "a")
+
+
+async def test_every_quarantined_record_can_be_had_as_it_lay(house: House) -> None:
+    await house.apply("triage", max_import_errors=0.9)
+    bad = [b'{"input": "q"}', b'{"input": "caf\xe9"}', b"{broken"]
+    record = await house.import_bytes(jsonl({"input": "q", "output": "a"}, *bad))
+    chunks = [chunk async for chunk in quarantine(house.database, house.objects, record.import_id)]
+    lines = [json.loads(line) for line in b"".join(chunks).splitlines()]
+    assert [(each["row"], each["field"]) for each in lines] == [(2, "output"), (3, ""), (4, "")]
+    assert [each.get("raw", "").encode() or base64.b64decode(each["raw_base64"]) for each in lines] == [
+        b'{"input": "q"}\n', b'{"input": "caf\xe9"}\n', b"{broken\n",
+    ]  # fmt: skip
+
+
+async def test_an_import_that_cannot_be_saved_any_more_is_stopped_on_the_way(house: House) -> None:
+    data = jsonl({"input": "q", "output": "a"}, *([b"{broken" * 20] * 20_000))
+    with pytest.raises(InvalidInput, match=r"rows are bad") as raised:
+        await house.import_bytes(data)
+    assert int(raised.value.metadata["rows"]) < 15_000
+    with pytest.raises(InvalidInput, match=r"none of the first 3 records can be read. First: row 1: not JSON"):
+        await house.import_bytes(jsonl(*([b"{broken"] * 3)))
+
+
+async def test_progress_can_be_asked_for_by_the_callers_ticket(house: House) -> None:
+    assert house.importer.progress("t1") is None
+    await house.import_bytes(jsonl(*({"input": f"q{at}", "output": "a"} for at in range(250))), ticket="t1")
+    told = house.importer.progress("t1")
+    assert told is not None
+    assert (told.state, told.rows, told.accepted, told.fraction) == ("completed", 250, 250, 1.0)
+    with pytest.raises(InvalidInput):
+        await house.import_bytes(b"", ticket="t2")
+    assert getattr(house.importer.progress("t2"), "state", "") == "failed"

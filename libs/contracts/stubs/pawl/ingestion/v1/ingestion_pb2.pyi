@@ -48,13 +48,22 @@ class ImportHeader(_message.Message):
     FORMAT_FIELD_NUMBER: _builtins.int
     COLUMNS_FIELD_NUMBER: _builtins.int
     SOURCE_FIELD_NUMBER: _builtins.int
+    SHAPE_FIELD_NUMBER: _builtins.int
+    TICKET_FIELD_NUMBER: _builtins.int
+    URI_FIELD_NUMBER: _builtins.int
     task: _builtins.str
     name: _builtins.str
     """file name, for messages and lineage"""
     format: _builtins.str
-    """jsonl or csv; empty: told from the name and the first bytes"""
+    """jsonl, json, csv or parquet; empty: told from the name and the first bytes"""
     source: _builtins.str
     """provenance of the rows"""
+    shape: _builtins.str
+    """openai-messages, openai-dpo, trl-preference...; empty: told from the records"""
+    ticket: _builtins.str
+    """a word of the caller's choice, to ask for the progress by"""
+    uri: _builtins.str
+    """s3://bucket/key of the file; then no chunk follows"""
     @_builtins.property
     def columns(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """overrides of the task's column map: field -> column"""
@@ -67,10 +76,13 @@ class ImportHeader(_message.Message):
         format: _builtins.str = ...,
         columns: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         source: _builtins.str = ...,
+        shape: _builtins.str = ...,
+        ticket: _builtins.str = ...,
+        uri: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["columns", b"columns", "format", b"format", "name", b"name", "source", b"source", "task", b"task"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["columns", b"columns", "format", b"format", "name", b"name", "shape", b"shape", "source", b"source", "task", b"task", "ticket", b"ticket", "uri", b"uri"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -141,6 +153,9 @@ class Import(_message.Message):
     ALREADY_SEEN_FIELD_NUMBER: _builtins.int
     QUARANTINE_FIELD_NUMBER: _builtins.int
     WATERMARK_FIELD_NUMBER: _builtins.int
+    SHAPE_FIELD_NUMBER: _builtins.int
+    QUARANTINE_DIGEST_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
     import_id: _builtins.str
     task: _builtins.str
     name: _builtins.str
@@ -150,6 +165,12 @@ class Import(_message.Message):
     quarantined: _builtins.int
     already_seen: _builtins.int
     watermark: _builtins.int
+    shape: _builtins.str
+    """the shape its records had"""
+    quarantine_digest: _builtins.str
+    """digest of the object with every quarantined record; empty when there is none"""
+    state: _builtins.str
+    """running, completed or failed"""
     @_builtins.property
     def quarantine(self) -> _containers.RepeatedCompositeFieldContainer[Global___QuarantinedRow]: ...
     def __init__(
@@ -165,10 +186,13 @@ class Import(_message.Message):
         already_seen: _builtins.int = ...,
         quarantine: _abc.Iterable[Global___QuarantinedRow] | None = ...,
         watermark: _builtins.int = ...,
+        shape: _builtins.str = ...,
+        quarantine_digest: _builtins.str = ...,
+        state: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "already_seen", b"already_seen", "format", b"format", "import_id", b"import_id", "name", b"name", "quarantine", b"quarantine", "quarantined", b"quarantined", "rows", b"rows", "task", b"task", "watermark", b"watermark"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "already_seen", b"already_seen", "format", b"format", "import_id", b"import_id", "name", b"name", "quarantine", b"quarantine", "quarantine_digest", b"quarantine_digest", "quarantined", b"quarantined", "rows", b"rows", "shape", b"shape", "state", b"state", "task", b"task", "watermark", b"watermark"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -224,6 +248,96 @@ class GetImportResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetImportResponse: _TypeAlias = GetImportResponse  # noqa: Y015
+
+@_typing.final
+class GetImportProgressRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TICKET_FIELD_NUMBER: _builtins.int
+    ticket: _builtins.str
+    def __init__(
+        self,
+        *,
+        ticket: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ticket", b"ticket"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetImportProgressRequest: _TypeAlias = GetImportProgressRequest  # noqa: Y015
+
+@_typing.final
+class GetImportProgressResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STATE_FIELD_NUMBER: _builtins.int
+    ROWS_FIELD_NUMBER: _builtins.int
+    ACCEPTED_FIELD_NUMBER: _builtins.int
+    QUARANTINED_FIELD_NUMBER: _builtins.int
+    FRACTION_FIELD_NUMBER: _builtins.int
+    state: _builtins.str
+    """receiving, waiting (for another import of the task), reading, completed or failed"""
+    rows: _builtins.int
+    accepted: _builtins.int
+    quarantined: _builtins.int
+    fraction: _builtins.float
+    """share of the file that was read, 0 to 1"""
+    def __init__(
+        self,
+        *,
+        state: _builtins.str = ...,
+        rows: _builtins.int = ...,
+        accepted: _builtins.int = ...,
+        quarantined: _builtins.int = ...,
+        fraction: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "fraction", b"fraction", "quarantined", b"quarantined", "rows", b"rows", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetImportProgressResponse: _TypeAlias = GetImportProgressResponse  # noqa: Y015
+
+@_typing.final
+class DownloadQuarantineRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    IMPORT_ID_FIELD_NUMBER: _builtins.int
+    import_id: _builtins.str
+    def __init__(
+        self,
+        *,
+        import_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["import_id", b"import_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DownloadQuarantineRequest: _TypeAlias = DownloadQuarantineRequest  # noqa: Y015
+
+@_typing.final
+class DownloadQuarantineResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHUNK_FIELD_NUMBER: _builtins.int
+    chunk: _builtins.bytes
+    def __init__(
+        self,
+        *,
+        chunk: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunk", b"chunk"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DownloadQuarantineResponse: _TypeAlias = DownloadQuarantineResponse  # noqa: Y015
 
 @_typing.final
 class GetIntakeRequest(_message.Message):

@@ -45,6 +45,16 @@ class IngestionServiceStub:
                 request_serializer=pawl_dot_ingestion_dot_v1_dot_ingestion__pb2.GetImportRequest.SerializeToString,
                 response_deserializer=pawl_dot_ingestion_dot_v1_dot_ingestion__pb2.GetImportResponse.FromString,
                 _registered_method=True)
+        self.GetImportProgress = channel.unary_unary(
+                '/pawl.ingestion.v1.IngestionService/GetImportProgress',
+                request_serializer=pawl_dot_ingestion_dot_v1_dot_ingestion__pb2.GetImportProgressRequest.SerializeToString,
+                response_deserializer=pawl_dot_ingestion_dot_v1_dot_ingestion__pb2.GetImportProgressResponse.FromString,
+                _registered_method=True)
+        self.DownloadQuarantine = channel.unary_stream(
+                '/pawl.ingestion.v1.IngestionService/DownloadQuarantine',
+                request_serializer=pawl_dot_ingestion_dot_v1_dot_ingestion__pb2.DownloadQuarantineRequest.SerializeToString,
+                response_deserializer=pawl_dot_ingestion_dot_v1_dot_ingestion__pb2.DownloadQuarantineResponse.FromString,
+                _registered_method=True)
         self.GetIntake = channel.unary_unary(
                 '/pawl.ingestion.v1.IngestionService/GetIntake',
                 request_serializer=pawl_dot_ingestion_dot_v1_dot_ingestion__pb2.GetIntakeRequest.SerializeToString,
@@ -70,6 +80,20 @@ class IngestionServiceServicer:
 
     def GetImport(self, request, context):
         """One import, with its quarantined rows.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetImportProgress(self, request, context):
+        """How far an import under way has come, by the ticket its header gave.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DownloadQuarantine(self, request, context):
+        """Every quarantined record of an import, as JSON lines: row, field, reason, raw (or raw_base64).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -101,6 +125,16 @@ def add_IngestionServiceServicer_to_server(servicer, server):
                     servicer.GetImport,
                     request_deserializer=pawl_dot_ingestion_dot_v1_dot_ingestion__pb2.GetImportRequest.FromString,
                     response_serializer=pawl_dot_ingestion_dot_v1_dot_ingestion__pb2.GetImportResponse.SerializeToString,
+            ),
+            'GetImportProgress': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetImportProgress,
+                    request_deserializer=pawl_dot_ingestion_dot_v1_dot_ingestion__pb2.GetImportProgressRequest.FromString,
+                    response_serializer=pawl_dot_ingestion_dot_v1_dot_ingestion__pb2.GetImportProgressResponse.SerializeToString,
+            ),
+            'DownloadQuarantine': grpc.unary_stream_rpc_method_handler(
+                    servicer.DownloadQuarantine,
+                    request_deserializer=pawl_dot_ingestion_dot_v1_dot_ingestion__pb2.DownloadQuarantineRequest.FromString,
+                    response_serializer=pawl_dot_ingestion_dot_v1_dot_ingestion__pb2.DownloadQuarantineResponse.SerializeToString,
             ),
             'GetIntake': grpc.unary_unary_rpc_method_handler(
                     servicer.GetIntake,
@@ -168,6 +202,60 @@ class IngestionService:
             '/pawl.ingestion.v1.IngestionService/GetImport',
             pawl_dot_ingestion_dot_v1_dot_ingestion__pb2.GetImportRequest.SerializeToString,
             pawl_dot_ingestion_dot_v1_dot_ingestion__pb2.GetImportResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetImportProgress(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pawl.ingestion.v1.IngestionService/GetImportProgress',
+            pawl_dot_ingestion_dot_v1_dot_ingestion__pb2.GetImportProgressRequest.SerializeToString,
+            pawl_dot_ingestion_dot_v1_dot_ingestion__pb2.GetImportProgressResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DownloadQuarantine(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/pawl.ingestion.v1.IngestionService/DownloadQuarantine',
+            pawl_dot_ingestion_dot_v1_dot_ingestion__pb2.DownloadQuarantineRequest.SerializeToString,
+            pawl_dot_ingestion_dot_v1_dot_ingestion__pb2.DownloadQuarantineResponse.FromString,
             options,
             channel_credentials,
             insecure,

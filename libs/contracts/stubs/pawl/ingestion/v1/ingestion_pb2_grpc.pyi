@@ -37,6 +37,10 @@ class IngestionServiceStub:
     """Import a file: first message the header, then its bytes. Answers when every row is durable or quarantined."""
     GetImport: _grpc.UnaryUnaryMultiCallable[_ingestion_pb2.GetImportRequest, _ingestion_pb2.GetImportResponse]
     """One import, with its quarantined rows."""
+    GetImportProgress: _grpc.UnaryUnaryMultiCallable[_ingestion_pb2.GetImportProgressRequest, _ingestion_pb2.GetImportProgressResponse]
+    """How far an import under way has come, by the ticket its header gave."""
+    DownloadQuarantine: _grpc.UnaryStreamMultiCallable[_ingestion_pb2.DownloadQuarantineRequest, _ingestion_pb2.DownloadQuarantineResponse]
+    """Every quarantined record of an import, as JSON lines: row, field, reason, raw (or raw_base64)."""
     GetIntake: _grpc.UnaryUnaryMultiCallable[_ingestion_pb2.GetIntakeRequest, _ingestion_pb2.GetIntakeResponse]
     """Counts of what arrived for a task."""
     ListSegments: _grpc.UnaryUnaryMultiCallable[_ingestion_pb2.ListSegmentsRequest, _ingestion_pb2.ListSegmentsResponse]
@@ -51,6 +55,10 @@ class IngestionServiceAsyncStub(IngestionServiceStub):
     """Import a file: first message the header, then its bytes. Answers when every row is durable or quarantined."""
     GetImport: _aio.UnaryUnaryMultiCallable[_ingestion_pb2.GetImportRequest, _ingestion_pb2.GetImportResponse]  # type: ignore[assignment]
     """One import, with its quarantined rows."""
+    GetImportProgress: _aio.UnaryUnaryMultiCallable[_ingestion_pb2.GetImportProgressRequest, _ingestion_pb2.GetImportProgressResponse]  # type: ignore[assignment]
+    """How far an import under way has come, by the ticket its header gave."""
+    DownloadQuarantine: _aio.UnaryStreamMultiCallable[_ingestion_pb2.DownloadQuarantineRequest, _ingestion_pb2.DownloadQuarantineResponse]  # type: ignore[assignment]
+    """Every quarantined record of an import, as JSON lines: row, field, reason, raw (or raw_base64)."""
     GetIntake: _aio.UnaryUnaryMultiCallable[_ingestion_pb2.GetIntakeRequest, _ingestion_pb2.GetIntakeResponse]  # type: ignore[assignment]
     """Counts of what arrived for a task."""
     ListSegments: _aio.UnaryUnaryMultiCallable[_ingestion_pb2.ListSegmentsRequest, _ingestion_pb2.ListSegmentsResponse]  # type: ignore[assignment]
@@ -74,6 +82,22 @@ class IngestionServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_ingestion_pb2.GetImportResponse, _abc.Awaitable[_ingestion_pb2.GetImportResponse]]:
         """One import, with its quarantined rows."""
+
+    @_abc_1.abstractmethod
+    def GetImportProgress(
+        self,
+        request: _ingestion_pb2.GetImportProgressRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_ingestion_pb2.GetImportProgressResponse, _abc.Awaitable[_ingestion_pb2.GetImportProgressResponse]]:
+        """How far an import under way has come, by the ticket its header gave."""
+
+    @_abc_1.abstractmethod
+    def DownloadQuarantine(
+        self,
+        request: _ingestion_pb2.DownloadQuarantineRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_ingestion_pb2.DownloadQuarantineResponse], _abc.AsyncIterator[_ingestion_pb2.DownloadQuarantineResponse]]:
+        """Every quarantined record of an import, as JSON lines: row, field, reason, raw (or raw_base64)."""
 
     @_abc_1.abstractmethod
     def GetIntake(

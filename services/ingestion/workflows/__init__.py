@@ -1,0 +1,1 @@
+"""What takes ingestion several steps: imports, and the tidying of small segments."""

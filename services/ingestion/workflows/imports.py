@@ -1,0 +1,202 @@
+"""An import from its first byte to its facts: spool, read, quarantine, store, and become visible as a whole."""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from libs.artifacts import ObjectStore
+from libs.contracts.errors import InvalidInput, PawlError
+from libs.contracts.ids import derived_id
+from libs.contracts.task import TaskSpec
+from libs.outbox.database import Database
+from libs.telemetry import get_logger, span
+from services.ingestion.clients.tasks import Tasks
+from services.ingestion.compute import files
+from services.ingestion.compute.reading import Reading
+from services.ingestion.compute.segments import rows_to_parquet
+from services.ingestion.domain.columns import Columns, Wish, resolve, settle
+from services.ingestion.domain.imports import ImportRequest, Progress
+from services.ingestion.domain.records import Origin
+from services.ingestion.domain.rows import Row, count
+from services.ingestion.store import imports as store
+from services.ingestion.store.imports import COMPLETED, BadRow, ImportRecord
+from services.ingestion.store.segments import Stored
+from services.ingestion.workflows.spool import Quarantine, Spool
+
+log = get_logger(__name__)
+
+APPLY_SECONDS = 3.0
+"""What the word of a task just applied may take to come round."""
+
+QUARANTINE = "quarantine"
+_SHOWN_REASONS = 5
+_MAX_NAME = 300
+_MAX_TICKETS = 1000
+_EARLY_ROWS = 1000
+"""Bad rows before an import is stopped on the way: fewer cost nothing to read to the end."""
+
+
+class Importer:
+    """Imports files, one at a time per task."""
+
+    def __init__(
+        self,
+        database: Database,
+        objects: Callable[[str], ObjectStore],
+        tasks: Tasks,
+        spool: Path,
+        *,
+        segment_rows: int,
+        max_bytes: int,
+    ) -> None:
+        self._database = database
+        self._objects = objects
+        self._tasks = tasks
+        self._spool = Spool(spool, max_bytes)
+        self._segment_rows = segment_rows
+        self._turns: dict[tuple[str, str], asyncio.Lock] = {}
+        self._progress: OrderedDict[str, Progress] = OrderedDict()
+
+    def sweep(self) -> None:
+        """Drop what a process before this one left half received."""
+        self._spool.sweep()
+
+    def progress(self, ticket: str) -> Progress | None:
+        """How far the import of that ticket has come; None when this process has not seen it."""
+        return self._progress.get(ticket)
+
+    async def run(self, request: ImportRequest, chunks: AsyncIterator[bytes]) -> ImportRecord:
+        """Import a file and return its counts; the same file under the same name takes nothing twice.
+
+        Raises NotFound (unknown task), InvalidInput (unreadable file, unknown column, more bad rows than the task
+        allows: then nothing of it is visible), ResourceExhausted (disk full).
+        """
+        self._say(request, Progress("receiving"))
+        try:
+            spec = await self._tasks.spec(request.tenant, request.task, patience=APPLY_SECONDS)
+            wish = resolve(spec.data.columns, request.columns, request.shape)
+            if not request.name.strip() or len(request.name) > _MAX_NAME:
+                raise InvalidInput(f"the file's name must have 1 to {_MAX_NAME} characters", field="name")
+            with self._spool.directory() as directory:
+                digest = await self._spool.receive(directory / "file", chunks)
+                turn = self._turns.setdefault((request.tenant, request.task), asyncio.Lock())
+                self._say(request, Progress("waiting" if turn.locked() else "reading"))
+                async with turn:
+                    with span("import file", task=request.task, file=request.name):
+                        record = await self._import(request, directory, digest, wish, spec)
+        except PawlError:
+            self._say(request, replace(self._progress.get(request.ticket, Progress("")), state=store.FAILED))
+            raise
+        done = Progress(record.state, record.rows, record.accepted, record.quarantined, 1.0)
+        self._say(request, done)
+        return record
+
+    async def _import(
+        self, request: ImportRequest, directory: Path, digest: str, wish: Wish, spec: TaskSpec
+    ) -> ImportRecord:
+        path = directory / "file"
+        format_ = await asyncio.to_thread(files.detect, path, request.name, request.format)
+        available, sample = await asyncio.to_thread(files.look, path, request.name, format_)
+        columns = settle(wish, available, [each.fields for each in sample])
+        cause = f"{request.tenant}/{request.task}/{request.name}/{request.source}/{digest}/{columns}"
+        import_id = f"import-{derived_id(cause, 'import')}"
+        before = await store.find(self._database, import_id)
+        if before is not None and before.state == COMPLETED:
+            return replace(before, accepted=0, already_seen=before.accepted + before.already_seen)
+        record = ImportRecord(
+            import_id, request.tenant, request.task, request.name, format_, store.RUNNING, shape=columns.shape
+        )
+        async with self._database.unit() as unit:
+            await store.begin(unit, record)
+        aside = Quarantine(directory / QUARANTINE)
+        try:
+            record, segments, reasons = await self._take(request, record, path, columns, aside, spec)
+        finally:
+            aside.close()
+        if record.quarantined:
+            stored = await self._objects(request.tenant).put_file(aside.path, kind=QUARANTINE)
+            record = replace(record, quarantine=stored)
+        return await self._close(record, segments, reasons, spec.data.max_import_errors)
+
+    async def _take(
+        self,
+        request: ImportRequest,
+        record: ImportRecord,
+        path: Path,
+        columns: Columns,
+        aside: Quarantine,
+        spec: TaskSpec,
+    ) -> tuple[ImportRecord, list[Stored], list[str]]:
+        origin = Origin(request.tenant, request.name, request.source or "import", datetime.now(UTC))
+        reading = Reading(path, record.name, record.format, columns, origin, self._segment_rows)
+        segments, reasons = list[Stored](), list[str]()
+        while (part := await asyncio.to_thread(reading.next)).read:
+            fresh = await self._fresh(record, part.rows)
+            if fresh:
+                data = await asyncio.to_thread(rows_to_parquet, fresh)
+                digest = await self._objects(request.tenant).put_bytes(data, kind="segment")
+                segments.append(Stored(digest, len(fresh), count(fresh)))
+            bad = [BadRow(each.number, each.field, each.reason) for each in part.faults]
+            async with self._database.unit() as unit:
+                await store.stage(unit, record, [row.row_id for row in fresh], bad)
+            raws = [fault.raw for fault in part.faults]
+            await asyncio.to_thread(aside.write, list(zip(bad, raws, strict=True)))
+            record = replace(
+                record,
+                rows=record.rows + part.read,
+                accepted=record.accepted + len(fresh),
+                quarantined=record.quarantined + len(bad),
+                already_seen=record.already_seen + len(part.rows) - len(fresh),
+            )
+            reasons += [_told(each) for each in bad[: _SHOWN_REASONS - len(reasons)]]
+            share = reading.fraction()
+            self._say(request, Progress("reading", record.rows, record.accepted, record.quarantined, share))
+            # Were every row still to come a good one, there would be too many bad ones all the same.
+            most = record.rows / share if share else 0.0
+            if record.quarantined > max(_EARLY_ROWS, spec.data.max_import_errors * most):
+                break
+        return record, segments, reasons
+
+    async def _close(
+        self, record: ImportRecord, segments: list[Stored], reasons: list[str], allowed: float
+    ) -> ImportRecord:
+        share = record.quarantined / record.rows if record.rows else 1.0
+        if share > allowed:
+            async with self._database.unit() as unit:
+                await store.fail(unit, record)
+            raise InvalidInput(
+                f"{record.name}: {record.quarantined} of {record.rows} rows are bad, more than the {allowed:.0%} that "
+                f"max_import_errors allows; nothing was imported. First: "
+                + "; ".join(reasons or ["the file has no rows"]),
+                reason="TOO_MANY_BAD_ROWS",
+                field="file",
+                import_id=record.import_id,
+                rows=record.rows,
+                quarantined=record.quarantined,
+            )
+        async with self._database.unit() as unit:
+            watermark = await store.complete(unit, record, segments)
+        log.info(
+            "import completed", task=record.task, file=record.name, shape=record.shape, rows=record.rows,
+            accepted=record.accepted, quarantined=record.quarantined, already_seen=record.already_seen,
+        )  # fmt: skip
+        return replace(record, state=COMPLETED, watermark=watermark)
+
+    async def _fresh(self, record: ImportRecord, rows: list[Row]) -> list[Row]:
+        first = {row.row_id: row for row in rows}
+        known = await store.known_rows(self._database, record, list(first))
+        return [row for row_id, row in first.items() if row_id not in known]
+
+    def _say(self, request: ImportRequest, progress: Progress) -> None:
+        if request.ticket:
+            self._progress[request.ticket] = progress
+            self._progress.move_to_end(request.ticket)
+            while len(self._progress) > _MAX_TICKETS:
+                self._progress.popitem(last=False)
+
+
+def _told(bad: BadRow) -> str:
+    return f"row {bad.row}: {bad.field + ' ' if bad.field else ''}{bad.reason}"
