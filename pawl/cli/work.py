@@ -1,4 +1,4 @@
-"""`pawl apply`, `import`, `feedback`, `generate`: putting things in and asking for answers."""
+"""`pawl apply`, `import`, `quarantine`, `feedback`, `generate`: putting things in and asking for answers."""
 
 import json
 import sys
@@ -7,9 +7,11 @@ from typing import Annotated, Any
 
 import typer
 from rich.table import Table
+from rich.text import Text
 
 from libs.contracts.errors import InvalidInput
 from pawl.cli.common import By, Dir, connect, out, short
+from pawl.cli.importing import imported
 
 Task = Annotated[str, typer.Option("--task", "-t", help="name of the task")]
 SHOWN_ROWS = 10
@@ -19,6 +21,7 @@ def register(app: typer.Typer) -> None:
     """Add the commands of this file."""
     app.command()(apply)
     app.command("import")(import_file)
+    app.command()(quarantine)
     app.command()(feedback)
     app.command()(generate)
 
@@ -39,29 +42,55 @@ def apply(
 
 
 def import_file(
-    file: Annotated[Path, typer.Argument(help="JSONL or CSV")],
+    file: Annotated[str, typer.Argument(help="JSONL, JSON, CSV or Parquet, packed or not; or s3://bucket/key")],
     task: Task,
     column: Annotated[
         list[str] | None,
         typer.Option("--column", "-c", help="field=column, overriding the task's map; may be repeated"),
     ] = None,
-    file_format: Annotated[str, typer.Option("--format", help="jsonl or csv (default: told from the file)")] = "",
+    file_format: Annotated[
+        str, typer.Option("--format", help="jsonl, json, csv or parquet (default: told from the file)")
+    ] = "",
+    shape: Annotated[
+        str, typer.Option("--shape", help="openai-messages, trl-preference, alpaca... (default: told from the records)")
+    ] = "",
     source: Annotated[str, typer.Option("--source", help="provenance of the rows (default: the file's name)")] = "",
     directory: Dir = None,
 ) -> None:
     """Import a file of examples; malformed rows are named and set aside, never dropped in silence."""
     columns = dict(_pair(each) for each in column or [])
-    with connect(directory) as pawl, out.status(f"importing {file}"):
-        done = pawl.import_file(task, file, columns=columns, file_format=file_format, source=source)
+    with connect(directory) as pawl:
+        done = imported(
+            pawl, task, file, columns=columns, file_format=file_format, shape=shape, source=source
+        )  # fmt: skip
     counts = f"{done.accepted} accepted, {done.already_seen} already known, {done.quarantined} set aside"
-    out.print(f"{done.name}: {done.rows} rows, {counts}", highlight=False)
+    kind = f"{done.format}, {done.shape}" if done.shape else done.format
+    out.print(f"{done.name} ({kind}): {done.rows} rows, {counts}", highlight=False)
     if done.quarantined:
         table = Table("row", "field", "reason", box=None, pad_edge=False)
         for row in done.quarantine[:SHOWN_ROWS]:
-            table.add_row(str(row.row), row.field, row.reason)
+            table.add_row(str(row.row), Text(row.field), Text(row.reason))
         out.print(table)
-        if done.quarantined > SHOWN_ROWS:
-            out.print(f"and {done.quarantined - SHOWN_ROWS} more: import {done.import_id}", highlight=False)
+        out.print(f"all of them, as they lay: pawl quarantine {done.import_id}", highlight=False)
+
+
+def quarantine(
+    import_id: Annotated[str, typer.Argument(help="the import, as `pawl import` named it")],
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="file to write (default: the screen)")] = None,
+    directory: Dir = None,
+) -> None:
+    """Every record that an import set aside, one JSON object a line: row, field, reason and the record as it lay."""
+    with connect(directory) as pawl:
+        chunks = pawl.quarantine(import_id)
+        if output is None:
+            for chunk in chunks:
+                sys.stdout.buffer.write(chunk)
+            return
+        first = next(chunks, b"")
+        with output.open("wb") as target:
+            target.write(first)
+            for chunk in chunks:
+                target.write(chunk)
 
 
 def feedback(
