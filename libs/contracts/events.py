@@ -232,6 +232,10 @@ class Assessment(Fact):
     requests: dict[str, int] = Field(default_factory=dict, description="requests per role")
     inference_cursor: int = Field(0, description="stream sequence read up to")
     outcome_cursor: int = 0
+    ledger: dict[str, int] = Field(
+        default_factory=dict,
+        description="places in the evaluator's ledger (requests, outcomes, windows) it rests on, to be recomputed from",
+    )
     assessed_at: datetime
 
 

@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
 from libs.contracts.events import Assessment, Verdict
 from libs.contracts.inference import Role
@@ -62,14 +63,28 @@ class ClosedWindow:
 
 
 @dataclass(frozen=True, slots=True)
+class Mark:
+    """How much of the ledger an assessment saw: everything up to these places, and nothing after them.
+
+    `requests` and `outcomes` are positions in the ledger, `windows` the number of the turn's last closed window; the
+    cursors are the stream sequences read up to by then.
+    """
+
+    requests: int = 0
+    outcomes: int = 0
+    windows: int = 0
+    inference_cursor: int = 0
+    outcome_cursor: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Tally:
-    """Counts of the stage under watch, per role, and how far the streams were read."""
+    """Counts of the stage under watch, per role, and how much of the ledger they are about."""
 
     requests: dict[str, int] = field(default_factory=dict)
     windows: dict[str, int] = field(default_factory=dict)
     bad_windows: dict[str, int] = field(default_factory=dict)
-    inference_cursor: int = 0
-    outcome_cursor: int = 0
+    mark: Mark = Mark()
 
 
 def assess_shadow(watch: Watch, pairs: Iterable[PairOutcome], tally: Tally, now: datetime) -> Assessment:
@@ -198,7 +213,54 @@ def _assessment(
         windows=tally.windows,
         bad_windows=tally.bad_windows,
         requests=tally.requests,
-        inference_cursor=tally.inference_cursor,
-        outcome_cursor=tally.outcome_cursor,
+        inference_cursor=tally.mark.inference_cursor,
+        outcome_cursor=tally.mark.outcome_cursor,
+        ledger={"requests": tally.mark.requests, "outcomes": tally.mark.outcomes, "windows": tally.mark.windows},
         assessed_at=now,
     )
+
+
+def mark_of(assessment: Assessment) -> Mark | None:
+    """How much of the ledger a published assessment saw; None for one from before it was written down."""
+    if not assessment.ledger:
+        return None
+    read = {"inference_cursor": assessment.inference_cursor, "outcome_cursor": assessment.outcome_cursor}
+    return Mark(**assessment.ledger, **read)
+
+
+def differences(published: Assessment, recomputed: Assessment) -> list[str]:
+    """Where two assessments of the same evidence differ, field by field; empty when they are equal."""
+    mine, theirs = published.model_dump(mode="json"), recomputed.model_dump(mode="json")
+    return [
+        f"{name}: published {mine[name]!r}, recomputed {theirs[name]!r}"
+        for name in mine
+        if name != "assessed_at" and not _same(mine[name], theirs[name])
+    ]
+
+
+def _same(left: object, right: object) -> bool:
+    if isinstance(left, float) and isinstance(right, float):
+        # The same sums on another machine may round differently in the last digits.
+        return math.isclose(left, right, rel_tol=1e-9, abs_tol=1e-12)
+    return left == right
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One published conclusion, looked at again: `finding` is equal, different or pruned."""
+
+    turn_id: str
+    kind: str
+    what: str
+    verdict: str
+    finding: str
+    differences: tuple[str, ...]
+    document: dict[str, Any]
+
+
+def checked(turn_id: str, published: Assessment, number: int, found: list[str] | None) -> Check:
+    """The check of an assessment; `found` is None where its evidence is kept no more."""
+    finding = "pruned" if found is None else "different" if found else "equal"
+    what = f"{published.stage} {published.generation} #{number}"
+    document = published.model_dump(mode="json")
+    return Check(turn_id, "assessment", what, published.verdict.value, finding, tuple(found or ()), document)

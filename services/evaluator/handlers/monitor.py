@@ -16,7 +16,7 @@ from libs.eventing.batches import RawMessage
 from libs.eventing.cloudevents import decode
 from libs.eventing.subscriptions import Subscription
 from libs.telemetry import counter, gauge, get_logger, span
-from services.evaluator.domain.evidence import CANARY, SHADOW, Watch, assess_canary, assess_shadow
+from services.evaluator.domain.evidence import CANARY, SHADOW, Watch
 from services.evaluator.domain.scoring import Validity, validity
 from services.evaluator.store.ledger import CONSUMER, Ledger
 
@@ -180,11 +180,8 @@ class Monitor:
 
     async def assessment(self, watch: Watch) -> Assessment:
         """What the ledger shows for a watch now; nothing but the ledger enters."""
-        tally = await self._ledger.tally(watch)
-        now = datetime.now(UTC)
-        if watch.stage == SHADOW:
-            return assess_shadow(watch, await self._ledger.pairs(watch.turn_id), tally, now)
-        return assess_canary(watch, await self._ledger.bad_windows(watch.turn_id), tally, now)
+        mark = await self._ledger.mark(watch.turn_id)
+        return await self._ledger.recompute(watch, mark, datetime.now(UTC))
 
     async def _caught_up(self) -> float:
         """Until when (seconds since 1970) everything that was published has been read.
@@ -218,6 +215,7 @@ class Monitor:
             "answer_digest": answer_digest(fact.output),
             "valid": valid(fact.output) if valid is not None and whole else None,
             "failed": fact.error is not None,
+            "whole": whole,
             "answered_at": fact.created_at.timestamp(),
             "sequence": sequence,
         }

@@ -16,9 +16,13 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    UniqueConstraint,
 )
 
 METADATA = MetaData()
+
+POSITION = BigInteger().with_variant(Integer(), "sqlite")
+"""Place in the ledger: rises with every row, in the order of commits, since the writers of a service take turns."""
 
 reports = Table(
     "reports",
@@ -97,10 +101,11 @@ Index("ix_watches_ended_at", watches.c.ended_at)
 requests = Table(
     "requests",
     METADATA,
-    Column("tenant", String(63), primary_key=True),
-    Column("task", String(63), primary_key=True),
-    Column("request_id", String(200), primary_key=True),
-    Column("role", String(20), primary_key=True),
+    Column("position", POSITION, primary_key=True, autoincrement=True),
+    Column("tenant", String(63), nullable=False),
+    Column("task", String(63), nullable=False),
+    Column("request_id", String(200), nullable=False),
+    Column("role", String(20), nullable=False),
     Column("turn_id", String(120), nullable=False),
     Column("generation", BigInteger, nullable=False),
     Column("version", Integer, nullable=False),
@@ -110,8 +115,11 @@ requests = Table(
     Column("answer_digest", String(80), nullable=False),
     Column("valid", Boolean, nullable=True),
     Column("failed", Boolean, nullable=False),
+    Column("whole", Boolean, nullable=False),
     Column("answered_at", Float, nullable=False),
     Column("sequence", BigInteger, nullable=False),
+    UniqueConstraint("tenant", "task", "request_id", "role", "sequence", name="uq_requests_sequence"),
+    sqlite_autoincrement=True,
 )
 Index("ix_requests_turn_id_role", requests.c.turn_id, requests.c.role)
 Index("ix_requests_window", requests.c.tenant, requests.c.task, requests.c.generation, requests.c.unit)
@@ -119,16 +127,19 @@ Index("ix_requests_window", requests.c.tenant, requests.c.task, requests.c.gener
 outcomes = Table(
     "outcomes",
     METADATA,
-    Column("tenant", String(63), primary_key=True),
-    Column("task", String(63), primary_key=True),
-    Column("source", String(100), primary_key=True),
-    Column("feedback_id", String(255), primary_key=True),
+    Column("position", POSITION, primary_key=True, autoincrement=True),
+    Column("tenant", String(63), nullable=False),
+    Column("task", String(63), nullable=False),
+    Column("source", String(100), nullable=False),
+    Column("feedback_id", String(255), nullable=False),
     Column("request_id", String(200), nullable=False),
     Column("signal", String(20), nullable=False),
     Column("kind", String(20), nullable=False),
     Column("reference_digest", String(80), nullable=True),
     Column("sequence", BigInteger, nullable=False),
     Column("arrived_at", Float, nullable=False),
+    UniqueConstraint("tenant", "task", "source", "feedback_id", name="uq_outcomes_feedback"),
+    sqlite_autoincrement=True,
 )
 Index("ix_outcomes_request", outcomes.c.tenant, outcomes.c.task, outcomes.c.request_id)
 
@@ -146,6 +157,8 @@ windows = Table(
     Column("closes_at", Float, nullable=False),
     Column("number", BigInteger, nullable=True),
     Column("bad", Boolean, nullable=True),
+    Column("requests_position", BigInteger, nullable=True),
+    Column("outcomes_position", BigInteger, nullable=True),
 )
 Index("ix_windows_turn_id_number", windows.c.turn_id, windows.c.number)
 

@@ -3,11 +3,14 @@
 import asyncio
 from typing import Any
 
+from sqlalchemy import update
+
 from libs.contracts.events import Assessment, Verdict
 from libs.contracts.inference import Role, Signal
 from libs.eventing.connection import NatsLink
 from libs.testing.wait import eventually
 from services.evaluator.domain.evidence import Watch
+from services.evaluator.store.tables import requests, windows
 from services.evaluator.tests.conftest import Evaluator, House
 from services.evaluator.tests.support import TRACE, Facts, Traffic, right, send, wrong
 
@@ -112,7 +115,7 @@ async def test_what_is_delivered_twice_counts_once(
 
     async def read() -> bool:
         tally = await evaluator.ledger.tally(watch)
-        return tally.inference_cursor == 3 and tally.outcome_cursor == 3
+        return tally.mark.inference_cursor == 3 and tally.mark.outcome_cursor == 3
 
     await eventually(read)
     verdict = await assessed(evaluator, facts, lambda fact: fact.pairs == 1)
@@ -145,6 +148,68 @@ async def test_an_answer_that_its_client_broke_off_is_not_an_invalid_one(
     await traffic.window(Role.CANARY, 0.05, bad=True, generation=7)
     verdict = await assessed(evaluator, facts, lambda fact: fact.windows.get("canary", 0) == 2)
     assert verdict.bad_windows == {"canary": 1}
+
+
+async def test_a_request_that_failed_and_then_was_answered_is_no_harm(
+    evaluator: Evaluator, traffic: Traffic, facts: Facts, link: NatsLink
+) -> None:
+    await traffic.rollout("canary", 7, 0.05)
+    watch = await watching(evaluator, 7)
+    for request_id, tries in (("again", ("UNAVAILABLE", None)), ("never", ("UNAVAILABLE", "UNAVAILABLE"))):
+        for error in tries:
+            failed: dict[str, Any] = {"error": error, "finish_reason": ""} if error else {}
+            fact = traffic.inference(
+                Role.CANARY, "" if error else right(1), generation=7, assignment_probability=0.05,
+                request_id=request_id, unit=request_id, **failed,
+            )  # fmt: skip
+            await send(link, fact)
+    verdict = await assessed(evaluator, facts, lambda fact: fact.windows.get("canary", 0) == 2)
+    assert verdict.bad_windows == {"canary": 1}
+    assert verdict.requests == {"canary": 2}
+    assert await evaluator.ledger.misjudged(watch.turn_id) == []
+
+
+async def test_a_pair_that_one_side_broke_off_is_no_pair(
+    evaluator: Evaluator, traffic: Traffic, facts: Facts, link: NatsLink
+) -> None:
+    await traffic.rollout("shadow", 5)
+    watch = await watching(evaluator, 5)
+    asked = traffic.inference(Role.STABLE, right(1), request_id="asked")
+    half = traffic.inference(Role.SHADOW, right(1)[:4], pair_id="asked", unit=asked.unit, finish_reason="")
+    for event in (asked, half, traffic.outcome(asked, right(1))):
+        await send(link, event)
+    await counted(evaluator, watch, "shadow", 1)
+    await traffic.pair(wrong(1), right(1), reference=right(1))
+    verdict = await assessed(evaluator, facts, lambda fact: fact.requests.get("shadow") == 2 and fact.pairs)
+    assert (verdict.pairs, verdict.wins, verdict.losses) == (1, 1, 0)
+
+
+async def test_every_assessment_can_be_computed_again_from_the_ledger_alone(
+    evaluator: Evaluator, traffic: Traffic, facts: Facts, link: NatsLink
+) -> None:
+    await traffic.rollout("shadow", 5)
+    await watching(evaluator, 5)
+    for number in range(12):
+        await traffic.pair(wrong(number), right(number), reference=right(number))
+        if number % 4 == 0:
+            await assessed(evaluator, facts, lambda fact, least=number: fact.pairs > least)
+    await traffic.rollout("canary", 7, 0.05)
+    await watching(evaluator, 7)
+    blamed = await traffic.window(Role.CANARY, 0.05, bad=False, generation=7)
+    await send(link, traffic.outcome(blamed, None, kind="rating", signal=Signal.BAD))
+    await assessed(evaluator, facts, lambda fact: fact.bad_windows.get("canary") == 1)
+    # What comes later must not change what was seen.
+    await traffic.window(Role.CANARY, 0.05, bad=True, generation=7)
+    await assessed(evaluator, facts, lambda fact: fact.bad_windows.get("canary") == 2)
+    checks = await evaluator.ledger.verify("triage")
+    assert len(checks) >= 5
+    assert {check.finding for check in checks} == {"equal"}
+    async with evaluator.database.transaction() as session:
+        await session.execute(update(requests).where(requests.c.role == "shadow").values(answer_digest="forged"))
+        await session.execute(update(windows).where(windows.c.number == 1).values(bad=False))
+    checks = await evaluator.ledger.verify("triage", "turn-1")
+    assert any("wins: published" in line for check in checks for line in check.differences)
+    assert any("window 1 was judged good" in line for check in checks for line in check.differences)
 
 
 async def test_a_harmless_canary_passes_each_step_on_windows_of_its_own(
@@ -196,7 +261,7 @@ async def test_blame_in_time_makes_a_window_bad_and_late_blame_does_not(
     await send(link, traffic.outcome(quiet, None, kind="rating", signal=Signal.BAD))
 
     async def read() -> bool:
-        return (await evaluator.ledger.tally(watch)).outcome_cursor == 2
+        return (await evaluator.ledger.tally(watch)).mark.outcome_cursor == 2
 
     await eventually(read)
     await evaluator.monitor.tick()
