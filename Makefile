@@ -24,7 +24,8 @@ $(READY): $(LOCK) pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==0.13.9
 	$(BIN)/python -c 'import torch; assert torch.__version__.startswith("$(TORCH)")' 2>/dev/null \
 	  || $(BIN)/python -m pip install --quiet --no-deps "torch==$(TORCH)+cpu" 2>/dev/null \
-	  || $(BIN)/python -m pip install --quiet --no-deps "torch==$(TORCH)" --index-url https://download.pytorch.org/whl/cpu
+	  || { echo "torch $(TORCH)+cpu: not in the package index at hand, taken from PyTorch's own"; \
+	       $(BIN)/python -m pip install --quiet --no-deps "torch==$(TORCH)" --index-url https://download.pytorch.org/whl/cpu; }
 	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --no-deps --compile-bytecode -r $(LOCK)
 	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --no-deps --no-build-isolation -e .
 	@touch $(READY)
@@ -49,14 +50,16 @@ check: $(READY) ## style, types, import contracts, protos
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy libs services pawl
 	$(BIN)/lint-imports
-	cd proto && ../$(BIN)/buf lint
+	cd proto && ../$(BIN)/buf lint && ../$(BIN)/buf breaking --against promised.binpb
 	$(BIN)/python -m libs.contracts.generate --check
 
 bench: $(READY) ## every figure the README quotes
 	$(BIN)/python -m bench
 
-proto: $(READY) ## generate the gRPC stubs
+proto: $(READY) ## generate the gRPC stubs, and promise the contract as it stands
+	cd proto && ../$(BIN)/buf breaking --against promised.binpb
 	$(BIN)/python -m libs.contracts.generate
+	cd proto && ../$(BIN)/buf build --exclude-source-info -o promised.binpb
 
 clean: ## remove the environment and the local stack's state
 	rm -rf $(VENV) .pawl
