@@ -1,6 +1,7 @@
 """Wires the evaluator together: database, NATS, object storage, the gateway, gRPC, timers and probes."""
 
 import asyncio
+import os
 from collections.abc import Sequence
 
 from libs.artifacts import ObjectStore
@@ -15,11 +16,14 @@ from libs.runtime.grpc_server import GrpcServer
 from libs.runtime.process import Lifecycle
 from libs.telemetry import get_logger
 from services.evaluator.clients import Backlog, Gateway
+from services.evaluator.clients.outside import OutsideModel
 from services.evaluator.handlers.evaluation import Evaluation
+from services.evaluator.handlers.generation import Generation
 from services.evaluator.handlers.monitor import INFERENCES, OUTCOMES, Monitor
+from services.evaluator.handlers.suites import Shelf
 from services.evaluator.rpc import SERVICE, EvaluatorServicer, campaigns, register
 from services.evaluator.settings import EvaluatorSettings
-from services.evaluator.store import METADATA, Ledger, Reports
+from services.evaluator.store import METADATA, Answers, Ledger, Reports
 from services.evaluator.store.campaigns import Campaigns
 from services.evaluator.store.ledger import CONSUMER
 
@@ -57,14 +61,10 @@ async def serve(lifecycle: Lifecycle) -> None:
     gateway = Gateway(settings.gateway_address, settings.api_key, deadline=settings.answer_seconds)
     lifecycle.on_drain(gateway.close, "gateway")
     reports, ledger = Reports(database), Ledger(database)
-    evaluation = Evaluation(
-        reports,
-        objects,
-        gateway,
-        settings.state_dir / "suites",
-        patience=settings.patience_seconds,
-        routing=settings.routing_seconds,
-    )
+    answers = Answers(database)
+    generation = Generation(answers, gateway, patience=settings.patience_seconds, routing=settings.routing_seconds)
+    shelf = Shelf(objects, settings.state_dir / "suites")
+    evaluation = Evaluation(reports, objects, generation, shelf, lambda spec: OutsideModel(spec, os.environ.get))
     backlog = Backlog(link)
     monitor = Monitor(ledger, backlog.unhandled, settle=settings.settle_seconds, keep=settings.evidence_days * _DAY)
     await monitor.load()

@@ -28,7 +28,7 @@ class SuiteSpec(Section):
     """The gate suite: the test split of the first dataset version, frozen; extended only by admission."""
 
     max_items: int = Field(400, ge=10)
-    min_items: int = Field(100, ge=MIN_ITEMS, description="a gate on fewer items is inconclusive")
+    min_items: int = Field(MIN_ITEMS, ge=MIN_ITEMS, description="a gate on fewer items is inconclusive")
     admit: AdmissionSpec = AdmissionSpec()
 
 

@@ -2,43 +2,23 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from libs.contracts.errors import DataLoss
 from libs.contracts.events import Estimate, GateResult, Verdict
-from libs.contracts.inference import Provenance
-from libs.contracts.task import GateSpec, OutputSpec
-from libs.statistics.clusters import design_effect
-from libs.statistics.gates import Decision, floor, non_inferiority, superiority
-from libs.statistics.multiplicity import holm
-from libs.statistics.paired import mcnemar, paired_difference
-from libs.statistics.proportions import wilson
-from services.evaluator.domain.scoring import EXACT_MATCH, SIGNATURES, metrics_of, score, validity
-from services.evaluator.domain.suite import Item
+from libs.contracts.task import EvaluationSpec
+from libs.contracts.task.evaluation import TASK_SUITE
+from libs.statistics.multiplicity import benjamini_hochberg, holm
+from libs.statistics.paired import PairedDifference, mcnemar
+from services.evaluator.domain.advice import cost_of, recommend, reused
+from services.evaluator.domain.answers import ENGINE_MODE, Arm
+from services.evaluator.domain.gates import Ruling, baseline_ruling, overall, rule
+from services.evaluator.domain.noise import Noise
+from services.evaluator.domain.scores import Difference, Incomparable
+from services.evaluator.domain.sheet import Sheet
 
 EXAMPLES = 10
-SCHEMA = "pawl.report/1"
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What an arm answered to an item; `error` where serving refused it (it counts as wrong)."""
-
-    item_id: str
-    text: str
-    provenance: Provenance
-    error: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Arm:
-    """One contender with its answers by item id; two names may share one version."""
-
-    name: str
-    version: int
-    digest: str
-    answers: Mapping[str, Answer]
+SCHEMA = "pawl.report/2"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +33,18 @@ class Subject:
 
 
 @dataclass(frozen=True, slots=True)
+class Setting:
+    """How the evaluation was made. `kinds` says of each arm its kind, and behind a slash which version it asks."""
+
+    spec: EvaluationSpec
+    max_tokens: int
+    kinds: Mapping[str, str] = field(default_factory=dict)
+    traffic: Mapping[str, float] = field(default_factory=dict)
+    power: Sequence[str] = ()
+    noise: Noise | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """A finished evaluation; `document` is the canonical JSON that is stored."""
 
@@ -63,218 +55,243 @@ class Report:
     document: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class _Scores:
-    """Scores by arm and metric, in the order of the items."""
-
-    items: tuple[Item, ...]
-    values: Mapping[str, Mapping[str, tuple[float, ...]]]
-
-    def of(self, arm: str, metric: str, keep: Sequence[int] | None = None) -> list[float]:
-        values = self.values[arm][metric]
-        return list(values) if keep is None else [values[index] for index in keep]
-
-    def groups(self, keep: Sequence[int] | None = None) -> list[str]:
-        groups = [item.group for item in self.items]
-        return groups if keep is None else [groups[index] for index in keep]
-
-
-def build_report(
-    subject: Subject,
-    items: tuple[Item, ...],
-    candidate: Arm,
-    baselines: Sequence[Arm],
-    gates: Sequence[GateSpec],
-    output: OutputSpec,
-) -> Report:
-    """Score all arms, decide the gates and write it all down. The same inputs give the same bytes."""
-    arms = (candidate, *baselines)
-    scores = _Scores(items, {arm.name: _score_arm(arm, items, output) for arm in arms})
-    trouble = incomparable(arms)
-    decisions = {gate.name: _decide(gate, candidate.name, scores, trouble) for gate in gates}
-    adjusted = holm({name: decision.p_value for name, decision in decisions.items() if decision is not None})
-    results = tuple(_result(gate, decisions[gate.name], candidate.name, scores, trouble) for gate in gates)
+def build_report(subject: Subject, sheets: Mapping[str, Sheet], setting: Setting) -> Report:
+    """Decide the gates and write it all down. The same inputs give the same bytes. `sheets` holds the task's suite."""
+    sheet, spec = sheets[TASK_SUITE], setting.spec
+    rulings = [rule(gate, sheets, spec.suite.min_items) for gate in spec.gates]
+    untrained = baseline_ruling(sheet, setting.kinds or {arm.name: arm.name for arm in sheet.arms}, spec.primary)
+    rulings += [untrained] if untrained is not None else []
+    results = tuple(ruling.result for ruling in rulings)
     verdict = overall(results)
-    estimates = {arm.name: _estimates(scores, arm.name) for arm in arms}
-    slices = _slices(scores, [arm.name for arm in arms])
+    told = _of_sheet(sheet, setting, subject)
+    costs = {arm.name: cost_of(arm, subject.report_id, spec.prices.get(arm.name)) for arm in sheet.arms}
     document = {
         "schema": SCHEMA,
         "report_id": subject.report_id,
         "tenant": subject.tenant,
         "task": subject.task,
-        "version": candidate.version,
+        "version": sheet.candidate.version,
         "verdict": verdict.value,
-        "gates": [{**result.model_dump(mode="json"), "holm_p_value": adjusted.get(result.gate)} for result in results],
-        "contenders": {arm.name: {"version": arm.version, "digest": arm.digest} for arm in arms},
-        "arms": _dump(estimates),
-        "differences": {}
-        if trouble
-        else {arm.name: _differences(scores, candidate.name, arm.name) for arm in baselines},
-        "slices": {name: _dump(by_arm) for name, by_arm in slices.items()},
-        "passport": _passport(subject, arms, output, len(items), trouble),
-        "examples": {arm.name: _examples(scores, candidate, arm) for arm in baselines},
-        "items": [_item(index, item, arms, scores) for index, item in enumerate(items)],
+        "gates": _gates(rulings),
+        "power": list(setting.power),
+        "contenders": {arm.name: _contender(arm) for arm in sheet.arms},
+        "kinds": {arm.name: setting.kinds.get(arm.name, arm.name) for arm in sheet.arms},
+        **told,
+        "costs": {name: cost.dump() for name, cost in costs.items()},
+        "recommendation": recommend(
+            sheet, spec.primary, setting.kinds or {arm.name: arm.name for arm in sheet.arms}, costs, spec.close_enough
+        ),
+        "noise": setting.noise.dump() if setting.noise is not None else None,
+        "traffic": dict(setting.traffic),
+        "passport": _passport(subject, sheets, setting),
+        "suites": {
+            name: {"kind": each.suite.kind, "digest": each.suite.digest, **_of_sheet(each, setting, subject)}
+            for name, each in sheets.items()
+            if name != TASK_SUITE
+        },
     }
     data = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
-    return Report(verdict, results, estimates, slices, data)
+    return Report(verdict, results, _estimates(sheet), _slices(sheet), data)
 
 
-def overall(results: Sequence[GateResult]) -> Verdict:
-    """Pass when every gate passes, fail when one fails. Without any gate nothing was shown."""
-    if any(result.verdict is Verdict.FAIL for result in results):
-        return Verdict.FAIL
-    return Verdict.PASS if results and all(r.verdict is Verdict.PASS for r in results) else Verdict.INCONCLUSIVE
-
-
-def incomparable(arms: Sequence[Arm]) -> str | None:
-    """Why scores of these arms must not be subtracted, or None: all must come from one base, tokenizer and template."""
-    for what in ("base_digest", "tokenizer_digest", "template_digest"):
-        seen = {getattr(answer.provenance, what) for arm in arms for answer in arm.answers.values() if not answer.error}
-        if len(seen) > 1:
-            return f"answers come from {len(seen)} different values of {what}: {', '.join(sorted(seen))}"
-    return None
-
-
-def _score_arm(arm: Arm, items: Sequence[Item], output: OutputSpec) -> dict[str, tuple[float, ...]]:
-    missing = [item.item_id for item in items if item.item_id not in arm.answers]
-    if missing:
-        raise DataLoss(f"arm {arm.name} has no answer to {len(missing)} items, the first is {missing[0]!r}")
-    valid = validity(output)
+def _of_sheet(sheet: Sheet, setting: Setting, subject: Subject) -> dict[str, Any]:
+    others = sheet.arms[1:]
     return {
-        metric: tuple(
-            0.0
-            if arm.answers[item.item_id].error
-            else score(metric, arm.answers[item.item_id].text, item.answer, valid)
-            for item in items
-        )
-        for metric in metrics_of(output)
+        "arms": _dump(_estimates(sheet)),
+        "weighted": _weighted(sheet),
+        "differences": {arm.name: found for arm in others if (found := _differences(sheet, arm.name, setting))},
+        "incomparable": {arm.name: why for arm in others if (why := _incomparable(sheet, arm.name))},
+        "slices": {name: _dump(by_arm) for name, by_arm in _slices(sheet).items()},
+        "slice_differences": {arm.name: _slice_differences(sheet, arm.name, setting) for arm in others},
+        "examples": {arm.name: _examples(sheet, arm, setting) for arm in others},
+        "items": [_item(place, sheet, subject) for place in range(len(sheet.suite.items))],
     }
 
 
-def _decide(gate: GateSpec, candidate: str, scores: _Scores, trouble: str | None) -> Decision | None:
-    if gate.metric not in scores.values[candidate]:
-        return None
-    if gate.kind == "floor":
-        values, groups = scores.of(candidate, gate.metric), scores.groups()
-        effect = design_effect(values, groups)
-        return floor(int(sum(values)), len(values), gate.at_least or 0.0, gate.alpha, design_effect=effect)
-    if gate.against is None or gate.against not in scores.values or trouble is not None:
-        return None
-    difference = paired_difference(
-        scores.of(candidate, gate.metric), scores.of(gate.against, gate.metric), scores.groups()
-    )
-    decide = superiority if gate.kind == "superiority" else non_inferiority
-    return decide(difference, gate.margin, gate.alpha)
-
-
-def _result(
-    gate: GateSpec, decision: Decision | None, candidate: str, scores: _Scores, trouble: str | None
-) -> GateResult:
-    if decision is not None:
-        verdict, reason, estimate = decision.verdict, decision.reason, decision.estimate
-    else:
-        verdict, estimate = Verdict.INCONCLUSIVE, None
-        if gate.metric not in scores.values[candidate]:
-            reason = f"{gate.metric} is not measured for a task of this output format"
-        else:
-            reason = trouble or f"the evaluation had no arm {gate.against!r}"
-    return GateResult(
-        gate=gate.name,
-        verdict=verdict,
-        reason=reason,
-        metric=gate.metric,
-        against=gate.against if gate.kind != "floor" else None,
-        estimate=estimate,
-    )
-
-
-def _estimates(scores: _Scores, arm: str, keep: Sequence[int] | None = None) -> dict[str, Estimate]:
-    found = {}
-    for metric in scores.values[arm]:
-        values = scores.of(arm, metric, keep)
-        effect = design_effect(values, scores.groups(keep))
-        found[metric] = wilson(int(sum(values)), len(values), design_effect=effect)
-    return found
-
-
-def _slices(scores: _Scores, arms: Sequence[str]) -> dict[str, dict[str, dict[str, Estimate]]]:
-    members: dict[str, list[int]] = {}
-    for index, item in enumerate(scores.items):
-        if item.category is not None:
-            members.setdefault(item.category, []).append(index)
-    return {name: {arm: _estimates(scores, arm, members[name]) for arm in arms} for name in sorted(members)}
-
-
-def _differences(scores: _Scores, candidate: str, baseline: str) -> dict[str, Any]:
-    found = {}
-    for metric in scores.values[candidate]:
-        difference = paired_difference(scores.of(candidate, metric), scores.of(baseline, metric), scores.groups())
-        found[metric] = {
-            **difference.interval().model_dump(),
-            "wins": difference.wins,
-            "losses": difference.losses,
-            "clusters": difference.clusters,
-            "design_effect": difference.design_effect,
-            "mcnemar_p_value": mcnemar(difference.wins, difference.losses),
+def _gates(rulings: Sequence[Ruling]) -> list[dict[str, Any]]:
+    adjusted = holm({each.gate.name: each.p_value for each in rulings if each.p_value is not None})
+    return [
+        {
+            **each.result.model_dump(mode="json"),
+            "kind": each.gate.kind,
+            "suite": each.gate.suite,
+            "bound": each.gate.at_least if each.gate.kind == "floor" else _bound(each),
+            "alpha": each.gate.alpha,
+            "p_value": each.p_value,
+            "holm_p_value": adjusted.get(each.gate.name),
+            "more_needed": each.more_needed,
         }
-    return found
+        for each in rulings
+    ]
 
 
-def _passport(
-    subject: Subject, arms: Sequence[Arm], output: OutputSpec, items: int, trouble: str | None
-) -> dict[str, Any]:
-    def seen(what: str) -> list[str]:
-        return sorted({getattr(answer.provenance, what) for arm in arms for answer in arm.answers.values()} - {""})
+def _bound(ruling: Ruling) -> float:
+    return -ruling.gate.margin if ruling.gate.kind == "non_inferiority" else ruling.gate.margin
 
+
+def _contender(arm: Arm) -> dict[str, Any]:
+    # Two names for one and the same answerer say the same here.
+    return {"version": arm.version, "digest": arm.digest, "engine": arm.engine or ENGINE_MODE, "recipe": arm.recipe}
+
+
+def _estimates(sheet: Sheet, keep: Sequence[int] | None = None) -> dict[str, dict[str, Estimate]]:
     return {
-        "suite_digest": subject.suite_digest,
-        "dataset_digest": subject.dataset_digest,
-        "items": items,
-        "base_digests": seen("base_digest"),
-        "tokenizer_digests": seen("tokenizer_digest"),
-        "template_digests": seen("template_digest"),
-        "comparable": trouble is None,
-        "engine_mode": "served through the gateway, greedy",
-        "sampling": {"temperature": 0, "max_tokens": output.max_tokens},
-        "metrics": {metric: SIGNATURES[metric] for metric in metrics_of(output)},
-        "intervals": "arms: Wilson 95 % with design effect; differences: clustered t and Tango, the wider, 95 %",
+        arm: {metric: score.estimate(keep) for metric, score in scores.items()} for arm, scores in sheet.scores.items()
     }
 
 
-def _examples(scores: _Scores, candidate: Arm, baseline: Arm) -> dict[str, list[dict[str, Any]]]:
-    ours, theirs = scores.of(candidate.name, EXACT_MATCH), scores.of(baseline.name, EXACT_MATCH)
-
-    def pick(wanted: float) -> list[dict[str, Any]]:
-        chosen = [index for index in range(len(ours)) if ours[index] - theirs[index] == wanted][:EXAMPLES]
-        return [
-            {
-                "item_id": scores.items[index].item_id,
-                "category": scores.items[index].category,
-                "input": scores.items[index].messages[-1].content,
-                "answer": scores.items[index].answer,
-                candidate.name: candidate.answers[scores.items[index].item_id].text,
-                baseline.name: baseline.answers[scores.items[index].item_id].text,
-            }
-            for index in chosen
-        ]
-
-    return {"wins": pick(1.0), "losses": pick(-1.0)}
+def _slices(sheet: Sheet) -> dict[str, dict[str, dict[str, Estimate]]]:
+    return {name: _estimates(sheet, places) for name, places in sheet.slices.items()}
 
 
-def _item(index: int, item: Item, arms: Sequence[Arm], scores: _Scores) -> dict[str, Any]:
+def _weighted(sheet: Sheet) -> dict[str, Any]:
+    if sheet.weights is None:
+        return {}
+    weighed = {
+        arm: {metric: score.estimate(weights=sheet.weights) for metric, score in scores.items()}
+        for arm, scores in sheet.scores.items()
+    }
+    return _dump(weighed)
+
+
+def _subtract(sheet: Sheet, baseline: str, metric: str, keep: Sequence[int] | None = None) -> Difference | str | None:
+    mine, theirs = sheet.score(sheet.candidate.name, metric), sheet.score(baseline, metric)
+    if mine is None or theirs is None:
+        return None
+    try:
+        return mine.minus(theirs, keep)
+    except Incomparable as error:
+        return str(error)
+
+
+def _incomparable(sheet: Sheet, baseline: str) -> dict[str, str]:
+    found = {metric: _subtract(sheet, baseline, metric) for metric in sheet.metrics}
+    return {metric: why for metric, why in found.items() if isinstance(why, str)}
+
+
+def _differences(sheet: Sheet, baseline: str, setting: Setting) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for metric in sheet.metrics:
+        difference = _subtract(sheet, baseline, metric)
+        if difference is None or isinstance(difference, str):
+            continue
+        estimate = difference.interval()
+        row: dict[str, Any] = {"clusters": difference.clusters}
+        score = sheet.score(sheet.candidate.name, metric)
+        if score is not None and score.column.corpus is None:
+            wins, losses = _won_and_lost(sheet, baseline, metric)
+            row |= {"wins": wins, "losses": losses, "mcnemar_p_value": mcnemar(wins, losses)}
+        if isinstance(difference, PairedDifference):
+            row["design_effect"] = difference.design_effect
+        noisy = setting.noise is not None and setting.noise.below(metric, estimate.value)
+        found[metric] = {**estimate.model_dump(), **row, "below_noise": noisy}
+    return found
+
+
+def _won_and_lost(sheet: Sheet, baseline: str, metric: str) -> tuple[int, int]:
+    mine, theirs = sheet.score(sheet.candidate.name, metric), sheet.score(baseline, metric)
+    assert mine is not None
+    assert theirs is not None
+    pairs = [
+        (left, right)
+        for left, right in zip(mine.column.scores, theirs.column.scores, strict=True)
+        if left is not None and right is not None
+    ]
+    return sum(left > right for left, right in pairs), sum(left < right for left, right in pairs)
+
+
+def _slice_differences(sheet: Sheet, baseline: str, setting: Setting) -> dict[str, Any]:
+    """By the primary metric; the p-values are adjusted for the number of slices (Benjamini & Hochberg 1995)."""
+    metric = setting.spec.primary
+    rows: dict[str, dict[str, Any]] = {}
+    for name, places in sheet.slices.items():
+        difference = _subtract(sheet, baseline, metric, places)
+        if difference is not None and not isinstance(difference, str):
+            p_value = min(1.0, 2.0 * min(difference.p_greater(0.0), difference.p_less(0.0)))
+            rows[name] = {**difference.interval().model_dump(), "p_value": p_value}
+    for name, adjusted in benjamini_hochberg({name: row["p_value"] for name, row in rows.items()}).items():
+        rows[name]["bh_p_value"] = adjusted
+    return rows
+
+
+def _examples(sheet: Sheet, baseline: Arm, setting: Setting) -> dict[str, list[dict[str, Any]]]:
+    metric = setting.spec.primary if setting.spec.primary in sheet.metrics else sheet.metrics[0]
+    mine, theirs = sheet.score(sheet.candidate.name, metric), sheet.score(baseline.name, metric)
+    gaps = []
+    if mine is not None and theirs is not None:
+        for place, (left, right) in enumerate(zip(mine.column.scores, theirs.column.scores, strict=True)):
+            if left is not None and right is not None and left != right:
+                gaps.append((left - right, place))
+
+    def told(gap: float, place: int) -> dict[str, Any]:
+        item = sheet.suite.items[place]
+        return {
+            "item_id": item.item_id,
+            "category": item.category,
+            "input": item.messages[-1].content,
+            "answer": item.answer,
+            "difference": gap,
+            sheet.candidate.name: sheet.candidate.answers[item.item_id].text,
+            baseline.name: baseline.answers[item.item_id].text,
+        }
+
+    won = sorted((gap for gap in gaps if gap[0] > 0), key=lambda gap: (-gap[0], gap[1]))
+    lost = sorted((gap for gap in gaps if gap[0] < 0), key=lambda gap: (gap[0], gap[1]))
+    return {
+        "wins": [told(gap, place) for gap, place in won[:EXAMPLES]],
+        "losses": [told(gap, place) for gap, place in lost[:EXAMPLES]],
+    }
+
+
+def _item(place: int, sheet: Sheet, subject: Subject) -> dict[str, Any]:
+    item = sheet.suite.items[place]
+
+    def told(arm: Arm) -> dict[str, Any]:
+        answer = arm.answers[item.item_id]
+        scores = {metric: score.column.scores[place] for metric, score in sheet.scores[arm.name].items()}
+        failures = {
+            metric: score.column.failures[place]
+            for metric, score in sheet.scores[arm.name].items()
+            if score.column.failures and place in score.column.failures
+        }
+        return {
+            "text": answer.text,
+            "error": answer.error,
+            **scores,
+            **({"unscored": failures} if failures else {}),
+            **({"reused_from": answer.made_in} if reused(answer, subject.report_id) else {}),
+        }
+
     return {
         "item_id": item.item_id,
         "category": item.category,
         "group": item.group,
         "answer": item.answer,
-        "arms": {
-            arm.name: {
-                "text": arm.answers[item.item_id].text,
-                "error": arm.answers[item.item_id].error,
-                **{metric: scores.values[arm.name][metric][index] for metric in scores.values[arm.name]},
-            }
-            for arm in arms
-        },
+        "arms": {arm.name: told(arm) for arm in sheet.arms},
+    }
+
+
+def _passport(subject: Subject, sheets: Mapping[str, Sheet], setting: Setting) -> dict[str, Any]:
+    sheet = sheets[TASK_SUITE]
+    scores = [score for by_metric in sheet.scores.values() for score in by_metric.values()]
+
+    def seen(what: str) -> list[str]:
+        return sorted({digest for score in scores for digest in getattr(score.passport, what)})
+
+    return {
+        "suite_digest": subject.suite_digest,
+        "dataset_digest": subject.dataset_digest,
+        "items": len(sheet.suite.items),
+        "base_digests": seen("bases"),
+        "tokenizer_digests": seen("tokenizers"),
+        "template_digests": seen("templates"),
+        "comparable": not any(_incomparable(sheet, arm.name) for arm in sheet.arms[1:]),
+        "engine_mode": ENGINE_MODE,
+        "sampling": {"temperature": 0, "max_tokens": setting.max_tokens},
+        "metrics": {name: score.passport.signature for name, score in sheet.scores[sheet.candidate.name].items()},
+        "suites": {name: each.suite.digest for name, each in sheets.items()},
+        "intervals": "95 %; right-or-wrong scores: Wilson with design effect; graded: score method on the clustered"
+        " variance; corpus metrics: bootstrap of clusters; differences: paired, the wider of clustered t and Tango",
     }
 
 

@@ -22,13 +22,14 @@ class _Line(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One held-out item; `group` is its cluster, by default it stands alone."""
+    """One held-out item; `group` is its cluster, by default it stands alone. An open one has no right answer."""
 
     item_id: str
     messages: tuple[Message, ...]
     answer: str
     category: str | None
     group: str
+    open: bool = False
 
 
 def parse_suite(text: str) -> tuple[Item, ...]:

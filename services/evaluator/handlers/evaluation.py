@@ -1,70 +1,67 @@
-"""Runs an evaluation: suite, answers of every arm through serving, report; continues where a killed one was."""
+"""Runs an evaluation: suites, answers of every arm through serving, scores, report; goes on where a killed one was."""
 
 import asyncio
+import random
 import time
-from collections.abc import Sequence
-from pathlib import Path
-from random import random
-from typing import Protocol
+from collections.abc import Callable, Mapping, Sequence
 
 from libs.artifacts import ObjectStore
-from libs.contracts.commands import Contender, EvaluateModel
+from libs.contracts.commands import EvaluateModel
 from libs.contracts.envelope import Envelope
-from libs.contracts.errors import DataLoss, FailedPrecondition, InvalidInput, NotFound, Permanent, Transient
-from libs.contracts.ids import derived_id
-from libs.contracts.inference import Message, Provenance
-from libs.contracts.subjects import version_name
+from libs.contracts.errors import InvalidInput, Permanent
+from libs.contracts.task import EndpointSpec, EvaluationSpec, MetricSpec
 from libs.eventing.cloudevents import decode
 from libs.eventing.deadletters import Letter
 from libs.eventing.subscriptions import Subscription
-from libs.telemetry import counter, get_logger, histogram, span
-from services.evaluator.domain.report import Answer, Arm, Subject, build_report
-from services.evaluator.domain.scoring import validity
-from services.evaluator.domain.suite import ITEMS_FILE, Item, parse_suite
+from libs.telemetry import get_logger, histogram
+from services.evaluator.clients.outside import OutsideModel
+from services.evaluator.compute.plugins import installed
+from services.evaluator.domain.answers import Answer, Arm
+from services.evaluator.domain.metrics.core import Metric
+from services.evaluator.domain.metrics.registry import REMOTE, of_suite
+from services.evaluator.domain.noise import Noise, measure_noise
+from services.evaluator.domain.plan import planned
+from services.evaluator.domain.report import Report, Setting, Subject, build_report
+from services.evaluator.domain.scores import traffic_weights
+from services.evaluator.domain.sheet import Sheet, Suite, make_sheet
+from services.evaluator.handlers.contest import (
+    DRESSED,
+    Entrant,
+    Library,
+    entrants,
+    jobs_of,
+    read_examples,
+    read_passages,
+)
+from services.evaluator.handlers.generation import Generation, Job, Outside
+from services.evaluator.handlers.judging import Judging
+from services.evaluator.handlers.suites import Shelf
 from services.evaluator.store.reports import CONSUMER, RUNNING, Reports
 
 log = get_logger(__name__)
 
-_LONGEST_PAUSE = 5.0
-
-
-class Generator(Protocol):
-    """What gives an answer."""
-
-    async def generate(
-        self, model: str, messages: Sequence[Message], *, item_id: str, request_id: str, max_tokens: int
-    ) -> tuple[Answer, str]:
-        """One greedy answer and the public name of the version that gave it."""
+Open = Callable[[EndpointSpec], OutsideModel]
 
 
 class Evaluation:
     """Handles `EvaluateModel`.
 
     Args:
-        reports: Where reports and answers are kept.
-        objects: Holds suites and reports.
-        gateway: Gives the answers.
-        suites: Local directory of fetched suites.
-        patience: Seconds an item is tried again while serving is away; then the job is handed back.
-        routing: Seconds a version is waited for that the gateway does not know yet.
+        reports: Where reports are kept.
+        objects: Holds suites, datasets, documents and reports.
+        generation: Gives and keeps the answers.
+        shelf: Fetched suites, datasets and documents.
+        outside: Opens a model beside serving.
     """
 
     def __init__(
-        self,
-        reports: Reports,
-        objects: ObjectStore,
-        gateway: Generator,
-        suites: Path,
-        *,
-        patience: float,
-        routing: float,
+        self, reports: Reports, objects: ObjectStore, generation: Generation, shelf: Shelf, outside: Open
     ) -> None:
         self._reports = reports
         self._objects = objects
-        self._gateway = gateway
-        self._suites = suites
-        self._patience = patience
-        self._routing = routing
+        self._generation = generation
+        self._shelf = shelf
+        self._outside = outside
 
     def subscription(self) -> Subscription:
         """The command's subscription."""
@@ -99,125 +96,109 @@ class Evaluation:
 
     async def _evaluate(self, envelope: Envelope[EvaluateModel]) -> None:
         command = envelope.data
-        output = command.spec.output
-        validity(output)  # a wrong schema is told before anything is generated
-        contenders = (command.candidate, *command.baselines)
-        _check(contenders)
-        items = await self._suite(command.tenant, command.suite_digest)
-        answered = await self._reports.answered(command.report_id)
-        arms = []
-        for contender in contenders:
-            mine = answered.setdefault(contender.version, {})
-            with span("generate arm", arm=contender.name, version=contender.version, items=len(items)):
-                await self._generate(command, contender, items, mine)
-            arms.append(Arm(contender.name, contender.version, contender.digest, mine))
+        spec = command.spec.evaluation
+        # What is wrong with the task is told before anything is generated.
+        plugins = installed() if any(metric.kind == "plugin" for metric in spec.metrics) else {}
+        models = {arm.name: self._outside(arm.endpoint) for arm in spec.arms if arm.endpoint is not None}
+        try:
+            arms = entrants(command, {name: model.name for name, model in models.items()})
+            suites = await self._shelf.suites(command)
+            metrics = {suite.name: of_suite(suite.kind, command.spec.output, spec.metrics, plugins) for suite in suites}
+            judging = self._judging(spec)
+            power = planned(spec, {suite.name: len(suite.items) for suite in suites})
+            for sentence in power:
+                log.info("power", report_id=command.report_id, told=sentence)
+            library = await self._library(command, arms)
+            jobs = await asyncio.to_thread(_jobs, command, arms, suites, library)
+            outside = {
+                arm.name: Outside(models[arm.name], arm.endpoint.concurrency)
+                for arm in spec.arms
+                if arm.endpoint is not None
+            }
+            answers = await self._generation.answer(command, [job for each in jobs.values() for job in each], outside)
+        finally:
+            for model in models.values():
+                await model.close()
+        sheets: dict[str, Sheet] = {}
+        for suite in suites:
+            taking = [_arm(arm, suite, jobs, answers) for arm in arms if (arm.name, suite.name) in jobs]
+            columns = await judging.columns(command, suite, taking) if suite.kind in DRESSED else None
+            weights = traffic_weights(suite.items, spec.traffic) if suite.kind == "task" else None
+            sheets[suite.name] = await asyncio.to_thread(
+                make_sheet, suite, taking, metrics[suite.name], command.spec.output.max_tokens,
+                columns=columns, weights=weights,
+            )  # fmt: skip
+        noise = _noise(sheets[suites[0].name], jobs, answers, metrics[suites[0].name])
+        kinds = {arm.name: arm.kind for arm in arms}
+        setting = Setting(spec, command.spec.output.max_tokens, kinds, spec.traffic, power, noise)
+        await self._conclude(envelope, sheets, setting)
+
+    async def _conclude(self, envelope: Envelope[EvaluateModel], sheets: Mapping[str, Sheet], setting: Setting) -> None:
+        command = envelope.data
         subject = Subject(command.report_id, command.tenant, command.task, command.suite_digest, command.dataset_digest)
-        report = build_report(subject, items, arms[0], arms[1:], command.spec.evaluation.gates, output)
+        report: Report = await asyncio.to_thread(build_report, subject, sheets, setting)
         digest = await self._objects.for_tenant(command.tenant).put_bytes(report.document, kind="report")
         await self._reports.complete(envelope, report, digest)
-        log.info("report completed", report_id=command.report_id, verdict=report.verdict.value, items=len(items))
+        log.info("report completed", report_id=command.report_id, verdict=report.verdict.value)
 
-    async def _suite(self, tenant: str, digest: str) -> tuple[Item, ...]:
-        destination = self._suites / digest.removeprefix("sha256:")
-        tree = await self._objects.for_tenant(tenant).fetch_tree(digest, destination)
-        file = tree / ITEMS_FILE
-        if not file.is_file():
-            raise InvalidInput(f"suite {digest} holds no {ITEMS_FILE}", field="suite_digest")
-        return parse_suite(await asyncio.to_thread(file.read_text, encoding="utf-8"))
+    def _judging(self, spec: EvaluationSpec) -> Judging:
+        def opened(metric: MetricSpec) -> OutsideModel:
+            assert metric.endpoint is not None
+            return self._outside(metric.endpoint)
 
-    async def _generate(
-        self, command: EvaluateModel, contender: Contender, items: Sequence[Item], answered: dict[str, Answer]
-    ) -> None:
-        missing = [item for item in items if item.item_id not in answered]
-        if not missing:
-            return
-        at_once = min(command.spec.evaluation.concurrency, len(missing))
-        # Bounded, so that a kill costs at most what is in flight, in the queue and in the transaction.
-        done: asyncio.Queue[Answer] = asyncio.Queue(at_once)
-        waiting = iter(missing)
+        for metric in spec.metrics:
+            if metric.kind in REMOTE:
+                opened(metric)  # a key that is not there is told at once; nothing is connected yet
+        return Judging(self._generation, opened)
 
-        async def work() -> None:
-            # Workers share one iterator: no item is taken twice and none waits for a slow neighbour.
-            for item in waiting:
-                await done.put(await self._answer(command, contender, item))
-
-        async def keep() -> None:
-            left = len(missing)
-            while left:
-                batch = [await done.get()]
-                while len(batch) < at_once and not done.empty():
-                    batch.append(done.get_nowait())
-                await self._reports.save(command.report_id, contender.version, batch)
-                answered.update((answer.item_id, answer) for answer in batch)
-                left -= len(batch)
-
-        try:
-            async with asyncio.TaskGroup() as group:
-                for _ in range(at_once):
-                    group.create_task(work())
-                group.create_task(keep())
-        except ExceptionGroup as failures:
-            raise _gravest(failures) from failures
-        if all(answer.error for answer in answered.values()):
-            refusal = next(iter(answered.values())).error
-            raise FailedPrecondition(f"serving refused every item to {contender.name}: {refusal}", reason="ALL_REFUSED")
-
-    async def _answer(self, command: EvaluateModel, contender: Contender, item: Item) -> Answer:
-        started = time.monotonic()
-        tries = 0
-        while True:
-            try:
-                answer, served = await self._gateway.generate(
-                    version_name(command.task, contender.version),
-                    item.messages,
-                    item_id=item.item_id,
-                    request_id=derived_id(command.report_id, f"{contender.version}/{item.item_id}"),
-                    max_tokens=command.spec.output.max_tokens,
-                )
-            except InvalidInput as error:
-                # One item that cannot be served (too long, say) is wrong; it does not cost the report.
-                counter("evaluation_items_refused", "items that serving refused").inc()
-                return Answer(item.item_id, "", Provenance(base_digest=""), f"{error.reason}: {error}")
-            except (NotFound, FailedPrecondition) as error:
-                # A route takes a moment to reach every gateway.
-                if time.monotonic() - started > self._routing:
-                    raise
-                reason = str(error)
-            except Transient as error:
-                if time.monotonic() - started > self._patience:
-                    raise
-                reason = str(error)
-            else:
-                _check_served(command.task, contender, answer, served)
-                return answer
-            tries += 1
-            if tries == 1:
-                log.warning("item tried again", report_id=command.report_id, item_id=item.item_id, reason=reason)
-            await asyncio.sleep(min(0.1 * 2.0 ** min(tries, 10), _LONGEST_PAUSE) * (0.5 + random() / 2))
+    async def _library(self, command: EvaluateModel, arms: Sequence[Entrant]) -> Library:
+        examples: list[tuple[str, str]] = []
+        passages: list[str] = []
+        if any(arm.recipe.shots for arm in arms):
+            tree = await self._shelf.tree(command.tenant, command.dataset_digest)
+            examples = await asyncio.to_thread(read_examples, tree)
+        if any(arm.recipe.passages for arm in arms):
+            tree = await self._shelf.tree(command.tenant, command.spec.evaluation.documents or "")
+            passages = await asyncio.to_thread(read_passages, tree)
+        return await asyncio.to_thread(Library, examples, passages)
 
 
-def _check(contenders: Sequence[Contender]) -> None:
-    names = [contender.name for contender in contenders]
-    if len(set(names)) != len(names):
-        raise InvalidInput(f"two arms share a name: {', '.join(names)}", field="baselines")
-    digests: dict[int, str] = {}
-    for contender in contenders:
-        if digests.setdefault(contender.version, contender.digest) != contender.digest:
-            raise InvalidInput(f"version {contender.version} is given two digests", field="baselines")
+_AGAIN = "again"
 
 
-def _check_served(task: str, contender: Contender, answer: Answer, served: str) -> None:
-    """What is evaluated must be what was asked for; anything else would be a report about another model."""
-    asked = version_name(task, contender.version)
-    if served != asked:
-        raise DataLoss(f"asked for {asked}, served by {served!r}", reason="SERVED_MISMATCH", field="model_version")
-    made = answer.provenance.adapter_digest or answer.provenance.base_digest
-    if made != contender.digest:
-        raise DataLoss(
-            f"{asked} must be {contender.digest} but was answered by {made!r}", reason="SERVED_MISMATCH", field="digest"
-        )
+def _jobs(
+    command: EvaluateModel, arms: Sequence[Entrant], suites: Sequence[Suite], library: Library
+) -> dict[tuple[str, str], list[Job]]:
+    """Jobs by arm and suite; those of the noise floor under the name `again`."""
+    spec = command.spec.evaluation
+    wanted = {suite.name: suite.arms for suite in spec.suites}
+    jobs: dict[tuple[str, str], list[Job]] = {}
+    for suite in suites:
+        for arm in arms:
+            if suite.kind == "task" or arm.name in wanted[suite.name] or arm is arms[0]:
+                jobs[arm.name, suite.name] = jobs_of(arm, suite.kind, suite.items, command, library)
+    own, candidate = suites[0], arms[0]
+    picked = list(own.items)
+    random.Random(f"again/{command.suite_digest}").shuffle(picked)
+    again = picked[: spec.repeat_items]
+    jobs[_AGAIN, own.name] = jobs_of(candidate, own.kind, again, command, library, f"{command.report_id}/{_AGAIN}")
+    return jobs
 
 
-def _gravest(failures: ExceptionGroup[Exception]) -> Exception:
-    # Of several workers some may be cut off while another is refused for good: what cannot heal decides.
-    return next((each for each in failures.exceptions if isinstance(each, Permanent)), failures.exceptions[0])
+def _arm(
+    entrant: Entrant, suite: Suite, jobs: Mapping[tuple[str, str], Sequence[Job]], answers: Mapping[str, Answer]
+) -> Arm:
+    found = {job.item_id: answers[job.key] for job in jobs[entrant.name, suite.name]}
+    return Arm(
+        entrant.name, entrant.version, entrant.digest, found, entrant.kind, entrant.engine, entrant.recipe.digest
+    )
+
+
+def _noise(
+    sheet: Sheet,
+    jobs: Mapping[tuple[str, str], Sequence[Job]],
+    answers: Mapping[str, Answer],
+    metrics: Sequence[Metric],
+) -> Noise | None:
+    again = {job.item_id: answers[job.key] for job in jobs[_AGAIN, sheet.suite.name]}
+    return measure_noise(sheet.candidate, again, sheet.suite.items, metrics)

@@ -1,21 +1,19 @@
-"""Reports and the answers they rest on: a killed evaluation continues where it was."""
+"""Reports: begun, completed or failed, each exactly once."""
 
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Row, delete, insert, select, update
+from sqlalchemy import Row, insert, select, update
 
 from libs.contracts.commands import EvaluateModel
 from libs.contracts.envelope import Envelope
 from libs.contracts.errors import InvalidInput, NotFound
 from libs.contracts.events import EvaluationFailed, ReportCompleted
-from libs.contracts.inference import Provenance
 from libs.outbox.database import Database
-from services.evaluator.domain.report import Answer, Report
+from services.evaluator.domain.report import Report
 from services.evaluator.store.rows import insert_new
-from services.evaluator.store.tables import answers, reports
+from services.evaluator.store.tables import reports
 
 CONSUMER = "evaluator-evaluate"
 RUNNING = "running"
@@ -65,32 +63,6 @@ class Reports:
             raise InvalidInput(f"report {command.report_id} is of another evaluation", field="report_id")
         return _row(found)
 
-    async def answered(self, report_id: str) -> dict[int, dict[str, Answer]]:
-        """Answers so far, by version and item."""
-        found: dict[int, dict[str, Answer]] = {}
-        async with self._database.reading() as session:
-            for row in await session.execute(select(answers).where(answers.c.report_id == report_id)):
-                provenance = Provenance.model_validate(row.provenance)
-                found.setdefault(row.version, {})[row.item_id] = Answer(row.item_id, row.text, provenance, row.error)
-        return found
-
-    async def save(self, report_id: str, version: int, batch: Sequence[Answer]) -> None:
-        """Add answers; one that is there already stays as it was."""
-        rows = [
-            {
-                "report_id": report_id,
-                "version": version,
-                "item_id": answer.item_id,
-                "text": answer.text,
-                "error": answer.error,
-                "provenance": answer.provenance.model_dump(),
-            }
-            for answer in batch
-        ]
-        if rows:
-            async with self._database.transaction() as session:
-                await session.execute(insert_new(session, answers), rows)
-
     async def complete(self, cause: Envelope[EvaluateModel], report: Report, digest: str) -> None:
         """End the report and say so; a second holder of the same command finds it done."""
         command = cause.data
@@ -102,8 +74,6 @@ class Reports:
                 .where(reports.c.report_id == command.report_id)
                 .values(state=COMPLETED, verdict=report.verdict.value, report_digest=digest, ended_at=time.time())
             )
-            # The report holds them all; what is kept twice must be erased twice.
-            await unit.session.execute(delete(answers).where(answers.c.report_id == command.report_id))
             unit.emit(
                 ReportCompleted(
                     tenant=command.tenant,

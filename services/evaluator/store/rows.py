@@ -20,5 +20,13 @@ def insert_highest(session: AsyncSession, table: Table, key: str, column: str) -
     return statement.on_conflict_do_update(index_elements=[key], set_={column: given}, where=given > held)
 
 
+def insert_or_replace(session: AsyncSession, table: Table) -> Any:
+    """INSERT that gives a row whose key is there already its new values."""
+    statement = _insert(session, table)
+    keys = [column.name for column in table.primary_key]
+    news = {column.name: statement.excluded[column.name] for column in table.columns if column.name not in keys}
+    return statement.on_conflict_do_update(index_elements=keys, set_=news)
+
+
 def _insert(session: AsyncSession, table: Table) -> Any:
     return sqlite_insert(table) if session.get_bind().dialect.name == "sqlite" else postgres_insert(table)

@@ -1,4 +1,4 @@
-"""Tables of the evaluator: reports with their answers, and the append-only ledger of live evidence.
+"""Tables of the evaluator: reports, the answers they rest on, and the append-only ledger of live evidence.
 
 Times are seconds since 1970.
 """
@@ -9,7 +9,6 @@ from sqlalchemy import (
     Boolean,
     Column,
     Float,
-    ForeignKey,
     Index,
     Integer,
     MetaData,
@@ -40,17 +39,6 @@ reports = Table(
     Column("ended_at", Float, nullable=True),
 )
 Index("ix_reports_task_started_at", reports.c.task, reports.c.started_at)
-
-answers = Table(
-    "answers",
-    METADATA,
-    Column("report_id", ForeignKey("reports.report_id", ondelete="CASCADE"), primary_key=True),
-    Column("version", Integer, primary_key=True),
-    Column("item_id", String(200), primary_key=True),
-    Column("text", Text, nullable=False),
-    Column("error", Text, nullable=True),
-    Column("provenance", JSON, nullable=False),
-)
 
 kept_answers = Table(
     "kept_answers",

@@ -10,6 +10,7 @@ from pydantic import SecretStr
 
 from libs.artifacts import ObjectStore
 from libs.contracts.stubs.pawl.serving.v1 import inference_pb2_grpc
+from libs.contracts.task import EndpointSpec
 from libs.eventing.batches import BatchConsumer
 from libs.eventing.connection import NatsLink
 from libs.eventing.subscriptions import Consumers
@@ -19,9 +20,12 @@ from libs.outbox.relay import Relay
 from libs.runtime.grpc_server import GrpcServer
 from libs.testing.servers import NatsServer
 from services.evaluator.clients import Backlog, Gateway
+from services.evaluator.clients.outside import OutsideModel
 from services.evaluator.handlers.evaluation import Evaluation
+from services.evaluator.handlers.generation import Generation
 from services.evaluator.handlers.monitor import INFERENCES, OUTCOMES, Monitor
-from services.evaluator.store import METADATA, Ledger, Reports
+from services.evaluator.handlers.suites import Shelf
+from services.evaluator.store import METADATA, Answers, Ledger, Reports
 from services.evaluator.tests.support import KEY, Facts, FakeGateway, Traffic, right, wrong
 
 
@@ -31,6 +35,7 @@ class Evaluator:
 
     database: Database
     reports: Reports
+    answers: Answers
     ledger: Ledger
     monitor: Monitor
     relay: Relay
@@ -64,7 +69,11 @@ class House:
         self.objects = objects
         self.gateway_address = gateway_address
         self.home = home
+        self.keys: dict[str, str] = {}
         self._stack: AsyncExitStack | None = None
+
+    def outside(self, spec: EndpointSpec) -> OutsideModel:
+        return OutsideModel(spec, self.keys.get)
 
     async def start(self, *, settle: float = 0.3, patience: float = 20.0, routing: float = 1.0) -> Evaluator:
         stack = self._stack = AsyncExitStack()
@@ -80,9 +89,10 @@ class House:
         stack.push_async_callback(relay.stop)
         client = Gateway(self.gateway_address, SecretStr(KEY), deadline=20.0)
         stack.push_async_callback(client.close)
-        reports, ledger = Reports(database), Ledger(database)
-        suites = self.home / "suites"
-        evaluation = Evaluation(reports, self.objects, client, suites, patience=patience, routing=routing)
+        reports, ledger, answers = Reports(database), Ledger(database), Answers(database)
+        generation = Generation(answers, client, patience=patience, routing=routing)
+        shelf = Shelf(self.objects, self.home / "suites")
+        evaluation = Evaluation(reports, self.objects, generation, shelf, self.outside)
         monitor = Monitor(ledger, Backlog(link).unhandled, settle=settle, keep=3600.0)
         await monitor.load()
         consumers = Consumers(link, [evaluation.subscription(), monitor.subscription()], service="evaluator")
@@ -92,7 +102,7 @@ class House:
             stream = BatchConsumer(link, durable, 500, 0.2, take)
             await stream.start()
             stack.push_async_callback(stream.stop)
-        return Evaluator(database, reports, ledger, monitor, relay)
+        return Evaluator(database, reports, answers, ledger, monitor, relay)
 
     async def stop(self) -> None:
         if self._stack is not None:

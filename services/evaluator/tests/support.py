@@ -41,6 +41,7 @@ def spec(**changes: Any) -> TaskSpec:
                 {"name": "valid", "kind": "floor", "metric": "json_valid", "at_least": 0.8},
             ],
             "concurrency": 8,
+            "repeat_items": 0,
         },
         "rollout": {
             "shadow": {"min_pairs": 20, "margin": 0.05},

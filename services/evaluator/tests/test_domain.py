@@ -8,9 +8,12 @@ import pytest
 from libs.contracts.errors import DataLoss, InvalidInput
 from libs.contracts.events import Verdict
 from libs.contracts.inference import Message, Provenance
-from libs.contracts.task import GateSpec, OutputSpec
-from services.evaluator.domain.report import Answer, Arm, Report, Subject, build_report
+from libs.contracts.task import EvaluationSpec, GateSpec, OutputSpec
+from services.evaluator.domain.answers import Answer, Arm
+from services.evaluator.domain.metrics.registry import local_metrics
+from services.evaluator.domain.report import Report, Setting, Subject, build_report
 from services.evaluator.domain.scoring import validity
+from services.evaluator.domain.sheet import Suite, make_sheet
 from services.evaluator.domain.suite import Item, parse_suite
 
 SUBJECT = Subject("report-1", "default", "triage", "sha256:suite", "sha256:data")
@@ -31,7 +34,9 @@ def arm(name: str, version: int, right: int, template: str = "m") -> Arm:
 
 
 def build(candidate: Arm, base: Arm, *gates: GateSpec, output: OutputSpec | None = None) -> Report:
-    return build_report(SUBJECT, ITEMS, candidate, [base], gates, output or OutputSpec())
+    made = output or OutputSpec()
+    sheet = make_sheet(Suite("task", "task", "sha256:suite", ITEMS), [candidate, base], local_metrics(made), 256)
+    return build_report(SUBJECT, {"task": sheet}, Setting(EvaluationSpec(gates=gates), 256))
 
 
 def test_the_same_inputs_give_the_same_bytes() -> None:

@@ -153,7 +153,7 @@ async def test_a_stopped_evaluation_continues_where_it_was(
     await send(link, command(await put_suite(object_store, tmp_path / "suite")))
 
     async def half() -> bool:
-        return len((await running.reports.answered("report-1")).get(1, {})) >= 25
+        return await running.answers.made_for("report-1") >= 25
 
     await eventually(half, 20)
     await house.stop()

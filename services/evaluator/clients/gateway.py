@@ -1,5 +1,6 @@
 """The gateway as the evaluator sees it, and how far behind its own consumers are."""
 
+import time
 from collections.abc import Sequence
 
 from nats.errors import Error as NatsError
@@ -11,7 +12,7 @@ from libs.eventing import topology
 from libs.eventing.connection import NatsLink
 from libs.eventing.publish import translate
 from libs.runtime.grpc_client import call, channel
-from services.evaluator.domain.report import Answer
+from services.evaluator.domain.answers import Answer
 
 
 class Gateway:
@@ -30,6 +31,7 @@ class Gateway:
         self, model: str, messages: Sequence[Message], *, item_id: str, request_id: str, max_tokens: int
     ) -> tuple[Answer, str]:
         """One greedy answer and the public name of the version that gave it; raises what the gateway raises."""
+        began = time.monotonic()
         request = inference_pb2.GenerateRequest(
             model=model,
             messages=[inference_pb2.Message(role=message.role, content=message.content) for message in messages],
@@ -44,7 +46,15 @@ class Gateway:
             tokenizer_digest=made.tokenizer_digest,
             template_digest=made.template_digest,
         )
-        return Answer(item_id, response.text, provenance), made.model_version
+        answer = Answer(
+            item_id,
+            response.text,
+            provenance,
+            prompt_tokens=response.usage.prompt_tokens,
+            completion_tokens=response.usage.completion_tokens,
+            seconds=round(time.monotonic() - began, 4),
+        )
+        return answer, made.model_version
 
     async def close(self) -> None:
         """Close the channel."""

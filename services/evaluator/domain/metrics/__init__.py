@@ -1,0 +1,1 @@
+"""Metrics: what an answer scores, one small file for each kind."""

@@ -1,0 +1,72 @@
+"""The one shape of a metric: a score per item and the sufficient statistics its corpus value is made of."""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+Array = np.ndarray[Any, np.dtype[np.float64]]
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """An answer, the right answer and the question (the last user message)."""
+
+    text: str
+    reference: str
+    question: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """What a metric says of one answer: `score` in [0, 1]; `statistics` add up over items to a corpus value."""
+
+    score: float
+    statistics: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """A metric that needs nothing but the texts.
+
+    Args:
+        name: What gates and reports call it.
+        signature: Everything that changes its value; two scores of different signatures are never compared.
+        measure: Scores one answer.
+        corpus: Value in [0, 1] of summed statistics, shape (..., k) to (...); None for a mean of scores.
+        binary: Whether every score is 0 or 1.
+    """
+
+    name: str
+    signature: str
+    measure: Callable[[Sample], Measure]
+    corpus: Callable[[Array], Array] | None = None
+    binary: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """What one metric said of one arm's answers to all items, in their order; None where it could not tell.
+
+    `statistics` has shape (n, k) for corpus metrics. `failures` say per place why there is no score; `open` are the
+    places of items that have no right answer to be scored by.
+    """
+
+    signature: str
+    scores: tuple[float | None, ...]
+    binary: bool = False
+    statistics: Array | None = None
+    corpus: Callable[[Array], Array] | None = None
+    failures: Mapping[int, str] | None = None
+    open: frozenset[int] = frozenset()
+
+
+def column(metric: Metric, samples: Sequence[Sample], refused: Collection[int] = ()) -> Column:
+    """Score all answers. One that serving refused, by its place, scores 0 and weighs as an empty answer does."""
+    measures = [
+        replace(metric.measure(replace(sample, text="")), score=0.0) if place in refused else metric.measure(sample)
+        for place, sample in enumerate(samples)
+    ]
+    statistics = np.array([each.statistics for each in measures], dtype=np.float64) if metric.corpus else None
+    return Column(metric.signature, tuple(each.score for each in measures), metric.binary, statistics, metric.corpus)

@@ -1,0 +1,76 @@
+"""Fetches and makes the suites of an evaluation."""
+
+import asyncio
+import json
+from pathlib import Path
+
+from libs.artifacts import ObjectStore
+from libs.contracts.commands import EvaluateModel
+from libs.contracts.errors import InvalidInput
+from libs.contracts.ids import digest_bytes
+from libs.contracts.task import ExtraSuiteSpec
+from libs.contracts.task.evaluation import TASK_SUITE, is_digest
+from services.evaluator.domain.sheet import Suite
+from services.evaluator.domain.suite import ITEMS_FILE, Item, parse_suite
+from services.evaluator.domain.suites.edge import edge_items
+from services.evaluator.domain.suites.general import general_items
+from services.evaluator.domain.suites.safety import safety_items
+
+
+class Shelf:
+    """Trees of object storage on local disk, by digest."""
+
+    def __init__(self, objects: ObjectStore, directory: Path) -> None:
+        self._objects = objects
+        self._directory = directory
+
+    async def tree(self, tenant: str, digest: str) -> Path:
+        """The directory of a tree, fetched and verified."""
+        destination = self._directory / digest.removeprefix("sha256:")
+        return await self._objects.for_tenant(tenant).fetch_tree(digest, destination)
+
+    async def suites(self, command: EvaluateModel) -> list[Suite]:
+        """The task's own suite and those beside it, in the order of the task file."""
+        items = await self._items(command.tenant, command.suite_digest, "suite_digest")
+        own = Suite(TASK_SUITE, TASK_SUITE, command.suite_digest, items)
+        extra = [await self._extra(command, spec, items) for spec in command.spec.evaluation.suites]
+        return [own, *extra]
+
+    async def _extra(self, command: EvaluateModel, spec: ExtraSuiteSpec, items: tuple[Item, ...]) -> Suite:
+        match spec.kind:
+            case "general":
+                made = general_items(spec.items, spec.seed, spec.system)
+            case "edge":
+                made = edge_items(items, spec.items, spec.seed, spec.attacks)
+            case "safety":
+                made = safety_items(spec.items, spec.seed, spec.system)
+            case "items":
+                file = spec.file or ""
+                if not is_digest(file):
+                    raise InvalidInput(
+                        f"suite {spec.name!r}: the file {file!r} was not uploaded: apply the task with `pawl apply`",
+                        field="evaluation.suites.file",
+                    )
+                whole = await self._items(command.tenant, file, "evaluation.suites.file")
+                return Suite(spec.name, spec.kind, file, whole[: spec.items])
+            case _:
+                raise InvalidInput(
+                    f"suite {spec.name!r} of kind {spec.kind} is not made here", field="evaluation.suites"
+                )
+        return Suite(spec.name, spec.kind, digest_of(made), made)
+
+    async def _items(self, tenant: str, digest: str, field: str) -> tuple[Item, ...]:
+        tree = await self.tree(tenant, digest)
+        file = tree / ITEMS_FILE
+        if not file.is_file():
+            raise InvalidInput(f"suite {digest} holds no {ITEMS_FILE}", field=field)
+        return parse_suite(await asyncio.to_thread(file.read_text, encoding="utf-8"))
+
+
+def digest_of(items: tuple[Item, ...]) -> str:
+    """Digest of items that were made: the same seed gives the same one."""
+    rows = [
+        [item.item_id, [[each.role, each.content] for each in item.messages], item.answer, item.category, item.group]
+        for item in items
+    ]
+    return digest_bytes(json.dumps(rows, ensure_ascii=False, separators=(",", ":")).encode())
