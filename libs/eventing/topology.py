@@ -129,10 +129,7 @@ CONSUMERS: tuple[Consumer, ...] = (
     Consumer("registry-evaluator", EVENTS, "registry", ("evt.evaluator.>",), LEASE),
     Consumer("registry-advisories", ADVISORY, "registry", ("$JS.EVENT.ADVISORY.CONSUMER.>",), max_deliver=-1),
     Consumer("curation-segments", EVENTS, "curation", ("evt.ingestion.segment.>",)),
-    Consumer("ingestion-tasks", EVENTS, "ingestion", ("evt.registry.task.>",)),
     Consumer("curation-tasks", EVENTS, "curation", ("evt.registry.task.>",)),
-    Consumer("evaluator-tasks", EVENTS, "evaluator", ("evt.registry.task.>",)),
-    Consumer("trainer-tasks", EVENTS, "trainer", ("evt.registry.task.>",)),
     Consumer("evaluator-rollouts", EVENTS, "evaluator", ("evt.registry.rollout.>",)),
 )
 
