@@ -1,5 +1,7 @@
 """Anytime-valid evidence that a challenger under randomised traffic does harm more often than the incumbent."""
 
+import math
+from collections.abc import Callable, Mapping
 from math import log
 
 from libs.contracts.errors import InvalidInput
@@ -7,6 +9,11 @@ from libs.statistics.evidence import geometric_grid, log_mean
 
 RELATIVE_RISKS = geometric_grid(1.2, 20.0, 24)
 """Alternatives, as multiples of the relative risk that is tolerated."""
+
+BadUnits = Mapping[float, tuple[int, int]]
+"""Units that went bad, (the challenger's, the incumbent's), by the challenger's share rho when they were assigned."""
+
+_WIDEST = 1e6
 
 
 class HarmProcess:
@@ -53,3 +60,50 @@ class HarmProcess:
 def share_of_bad(relative_risk: float, rho: float) -> float:
     """Probability that a bad unit is the challenger's, at the challenger's traffic share rho."""
     return rho * relative_risk / (rho * relative_risk + 1.0 - rho)
+
+
+def log_evidence_harm(bad: BadUnits, harm_ratio: float = 1.0) -> float:
+    """Log e-value of H0: relative risk <= `harm_ratio`; what HarmProcess says after the same units in any order."""
+    return log_mean([_log_likelihood_ratio(bad, harm_ratio * risk, harm_ratio) for risk in RELATIVE_RISKS])
+
+
+def log_evidence_safe(bad: BadUnits, harm_ratio: float) -> float:
+    """Log e-value of H0: relative risk >= `harm_ratio`, with the hypotheses of Lindon & Malek exchanged: what shows
+    that a challenger does less harm than that, where "no alarm" shows nothing.
+    """
+    return log_mean([_log_likelihood_ratio(bad, harm_ratio / risk, harm_ratio) for risk in RELATIVE_RISKS])
+
+
+def risk_interval(bad: BadUnits, alpha: float = 0.05) -> tuple[float, float]:
+    """Relative risks not ruled out: holds the true one at all times at once with probability at least 1 - alpha.
+
+    Both e-processes turned round, each at alpha / 2; they are monotone in the ratio, so that the set is an interval.
+    Between 1e-6 and 1e6, which stand for no limit.
+    """
+    needed = log(2.0 / alpha)
+    return (
+        _crossing(lambda ratio: log_evidence_harm(bad, ratio) >= needed, 1.0 / _WIDEST, _WIDEST),
+        _crossing(lambda ratio: log_evidence_safe(bad, ratio) >= needed, _WIDEST, 1.0 / _WIDEST),
+    )
+
+
+def _log_likelihood_ratio(bad: BadUnits, risk: float, null: float) -> float:
+    terms = []
+    for rho, (challengers, incumbents) in bad.items():
+        if not 0.0 <= rho <= 1.0 or challengers < 0 or incumbents < 0:
+            raise InvalidInput(f"{challengers} and {incumbents} bad units at a share of {rho}", field="bad")
+        if 0.0 < rho < 1.0:
+            theta, share = share_of_bad(risk, rho), share_of_bad(null, rho)
+            terms.append(challengers * log(theta / share) + incumbents * log((1.0 - theta) / (1.0 - share)))
+    return math.fsum(terms)
+
+
+def _crossing(ruled_out: Callable[[float], bool], start: float, end: float) -> float:
+    """The last ratio ruled out on the way from `start`, which is ruled out first if any is, to `end`."""
+    if not ruled_out(start):
+        return start
+    near, far = log(start), log(end)
+    for _ in range(60):
+        middle = (near + far) / 2.0
+        near, far = (middle, far) if ruled_out(math.exp(middle)) else (near, middle)
+    return math.exp(near)

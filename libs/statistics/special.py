@@ -34,3 +34,19 @@ def beta_quantile(probability: float, a: float, b: float) -> float:
     from scipy.special import betaincinv
 
     return float(betaincinv(a, b, probability))
+
+
+def noncentral_bounds(statistic: float, freedom: int, confidence: float) -> tuple[float, float]:
+    """Noncentralities of a chi-square for which `statistic` is in neither tail."""
+    from scipy.special import chndtr
+
+    def bound(tail: float) -> float:
+        low, high = 0.0, 4.0 * statistic + 40.0 + 4.0 * freedom
+        if float(chndtr(statistic, freedom, low)) <= tail:
+            return 0.0
+        for _ in range(60):
+            middle = (low + high) / 2.0
+            low, high = (middle, high) if float(chndtr(statistic, freedom, middle)) > tail else (low, middle)
+        return high
+
+    return bound((1.0 + confidence) / 2.0), bound((1.0 - confidence) / 2.0)
