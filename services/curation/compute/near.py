@@ -6,6 +6,8 @@ stand between them. Exact duplicates of what `words` reads are found first and c
 """
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -22,15 +24,50 @@ from services.curation.compute.near_pairs import (
     word_sets,
 )
 from services.curation.compute.near_sketch import ALGORITHM, Sketches, sketch
-from services.curation.compute.near_words import I64, ODD, U64, Bools, mix, tokenise
+from services.curation.compute.near_words import CHUNK, I64, ODD, U64, Bools, mix, tokenise
 from services.curation.domain.clusters import GROUP_THRESHOLD, Apart, NearDuplicates, alarm_of, nearest_centres
 from services.curation.domain.guard import Kind, difference
 from services.curation.domain.text import words
 
+_NONE: U64 = np.empty(0, np.uint64)
 TOLD = 100
 """Most pairs kept apart that are told with their words."""
 
 Sketcher = Callable[..., Sketches]
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """The names that some texts (`rows`, ascending) know, and the order in which each text names them."""
+
+    rows: I64
+    orders: U64
+    known: U64
+
+    @classmethod
+    def of(cls, texts: Sequence[str], rows: I64) -> "Names":
+        """Read the texts numbered `rows`."""
+        chunks = [rows[at : at + CHUNK].tolist() for at in range(0, len(rows), CHUNK)]
+        with ThreadPoolExecutor(2) as pool:
+            parts = list(pool.map(lambda chunk: tokenise([texts[at] for at in chunk], cases=True), chunks))
+        known = columns.names(parts)
+        return cls(rows, np.concatenate([_NONE, *(columns.name_order(part, known) for part in parts)]), known)
+
+    def differ(self, pairs: Pairs) -> Bools:
+        """Which pairs name others, or the same in another order; of texts not read, none."""
+        if not len(self.rows):
+            return np.zeros(len(pairs.left), np.bool_)
+        most = len(self.rows) - 1
+        left, right = (np.minimum(np.searchsorted(self.rows, side), most) for side in (pairs.left, pairs.right))
+        read = (self.rows[left] == pairs.left) & (self.rows[right] == pairs.right)
+        found: Bools = read & (self.orders[left] != self.orders[right])
+        return found
+
+    def said(self, *texts: str) -> frozenset[str]:
+        """The known names in the texts."""
+        named = columns.holds(tokenise(texts).hashes, self.known)
+        every = [word for text in texts for word in words(text)]
+        return frozenset(word for word, held in zip(every, named, strict=True) if held)
 
 
 def find_near(
@@ -60,16 +97,13 @@ def find_near(
     inside = proposed(_behind(keys, wall[rows]), rows)
     across = proposed(_behind(keys, scope[rows]), rows, first=1, last=1)
     across = across[np.not_equal(*(wall[side] for side in unpacked(across)))]
-    sets = word_sets(texts, _rows_in(inside, across), cases=guard)
-    known: U64 = columns.names(sets.tokens) if guard else np.empty(0, np.uint64)
-    orders = np.concatenate([np.empty(0, np.uint64), *(columns.name_order(part, known) for part in sets.tokens)])
+    sets = word_sets(texts, _rows_in(inside, across))
     similar, apart = verify(inside, sets, threshold), verify(across, sets, threshold)
-    renamed = _differ(similar, sets, orders)
+    names = Names.of(texts, _rows_in(packed(similar.left, similar.right)) if guard else np.empty(0, np.int64))
+    renamed = names.differ(similar)
     apart, similar = _joined(apart, similar.where(renamed)), similar.where(~renamed)
-    centres, similar = _clustered(
-        similar, len(texts), sets, threshold, lambda pairs: ~_differ(pairs, sets, orders)
-    )
-    told, kinds = _told(texts, apart, sketches.marks, sets, orders, known, guard=guard)
+    centres, similar = _clustered(similar, len(texts), sets, threshold, lambda pairs: ~names.differ(pairs))
+    told, kinds = _told(texts, apart, sketches.marks, names, guard=guard)
     return _result(texts, centres[exact], exact, similar, told, kinds)
 
 
@@ -135,36 +169,24 @@ def _result(
 
 
 def _told(
-    texts: Sequence[str], pairs: Pairs, marks: U64, sets: WordSets, orders: U64, known: U64, *, guard: bool
+    texts: Sequence[str], pairs: Pairs, marks: U64, names: "Names", *, guard: bool
 ) -> tuple[tuple[Apart, ...], dict[str, int]]:
     """The strongest pairs kept apart, in words, and how many there are of each kind."""
     kinds = np.full(len(pairs.left), len(columns.KINDS) + 1)
     if guard:
-        kinds[_differ(pairs, sets, orders)] = len(columns.KINDS)
+        kinds[names.differ(pairs)] = len(columns.KINDS)
         for at in reversed(range(len(columns.KINDS))):
             kinds[marks[at][pairs.left] != marks[at][pairs.right]] = at
-    names = [*columns.KINDS, Kind.ENTITY, Kind.ANSWER]
-    counts = {str(name): int((kinds == at).sum()) for at, name in enumerate(names) if (kinds == at).any()}
+    called = [*columns.KINDS, Kind.ENTITY, Kind.ANSWER]
+    counts = {str(name): int((kinds == at).sum()) for at, name in enumerate(called) if (kinds == at).any()}
     order = np.lexsort((pairs.right, pairs.left, -pairs.similarity))[:TOLD]
     told = []
     for at in order.tolist():
         left, right = int(pairs.left[at]), int(pairs.right[at])
-        named = _names_of((texts[left], texts[right]), known) if guard else frozenset[str]()
-        found = difference(texts[left], texts[right], named) if guard else None
+        found = difference(texts[left], texts[right], names.said(texts[left], texts[right])) if guard else None
         detail = f"{' '.join(found.left)} | {' '.join(found.right)}" if found else ""
-        told.append(Apart(left, right, str(names[int(kinds[at])]), float(pairs.similarity[at]), detail))
+        told.append(Apart(left, right, str(called[int(kinds[at])]), float(pairs.similarity[at]), detail))
     return tuple(told), counts
-
-
-def _names_of(texts: Sequence[str], known: U64) -> frozenset[str]:
-    said = [word for text in texts for word in words(text)]
-    named = columns.holds(tokenise(texts).hashes, known)
-    return frozenset(word for word, held in zip(said, named, strict=True) if held)
-
-
-def _differ(pairs: Pairs, sets: WordSets, orders: U64) -> Bools:
-    """Which pairs name others, or the same in another order."""
-    return orders[np.searchsorted(sets.rows, pairs.left)] != orders[np.searchsorted(sets.rows, pairs.right)]
 
 
 def _joined(one: Pairs, other: Pairs) -> Pairs:

@@ -41,8 +41,8 @@ def names(parts: Sequence[Tokens]) -> U64:
     if not total or sum(map(len, capitals)) > NOUNS * total:
         return np.empty(0, np.uint64)
     every = np.sort(np.concatenate(capitals))
-    fresh = np.flatnonzero(np.diff(every, prepend=np.uint64(0)) != 0) if len(every) else np.empty(0, np.int64)
-    found, counts = every[fresh], np.diff(fresh, append=len(every))
+    found = _ascending(every)
+    counts = np.searchsorted(every, found, "right") - np.searchsorted(every, found, "left")
     lower = [_once(part, part.small[holds(part.hashes[part.small], found)]) for part in parts]
     small = np.sort(np.concatenate(lower))
     against = np.searchsorted(small, found, "right") - np.searchsorted(small, found, "left")
@@ -84,8 +84,11 @@ def _once(tokens: Tokens, places: I64) -> U64:
 
 
 def _ascending(places: I64) -> I64:
+    """The distinct values, ascending."""
     places = np.sort(places)
-    return places[np.diff(places, prepend=-1) != 0]
+    fresh = np.ones(len(places), np.bool_)
+    np.not_equal(places[1:], places[:-1], out=fresh[1:])
+    return places[fresh]
 
 
 @cache

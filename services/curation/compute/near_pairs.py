@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from libs.contracts.errors import InvalidInput
-from services.curation.compute.near_words import CHUNK, HASH_BITS, I64, U64, Tokens, distinct, tokenise
+from services.curation.compute.near_words import CHUNK, HASH_BITS, I64, U64, distinct, tokenise
 
 FIRST, LAST = 16, 4
 """Texts of a bucket that a text is compared with: the first ones and those just before it."""
@@ -37,24 +37,25 @@ class Pairs:
 
 @dataclass(frozen=True, slots=True)
 class WordSets:
-    """Distinct words of some texts: those of text `rows[i]` at `offsets[i]:offsets[i + 1]`; `tokens` per chunk."""
+    """Distinct words of some texts: those of text `rows[i]` at `offsets[i]:offsets[i + 1]`."""
 
     rows: I64
     words: U64
     offsets: I64
-    tokens: tuple[Tokens, ...]
 
 
 def proposed(keys: U64, rows: I64, *, first: int = FIRST, last: int = LAST, threads: int = 2) -> U64:
-    """Pairs that share a bucket in any band, packed and ascending; `rows` numbers the columns of `keys`.
+    """Pairs that share buckets in two bands at least, packed and ascending; `rows` numbers the columns of `keys`.
 
+    Two bands and not one: a pair at the threshold shares several, one brought together by chance seldom a second.
     InvalidInput beyond 16 million texts: that many want the other engine.
     """
     if len(rows) and int(rows[-1]) >= _MOST:
         raise InvalidInput(f"more than {_MOST} texts at once; set the engine to daft", field="data.engine")
     with ThreadPoolExecutor(threads) as pool:
         found = list(pool.map(lambda band: _bucketed(band, rows, first, last), keys))
-    return fresh_of(np.concatenate(found)) if found else np.empty(0, np.uint64)
+    pairs = np.sort(np.concatenate([np.empty(0, np.uint64), *found]))
+    return fresh_of(pairs[1:][pairs[1:] == pairs[:-1]])
 
 
 def packed(left: I64, right: I64) -> U64:
@@ -77,23 +78,20 @@ def fresh_of(values: U64) -> U64:
     return values[kept]
 
 
-def word_sets(
-    texts: Sequence[str], rows: I64, *, masked: bool = False, cases: bool = False, threads: int = 2
-) -> WordSets:
+def word_sets(texts: Sequence[str], rows: I64, *, masked: bool = False, threads: int = 2) -> WordSets:
     """The distinct words of the texts numbered `rows` (ascending)."""
     chunks = [rows[at : at + CHUNK] for at in range(0, len(rows), CHUNK)]
 
-    def one(chunk: I64) -> tuple[Tokens, U64, I64]:
-        tokens = tokenise([texts[at] for at in chunk.tolist()], masked=masked, cases=cases)
-        return tokens, *distinct(tokens)
+    def one(chunk: I64) -> tuple[U64, I64]:
+        return distinct(tokenise([texts[at] for at in chunk.tolist()], masked=masked))
 
     with ThreadPoolExecutor(threads) as pool:
         parts = list(pool.map(one, chunks))
     if not parts:
-        return WordSets(rows, np.empty(0, np.uint64), np.zeros(1, np.int64), ())
-    tokens, words, counts = zip(*parts, strict=True)
+        return WordSets(rows, np.empty(0, np.uint64), np.zeros(1, np.int64))
+    words, counts = zip(*parts, strict=True)
     offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(np.concatenate(counts))])
-    return WordSets(rows, np.concatenate(words), offsets, tokens)
+    return WordSets(rows, np.concatenate(words), offsets)
 
 
 def verify(pairs: U64, sets: WordSets, threshold: float, *, threads: int = 2) -> Pairs:

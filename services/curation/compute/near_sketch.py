@@ -24,7 +24,7 @@ _FEWEST = 6
 """A text with fewer telling words is sketched by all its words."""
 _SLAB = 1 << 16
 _MISSED = 0.01
-"""Most of the pairs just at the threshold that no band proposes."""
+"""Most of the pairs just at the threshold that are not proposed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +39,11 @@ class Sketches:
 
 
 def banding(threshold: float) -> tuple[int, int]:
-    """Bands and rows: the longest bands that propose 99 % of the pairs just at the threshold."""
+    """Bands and rows: the longest bands of which 99 % of the pairs just at the threshold share two."""
     for rows in range(14, 1, -1):
         bands = PERMUTATIONS // rows
-        if (1 - threshold**rows) ** bands <= _MISSED:
+        shared = threshold**rows
+        if (1 - shared) ** bands + bands * shared * (1 - shared) ** (bands - 1) <= _MISSED:
             return bands, rows
     return PERMUTATIONS, 1
 
