@@ -15,7 +15,7 @@ from libs.eventing import topology
 from libs.eventing.connection import NatsLink
 from libs.eventing.deadletters import dead_letter
 from libs.eventing.middlewares.retry import backoff, last_line
-from libs.eventing.pull import GuardedPull, hand_back
+from libs.eventing.pull import GuardedPull, acknowledge, hand_back
 from libs.eventing.tasks import end, launch
 from libs.eventing.watchdog import Watchdog
 from libs.telemetry import counter, get_logger
@@ -132,7 +132,7 @@ class BatchConsumer:
         self.watchdog.start()
         while not self._stopping.is_set():
             try:
-                fetched = await pull.fetch(self._size, timeout=self._wait)
+                fetched = await pull.fetch_many(self._size, self._wait)
             except NatsTimeoutError:
                 continue
             self._held = [read(message) for message in fetched]
@@ -203,8 +203,7 @@ class BatchConsumer:
     async def _acknowledge(self, batch: list[RawMessage]) -> None:
         self._trouble = None
         try:
-            for message in batch:
-                await message.ack()
+            await acknowledge(self._link.client, [message.raw for message in batch])
         except (NatsError, MsgAlreadyAckdError) as error:
             log.warning("acknowledgement lost; the rows come again", consumer=self._row.durable, reason=str(error))
         counter("batch_messages", "messages handled in batches", ["consumer"]).labels(self._row.durable).inc(len(batch))

@@ -1,8 +1,9 @@
 """Pull subscriptions that yield, say what ails them and never hold what nobody will handle."""
 
 import asyncio
+import json
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from nats.aio.msg import Msg
@@ -17,6 +18,10 @@ from libs.contracts.errors import PermissionDenied
 _QUIET_SECONDS = 1.0
 _HANDOVER_DELAY = 0.2
 _SETTLE_SECONDS = 0.05
+_LEAST_WAIT = 0.01
+# No messages, request ended, refused for now: nothing more comes of what was asked for. Heartbeats say nothing.
+_NO_MORE = ("404", "408", "409")
+_INFORMATIVE = ("100",)
 
 
 class GuardedPull(JetStreamContext.PullSubscription):  # type: ignore[misc]
@@ -37,13 +42,23 @@ class GuardedPull(JetStreamContext.PullSubscription):  # type: ignore[misc]
 
     async def fetch(self, batch: int = 1, timeout: float | None = 5, heartbeat: float | None = None) -> list[Msg]:
         """As nats-py's `fetch`, but raising only its `TimeoutError` (and cancellation)."""
+        return await self._fetched(batch, timeout, super().fetch, heartbeat)
+
+    async def fetch_many(self, batch: int, timeout: float) -> list[Msg]:
+        """Up to `batch` messages that are there, else the first that come within `timeout` seconds; fails as `fetch`.
+
+        nats-py starts a task for every message it takes from the inbox; here the inbox is emptied at a stroke.
+        """
+        return await self._fetched(batch, timeout, self._bulk)
+
+    async def _fetched(self, batch: int, timeout: float | None, how: Callable[..., Any], *options: Any) -> list[Msg]:
         started = self.fetching_since = time.monotonic()
         try:
             if self._must_stop() or not self._nc.is_connected:
                 self.trouble = None if self.stopping else "not connected"
                 await asyncio.sleep(min(_QUIET_SECONDS if self._nc.is_closed else 0.1, timeout or _QUIET_SECONDS))
                 raise NatsTimeoutError
-            messages = await self._guarded(batch, timeout, heartbeat, started)
+            messages = await self._guarded(how(batch, timeout, *options), timeout, started)
             if not self._must_stop():
                 return messages
             # Shielded: a drain cancels this loop while the message is on its way back.
@@ -79,9 +94,67 @@ class GuardedPull(JetStreamContext.PullSubscription):  # type: ignore[misc]
             waiting.append(queue.get_nowait())
         await hand_back([message for message in waiting if message.reply and self._js.is_status_msg(message) is None])
 
-    async def _guarded(self, batch: int, timeout: float | None, heartbeat: float | None, started: float) -> list[Msg]:
+    async def _bulk(self, batch: int, timeout: float) -> list[Msg]:
+        deadline = time.monotonic() + timeout
+        messages = self._emptied(batch)[0]
+        await self._rest(messages, batch, deadline)
+        if not messages:
+            # For one message alone: of several the others might come when nobody beats their leases.
+            left = deadline - time.monotonic()
+            await self._ask({"batch": 1, "expires": int(max(left, _LEAST_WAIT) * 1e9)})
+            await self._collect(messages, 1, deadline)
+            if not messages:
+                raise NatsTimeoutError
+            await self._rest(messages, batch, time.monotonic() + timeout)
+        return messages
+
+    async def _rest(self, messages: list[Msg], batch: int, deadline: float) -> None:
+        """Ask for what is there already and take it."""
+        if len(messages) < batch:
+            await self._ask({"batch": batch - len(messages), "no_wait": True})
+            await self._collect(messages, batch, deadline)
+
+    async def _ask(self, request: dict[str, Any]) -> None:
+        await self._nc.publish(self._nms, json.dumps(request).encode(), self._deliver)
+
+    async def _collect(self, messages: list[Msg], wanted: int, deadline: float) -> None:
+        """Take messages as they come until there are `wanted`, the broker says that it has no more, or time is up."""
+        queue = self._sub._pending_queue  # noqa: SLF001 - nats-py has no public way to what lies in an inbox
+        while len(messages) < wanted and (left := deadline - time.monotonic()) > 0:
+            if queue.empty():
+                if self._nc.is_closed:
+                    raise ConnectionClosedError
+                try:
+                    async with asyncio.timeout(left):
+                        first = await queue.get()
+                except TimeoutError:
+                    return
+                # Put back in front: one place only knows what a message of the inbox means.
+                queue._queue.appendleft(first)  # noqa: SLF001
+            taken, ended = self._emptied(wanted - len(messages))
+            messages += taken
+            if ended:
+                return
+
+    def _emptied(self, most: int) -> tuple[list[Msg], bool]:
+        """What lies in the inbox, up to `most` messages, and whether the broker said that there are no more."""
+        queue, messages = self._sub._pending_queue, list[Msg]()  # noqa: SLF001
+        while len(messages) < most and not queue.empty():
+            message = queue.get_nowait()
+            queue.task_done()
+            self._sub._pending_size -= len(message.data)  # noqa: SLF001
+            status = None if message.headers is None else self._js.is_status_msg(message)
+            if status is None:
+                messages.append(message)
+            elif status in _NO_MORE:
+                return messages, True
+            elif status not in _INFORMATIVE:
+                raise APIError.from_msg(message)
+        return messages, False
+
+    async def _guarded(self, fetching: Awaitable[list[Msg]], timeout: float | None, started: float) -> list[Msg]:
         try:
-            messages: list[Msg] = await super().fetch(batch, timeout, heartbeat)
+            messages: list[Msg] = await fetching
         except (ServiceUnavailableError, NotFoundError):
             self.trouble = f"consumer {self._consumer} of stream {self._stream} does not exist"
             await asyncio.sleep(_QUIET_SECONDS)
@@ -147,3 +220,16 @@ async def hand_back(messages: list[Msg]) -> None:
     """Return messages unhandled; another replica gets them after a moment."""
     for message in messages:
         await message.nak(delay=_HANDOVER_DELAY)
+
+
+async def acknowledge(client: Any, messages: list[Msg]) -> None:
+    """Acknowledge messages in one write instead of one each; those that were acknowledged already are left out."""
+    left = [message for message in messages if not message.is_acked]
+    if not left:
+        return
+    if client.is_closed:
+        raise ConnectionClosedError
+    await client._send_command(b"".join(b"PUB %s 0\r\n\r\n" % message.reply.encode() for message in left))  # noqa: SLF001
+    await client._flush_pending()  # noqa: SLF001 - nats-py has no public way to publish several messages at once
+    for message in left:
+        message._ackd = True  # noqa: SLF001
