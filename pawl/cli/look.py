@@ -1,4 +1,4 @@
-"""`pawl tasks`, `turns`, `versions`, `dataset`, `report`, `runs`, `decisions`, `dead`: looking at things."""
+"""`pawl tasks`, `turns`, `versions`, `dataset`, `runs`, `decisions`, `dead`: looking at things."""
 
 import asyncio
 import json
@@ -18,7 +18,7 @@ Task = Annotated[str, typer.Argument(help="name of the task")]
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this file."""
-    for command in (tasks, turns, versions, dataset, runs, report, decisions):
+    for command in (tasks, turns, versions, dataset, runs, decisions):
         app.command()(command)
     dead = typer.Typer(no_args_is_help=True, help="Dead letters: what could not be handled, and why.")
     dead.command("list")(dead_list)
@@ -99,37 +99,6 @@ def runs(task: Task, directory: Dir = None) -> None:
                 str(run.epoch),
                 run.reason,
             )
-    out.print(table)
-
-
-def report(
-    task: Task,
-    as_json: Annotated[bool, typer.Option("--json")] = False,
-    directory: Dir = None,
-) -> None:
-    """The newest evaluation report: arms with intervals, gates with verdicts."""
-    with connect(directory) as pawl:
-        newest = next((each for each in pawl.reports(task) if each.verdict), None)
-        if newest is None:
-            out.print(f"no report of {task} yet")
-            raise typer.Exit(1)
-        whole = pawl.report(newest.report_id)
-    if as_json:
-        sys.stdout.write(json.dumps(whole, indent=2) + "\n")
-        return
-    out.print(f"{task}@{newest.version}: {newest.verdict}", highlight=False)
-    _estimates(whole["arms"])
-    table = Table("gate", "verdict", "why", box=None, pad_edge=False)
-    for gate in whole["gates"]:
-        table.add_row(gate["gate"], gate["verdict"], gate["reason"])
-    out.print(table)
-
-
-def _estimates(arms: dict[str, Any]) -> None:
-    table = Table("arm", "metric", "value", "95 % interval", "n", box=None, pad_edge=False)
-    for arm, metrics in arms.items():
-        for metric, e in metrics.items():
-            table.add_row(arm, metric, f"{e['value']:.3f}", f"{e['low']:.3f} to {e['high']:.3f}", str(e["n"]))
     out.print(table)
 
 

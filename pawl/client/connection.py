@@ -5,6 +5,7 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from libs.artifacts import ObjectStore
 from libs.contracts.errors import NotFound, Unavailable
 from pawl.local import specs
 from pawl.local.layout import Layout
@@ -50,6 +51,10 @@ class Connection:
             s3_access_key=state.secret("s3_access_key"),
             s3_secret_key=state.secret("s3_secret_key"),
         )
+
+    def objects(self) -> ObjectStore:
+        """The object storage behind the endpoint `s3`."""
+        return ObjectStore(self.address("s3"), self.s3_access_key, self.s3_secret_key, self.s3_bucket, self.s3_region)
 
     def address(self, name: str) -> str:
         """The endpoint called `name`."""

@@ -4,11 +4,11 @@ import asyncio
 from collections.abc import Iterable
 from pathlib import Path
 
-from libs.artifacts import ObjectStore
 from libs.contracts.errors import InvalidInput
 from libs.contracts.stubs.pawl.registry.v1 import registry_pb2, registry_pb2_grpc
 from libs.contracts.task import TaskSpec
 from libs.contracts.taskfile import parse_task
+from pawl.client.attachments import attach
 from pawl.client.bases import find_base
 from pawl.client.calls.base import DEADLINE_SECONDS, Calls, rpc
 
@@ -20,7 +20,7 @@ class RegistryCalls(Calls):
         """Declare or change the task of a file; uploads its base first. Returns the task and whether it changed."""
         spec = read_task(task_file)
         base = find_base(spec.base, task_file.parent)
-        digest = asyncio.run(self._upload(base))
+        digest, spec = asyncio.run(self._upload(base, spec, task_file.parent))
         with rpc("registry"):
             answer = self._registry().ApplyTask(
                 registry_pb2.ApplyTaskRequest(spec_json=spec.model_dump_json(), base_digest=digest, by=by),
@@ -93,12 +93,10 @@ class RegistryCalls(Calls):
     def _registry(self) -> registry_pb2_grpc.RegistryServiceStub:
         return registry_pb2_grpc.RegistryServiceStub(self.channel("registry"))
 
-    async def _upload(self, base: Path) -> str:
-        place = self.connection
-        store = ObjectStore(
-            place.address("s3"), place.s3_access_key, place.s3_secret_key, place.s3_bucket, place.s3_region
-        )
-        return await store.put_tree(base, kind="base", metadata={})
+    async def _upload(self, base: Path, spec: TaskSpec, beside: Path) -> tuple[str, TaskSpec]:
+        store = self.connection.objects()
+        attached = await attach(store, spec, beside)
+        return await store.put_tree(base, kind="base", metadata={}), attached
 
 
 def read_task(path: Path) -> TaskSpec:

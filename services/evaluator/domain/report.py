@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from libs.contracts.events import Estimate, GateResult, Verdict
-from libs.contracts.task import EvaluationSpec
+from libs.contracts.task import EvaluationSpec, PriceSpec
 from libs.contracts.task.evaluation import TASK_SUITE
 from libs.statistics.multiplicity import benjamini_hochberg, holm
 from libs.statistics.paired import PairedDifference, mcnemar
@@ -42,6 +42,7 @@ class Setting:
     traffic: Mapping[str, float] = field(default_factory=dict)
     power: Sequence[str] = ()
     noise: Noise | None = None
+    prices: Mapping[str, PriceSpec] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +65,7 @@ def build_report(subject: Subject, sheets: Mapping[str, Sheet], setting: Setting
     results = tuple(ruling.result for ruling in rulings)
     verdict = overall(results)
     told = _of_sheet(sheet, setting, subject)
-    costs = {arm.name: cost_of(arm, subject.report_id, spec.prices.get(arm.name)) for arm in sheet.arms}
+    costs = {arm.name: cost_of(arm, subject.report_id, setting.prices.get(arm.name)) for arm in sheet.arms}
     document = {
         "schema": SCHEMA,
         "report_id": subject.report_id,
@@ -97,6 +98,8 @@ def build_report(subject: Subject, sheets: Mapping[str, Sheet], setting: Setting
 def _of_sheet(sheet: Sheet, setting: Setting, subject: Subject) -> dict[str, Any]:
     others = sheet.arms[1:]
     return {
+        "order": [arm.name for arm in sheet.arms],
+        "metrics": list(sheet.metrics),
         "arms": _dump(_estimates(sheet)),
         "weighted": _weighted(sheet),
         "differences": {arm.name: found for arm in others if (found := _differences(sheet, arm.name, setting))},

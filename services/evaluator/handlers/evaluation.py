@@ -9,7 +9,7 @@ from libs.artifacts import ObjectStore
 from libs.contracts.commands import EvaluateModel
 from libs.contracts.envelope import Envelope
 from libs.contracts.errors import InvalidInput, Permanent
-from libs.contracts.task import EndpointSpec, EvaluationSpec, MetricSpec
+from libs.contracts.task import EndpointSpec, EvaluationSpec, MetricSpec, PriceSpec
 from libs.eventing.cloudevents import decode
 from libs.eventing.deadletters import Letter
 from libs.eventing.subscriptions import Subscription
@@ -52,16 +52,24 @@ class Evaluation:
         generation: Gives and keeps the answers.
         shelf: Fetched suites, datasets and documents.
         outside: Opens a model beside serving.
+        prices: The operator's, per arm; the task file's come first.
     """
 
     def __init__(
-        self, reports: Reports, objects: ObjectStore, generation: Generation, shelf: Shelf, outside: Open
+        self,
+        reports: Reports,
+        objects: ObjectStore,
+        generation: Generation,
+        shelf: Shelf,
+        outside: Open,
+        prices: Mapping[str, PriceSpec] | None = None,
     ) -> None:
         self._reports = reports
         self._objects = objects
         self._generation = generation
         self._shelf = shelf
         self._outside = outside
+        self._prices = prices or {}
 
     def subscription(self) -> Subscription:
         """The command's subscription."""
@@ -130,7 +138,8 @@ class Evaluation:
             )  # fmt: skip
         noise = _noise(sheets[suites[0].name], jobs, answers, metrics[suites[0].name])
         kinds = {arm.name: arm.kind for arm in arms}
-        setting = Setting(spec, command.spec.output.max_tokens, kinds, spec.traffic, power, noise)
+        prices = {**self._prices, **spec.prices}
+        setting = Setting(spec, command.spec.output.max_tokens, kinds, spec.traffic, power, noise, prices)
         await self._conclude(envelope, sheets, setting)
 
     async def _conclude(self, envelope: Envelope[EvaluateModel], sheets: Mapping[str, Sheet], setting: Setting) -> None:

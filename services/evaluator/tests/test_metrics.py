@@ -30,7 +30,7 @@ def one(metric: Metric, text: str, reference: str) -> float:
 ZAHAR = (
     "Producția de zahăr primă va fi exprimată în ceea ce privește zahărul alb;",
     "producţia de zahăr brut se exprimă în zahăr alb;",
-)  # noqa: E501
+)
 
 
 @pytest.mark.parametrize(("tokenizer", "wanted"), [("13a", 8.493), ("none", 7.347), ("intl", 8.493), ("char", 40.8759)])
@@ -47,7 +47,7 @@ def test_bleu_from_sums_equals_sacrebleus_published_statistics() -> None:
 
 def test_corpus_bleu_equals_lightevals_published_vectors() -> None:
     wanted = ["Le chat dort", "Me gusta la pizza", "Das Wetter ist schön"]
-    assert 100 * corpus(overlap.bleu(), wanted[:1] + ["Me gusta pizza"] + wanted[2:], wanted) == pytest.approx(
+    assert 100 * corpus(overlap.bleu(), [wanted[0], "Me gusta pizza", wanted[2]], wanted) == pytest.approx(
         81.02, abs=0.01
     )
     assert corpus(overlap.bleu(), ["Mi familia y yo fuimos a la playa"], ["Mi familia y yo fuimos a la playa"]) == 1.0
@@ -74,7 +74,7 @@ def test_corpus_values_from_sums_equal_sacrebleus_own_on_random_text(word_order:
     from sacrebleu.metrics import BLEU, CHRF
 
     rng = random.Random(3)
-    words = "the a cat dog sat on mat under Über größe zwei 12 , .".split()
+    words = ["the", "a", "cat", "dog", "sat", "on", "mat", "under", "Über", "größe", "zwei", "12", ",", "."]
     texts = [" ".join(rng.choices(words, k=rng.randint(0, 14))) for _ in range(60)]
     references = [" ".join(rng.choices(words, k=rng.randint(1, 14))) for _ in range(60)]
     bleu = BLEU(force=True).corpus_score(texts, [references]).score
@@ -218,9 +218,12 @@ def test_a_metric_of_the_task_file_is_made_as_declared_or_refused_by_name() -> N
     specs = tuple(
         MetricSpec.model_validate(each)
         for each in (
-            "json_fields", "chrf", {"kind": "rouge", "variant": "2"}, {"name": "price", "kind": "numeric", "path": "a.b"}
+            "json_fields",
+            "chrf",
+            {"kind": "rouge", "variant": "2"},
+            {"name": "price", "kind": "numeric", "path": "a.b"},
         )
-    )  # fmt: skip
+    )
     made = local_metrics(OutputSpec(format="json"), specs)
     assert [metric.name for metric in made] == ["exact_match", "json_valid", "json_fields", "chrf", "rouge", "price"]
     assert len({metric.signature for metric in made}) == len(made)

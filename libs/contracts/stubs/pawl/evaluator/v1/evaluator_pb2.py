@@ -24,27 +24,31 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!pawl/evaluator/v1/evaluator.proto\x12\x11pawl.evaluator.v1\"b\n\x06Report\x12\x11\n\treport_id\x18\x01 \x01(\t\x12\x0c\n\x04task\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\r\x12\x0f\n\x07verdict\x18\x04 \x01(\t\x12\x15\n\rreport_digest\x18\x05 \x01(\t\"%\n\x10GetReportRequest\x12\x11\n\treport_id\x18\x01 \x01(\t\"S\n\x11GetReportResponse\x12)\n\x06report\x18\x01 \x01(\x0b\x32\x19.pawl.evaluator.v1.Report\x12\x13\n\x0breport_json\x18\x02 \x01(\t\"\"\n\x12ListReportsRequest\x12\x0c\n\x04task\x18\x01 \x01(\t\"A\n\x13ListReportsResponse\x12*\n\x07reports\x18\x01 \x03(\x0b\x32\x19.pawl.evaluator.v1.Report\"7\n\x16ListAssessmentsRequest\x12\x0c\n\x04task\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\r\"3\n\x17ListAssessmentsResponse\x12\x18\n\x10\x61ssessments_json\x18\x01 \x03(\t2\xb2\x02\n\x10\x45valuatorService\x12V\n\tGetReport\x12#.pawl.evaluator.v1.GetReportRequest\x1a$.pawl.evaluator.v1.GetReportResponse\x12\\\n\x0bListReports\x12%.pawl.evaluator.v1.ListReportsRequest\x1a&.pawl.evaluator.v1.ListReportsResponse\x12h\n\x0fListAssessments\x12).pawl.evaluator.v1.ListAssessmentsRequest\x1a*.pawl.evaluator.v1.ListAssessmentsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!pawl/evaluator/v1/evaluator.proto\x12\x11pawl.evaluator.v1\"\x81\x01\n\x06Report\x12\x11\n\treport_id\x18\x01 \x01(\t\x12\x0c\n\x04task\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\r\x12\x0f\n\x07verdict\x18\x04 \x01(\t\x12\x15\n\rreport_digest\x18\x05 \x01(\t\x12\r\n\x05state\x18\x06 \x01(\t\x12\x0e\n\x06reason\x18\x07 \x01(\t\"8\n\x10GetReportRequest\x12\x11\n\treport_id\x18\x01 \x01(\t\x12\x11\n\twith_html\x18\x02 \x01(\x08\"h\n\x11GetReportResponse\x12)\n\x06report\x18\x01 \x01(\x0b\x32\x19.pawl.evaluator.v1.Report\x12\x13\n\x0breport_json\x18\x02 \x01(\t\x12\x13\n\x0breport_html\x18\x03 \x01(\t\"y\n\x16StartEvaluationRequest\x12\x0c\n\x04task\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\r\x12\x14\n\x0csuite_digest\x18\x03 \x01(\t\x12\x17\n\x0f\x65valuation_json\x18\x04 \x01(\t\x12\x11\n\treport_id\x18\x05 \x01(\t\"D\n\x17StartEvaluationResponse\x12)\n\x06report\x18\x01 \x01(\x0b\x32\x19.pawl.evaluator.v1.Report\"\"\n\x12ListReportsRequest\x12\x0c\n\x04task\x18\x01 \x01(\t\"A\n\x13ListReportsResponse\x12*\n\x07reports\x18\x01 \x03(\x0b\x32\x19.pawl.evaluator.v1.Report\"7\n\x16ListAssessmentsRequest\x12\x0c\n\x04task\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\r\"3\n\x17ListAssessmentsResponse\x12\x18\n\x10\x61ssessments_json\x18\x01 \x03(\t2\x9c\x03\n\x10\x45valuatorService\x12V\n\tGetReport\x12#.pawl.evaluator.v1.GetReportRequest\x1a$.pawl.evaluator.v1.GetReportResponse\x12\\\n\x0bListReports\x12%.pawl.evaluator.v1.ListReportsRequest\x1a&.pawl.evaluator.v1.ListReportsResponse\x12h\n\x0fStartEvaluation\x12).pawl.evaluator.v1.StartEvaluationRequest\x1a*.pawl.evaluator.v1.StartEvaluationResponse\x12h\n\x0fListAssessments\x12).pawl.evaluator.v1.ListAssessmentsRequest\x1a*.pawl.evaluator.v1.ListAssessmentsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'pawl.evaluator.v1.evaluator_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_REPORT']._serialized_start=56
-  _globals['_REPORT']._serialized_end=154
-  _globals['_GETREPORTREQUEST']._serialized_start=156
-  _globals['_GETREPORTREQUEST']._serialized_end=193
-  _globals['_GETREPORTRESPONSE']._serialized_start=195
-  _globals['_GETREPORTRESPONSE']._serialized_end=278
-  _globals['_LISTREPORTSREQUEST']._serialized_start=280
-  _globals['_LISTREPORTSREQUEST']._serialized_end=314
-  _globals['_LISTREPORTSRESPONSE']._serialized_start=316
-  _globals['_LISTREPORTSRESPONSE']._serialized_end=381
-  _globals['_LISTASSESSMENTSREQUEST']._serialized_start=383
-  _globals['_LISTASSESSMENTSREQUEST']._serialized_end=438
-  _globals['_LISTASSESSMENTSRESPONSE']._serialized_start=440
-  _globals['_LISTASSESSMENTSRESPONSE']._serialized_end=491
-  _globals['_EVALUATORSERVICE']._serialized_start=494
-  _globals['_EVALUATORSERVICE']._serialized_end=800
+  _globals['_REPORT']._serialized_start=57
+  _globals['_REPORT']._serialized_end=186
+  _globals['_GETREPORTREQUEST']._serialized_start=188
+  _globals['_GETREPORTREQUEST']._serialized_end=244
+  _globals['_GETREPORTRESPONSE']._serialized_start=246
+  _globals['_GETREPORTRESPONSE']._serialized_end=350
+  _globals['_STARTEVALUATIONREQUEST']._serialized_start=352
+  _globals['_STARTEVALUATIONREQUEST']._serialized_end=473
+  _globals['_STARTEVALUATIONRESPONSE']._serialized_start=475
+  _globals['_STARTEVALUATIONRESPONSE']._serialized_end=543
+  _globals['_LISTREPORTSREQUEST']._serialized_start=545
+  _globals['_LISTREPORTSREQUEST']._serialized_end=579
+  _globals['_LISTREPORTSRESPONSE']._serialized_start=581
+  _globals['_LISTREPORTSRESPONSE']._serialized_end=646
+  _globals['_LISTASSESSMENTSREQUEST']._serialized_start=648
+  _globals['_LISTASSESSMENTSREQUEST']._serialized_end=703
+  _globals['_LISTASSESSMENTSRESPONSE']._serialized_start=705
+  _globals['_LISTASSESSMENTSRESPONSE']._serialized_end=756
+  _globals['_EVALUATORSERVICE']._serialized_start=759
+  _globals['_EVALUATORSERVICE']._serialized_end=1171
 # @@protoc_insertion_point(module_scope)

@@ -27,12 +27,18 @@ class Report(_message.Message):
     VERSION_FIELD_NUMBER: _builtins.int
     VERDICT_FIELD_NUMBER: _builtins.int
     REPORT_DIGEST_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
     report_id: _builtins.str
     task: _builtins.str
     version: _builtins.int
     verdict: _builtins.str
     """pass, fail or inconclusive"""
     report_digest: _builtins.str
+    state: _builtins.str
+    """running, completed or failed"""
+    reason: _builtins.str
+    """why it failed"""
     def __init__(
         self,
         *,
@@ -41,10 +47,12 @@ class Report(_message.Message):
         version: _builtins.int = ...,
         verdict: _builtins.str = ...,
         report_digest: _builtins.str = ...,
+        state: _builtins.str = ...,
+        reason: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["report_digest", b"report_digest", "report_id", b"report_id", "task", b"task", "verdict", b"verdict", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["reason", b"reason", "report_digest", b"report_digest", "report_id", b"report_id", "state", b"state", "task", b"task", "verdict", b"verdict", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -55,15 +63,19 @@ class GetReportRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     REPORT_ID_FIELD_NUMBER: _builtins.int
+    WITH_HTML_FIELD_NUMBER: _builtins.int
     report_id: _builtins.str
+    with_html: _builtins.bool
+    """also as one self-contained page"""
     def __init__(
         self,
         *,
         report_id: _builtins.str = ...,
+        with_html: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["report_id", b"report_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["report_id", b"report_id", "with_html", b"with_html"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -75,7 +87,9 @@ class GetReportResponse(_message.Message):
 
     REPORT_FIELD_NUMBER: _builtins.int
     REPORT_JSON_FIELD_NUMBER: _builtins.int
+    REPORT_HTML_FIELD_NUMBER: _builtins.int
     report_json: _builtins.str
+    report_html: _builtins.str
     @_builtins.property
     def report(self) -> Global___Report: ...
     def __init__(
@@ -83,14 +97,69 @@ class GetReportResponse(_message.Message):
         *,
         report: Global___Report | None = ...,
         report_json: _builtins.str = ...,
+        report_html: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["report", b"report"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["report", b"report", "report_json", b"report_json"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["report", b"report", "report_html", b"report_html", "report_json", b"report_json"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetReportResponse: _TypeAlias = GetReportResponse  # noqa: Y015
+
+@_typing.final
+class StartEvaluationRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TASK_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    SUITE_DIGEST_FIELD_NUMBER: _builtins.int
+    EVALUATION_JSON_FIELD_NUMBER: _builtins.int
+    REPORT_ID_FIELD_NUMBER: _builtins.int
+    task: _builtins.str
+    version: _builtins.int
+    suite_digest: _builtins.str
+    """manifest of a suite (a tree with items.jsonl); empty: that of the task's newest report"""
+    evaluation_json: _builtins.str
+    """the evaluation section to use, as JSON; empty: the task's own"""
+    report_id: _builtins.str
+    """makes asking twice one report"""
+    def __init__(
+        self,
+        *,
+        task: _builtins.str = ...,
+        version: _builtins.int = ...,
+        suite_digest: _builtins.str = ...,
+        evaluation_json: _builtins.str = ...,
+        report_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["evaluation_json", b"evaluation_json", "report_id", b"report_id", "suite_digest", b"suite_digest", "task", b"task", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StartEvaluationRequest: _TypeAlias = StartEvaluationRequest  # noqa: Y015
+
+@_typing.final
+class StartEvaluationResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REPORT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def report(self) -> Global___Report: ...
+    def __init__(
+        self,
+        *,
+        report: Global___Report | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["report", b"report"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["report", b"report"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StartEvaluationResponse: _TypeAlias = StartEvaluationResponse  # noqa: Y015
 
 @_typing.final
 class ListReportsRequest(_message.Message):

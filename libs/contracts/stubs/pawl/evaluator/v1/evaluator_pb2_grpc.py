@@ -45,6 +45,11 @@ class EvaluatorServiceStub:
                 request_serializer=pawl_dot_evaluator_dot_v1_dot_evaluator__pb2.ListReportsRequest.SerializeToString,
                 response_deserializer=pawl_dot_evaluator_dot_v1_dot_evaluator__pb2.ListReportsResponse.FromString,
                 _registered_method=True)
+        self.StartEvaluation = channel.unary_unary(
+                '/pawl.evaluator.v1.EvaluatorService/StartEvaluation',
+                request_serializer=pawl_dot_evaluator_dot_v1_dot_evaluator__pb2.StartEvaluationRequest.SerializeToString,
+                response_deserializer=pawl_dot_evaluator_dot_v1_dot_evaluator__pb2.StartEvaluationResponse.FromString,
+                _registered_method=True)
         self.ListAssessments = channel.unary_unary(
                 '/pawl.evaluator.v1.EvaluatorService/ListAssessments',
                 request_serializer=pawl_dot_evaluator_dot_v1_dot_evaluator__pb2.ListAssessmentsRequest.SerializeToString,
@@ -70,6 +75,13 @@ class EvaluatorServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def StartEvaluation(self, request, context):
+        """Evaluate a version by hand: a report that decides nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListAssessments(self, request, context):
         """The assessments of a rollout, oldest first.
         """
@@ -89,6 +101,11 @@ def add_EvaluatorServiceServicer_to_server(servicer, server):
                     servicer.ListReports,
                     request_deserializer=pawl_dot_evaluator_dot_v1_dot_evaluator__pb2.ListReportsRequest.FromString,
                     response_serializer=pawl_dot_evaluator_dot_v1_dot_evaluator__pb2.ListReportsResponse.SerializeToString,
+            ),
+            'StartEvaluation': grpc.unary_unary_rpc_method_handler(
+                    servicer.StartEvaluation,
+                    request_deserializer=pawl_dot_evaluator_dot_v1_dot_evaluator__pb2.StartEvaluationRequest.FromString,
+                    response_serializer=pawl_dot_evaluator_dot_v1_dot_evaluator__pb2.StartEvaluationResponse.SerializeToString,
             ),
             'ListAssessments': grpc.unary_unary_rpc_method_handler(
                     servicer.ListAssessments,
@@ -151,6 +168,33 @@ class EvaluatorService:
             '/pawl.evaluator.v1.EvaluatorService/ListReports',
             pawl_dot_evaluator_dot_v1_dot_evaluator__pb2.ListReportsRequest.SerializeToString,
             pawl_dot_evaluator_dot_v1_dot_evaluator__pb2.ListReportsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StartEvaluation(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pawl.evaluator.v1.EvaluatorService/StartEvaluation',
+            pawl_dot_evaluator_dot_v1_dot_evaluator__pb2.StartEvaluationRequest.SerializeToString,
+            pawl_dot_evaluator_dot_v1_dot_evaluator__pb2.StartEvaluationResponse.FromString,
             options,
             channel_credentials,
             insecure,

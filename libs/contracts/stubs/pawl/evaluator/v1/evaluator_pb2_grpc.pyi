@@ -37,6 +37,8 @@ class EvaluatorServiceStub:
     """One report, whole."""
     ListReports: _grpc.UnaryUnaryMultiCallable[_evaluator_pb2.ListReportsRequest, _evaluator_pb2.ListReportsResponse]
     """Reports of a task, newest first."""
+    StartEvaluation: _grpc.UnaryUnaryMultiCallable[_evaluator_pb2.StartEvaluationRequest, _evaluator_pb2.StartEvaluationResponse]
+    """Evaluate a version by hand: a report that decides nothing."""
     ListAssessments: _grpc.UnaryUnaryMultiCallable[_evaluator_pb2.ListAssessmentsRequest, _evaluator_pb2.ListAssessmentsResponse]
     """The assessments of a rollout, oldest first."""
 
@@ -49,6 +51,8 @@ class EvaluatorServiceAsyncStub(EvaluatorServiceStub):
     """One report, whole."""
     ListReports: _aio.UnaryUnaryMultiCallable[_evaluator_pb2.ListReportsRequest, _evaluator_pb2.ListReportsResponse]  # type: ignore[assignment]
     """Reports of a task, newest first."""
+    StartEvaluation: _aio.UnaryUnaryMultiCallable[_evaluator_pb2.StartEvaluationRequest, _evaluator_pb2.StartEvaluationResponse]  # type: ignore[assignment]
+    """Evaluate a version by hand: a report that decides nothing."""
     ListAssessments: _aio.UnaryUnaryMultiCallable[_evaluator_pb2.ListAssessmentsRequest, _evaluator_pb2.ListAssessmentsResponse]  # type: ignore[assignment]
     """The assessments of a rollout, oldest first."""
 
@@ -70,6 +74,14 @@ class EvaluatorServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_evaluator_pb2.ListReportsResponse, _abc.Awaitable[_evaluator_pb2.ListReportsResponse]]:
         """Reports of a task, newest first."""
+
+    @_abc_1.abstractmethod
+    def StartEvaluation(
+        self,
+        request: _evaluator_pb2.StartEvaluationRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_evaluator_pb2.StartEvaluationResponse, _abc.Awaitable[_evaluator_pb2.StartEvaluationResponse]]:
+        """Evaluate a version by hand: a report that decides nothing."""
 
     @_abc_1.abstractmethod
     def ListAssessments(
