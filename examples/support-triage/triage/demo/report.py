@@ -15,7 +15,8 @@ STYLE = """
 --good:#4ade80;--bad:#f87171;--mark:#8ab4ff}}
 body{font:15px/1.5 system-ui,sans-serif;color:var(--ink);background:var(--paper);
 max-width:62rem;margin:2rem auto;padding:0 1rem}
-h1{font-size:1.5rem}h2{font-size:1.1rem;margin-top:2rem;border-bottom:1px solid var(--line)}
+h1{font-size:1.5rem}h3{font-size:1rem;margin:1rem 0 0}
+h2{font-size:1.1rem;margin-top:2rem;border-bottom:1px solid var(--line)}
 table{border-collapse:collapse;width:100%}
 td,th{text-align:left;padding:.25rem .6rem .25rem 0;border-bottom:1px solid var(--line);vertical-align:top}
 .good{color:var(--good)}.bad{color:var(--bad)}code{font-size:.85em;overflow-wrap:anywhere}.dim{color:var(--dim)}svg{width:100%;height:auto}
@@ -79,6 +80,8 @@ def html(document: dict[str, Any]) -> str:
     parts += ["<h2>Loss</h2>", curves(document["loss"]), "<h2>Turns</h2>", _turns(document["turns"])]
     for name in ("resume", "refused", "rollback", "traffic"):
         parts += [f"<h2>{name.capitalize()}</h2>", _facts(document[name])]
+        if gates := document[name].get("gates"):
+            parts.append(_gates(gates))
     parts += [
         "<h2>Rollout timeline</h2>",
         _rows(("seconds", "what", "reason"), [(e["at"], e["what"], e.get("reason", "")) for e in document["timeline"]]),
@@ -135,11 +138,17 @@ def _turns(turns: list[dict[str, Any]]) -> str:
 
 
 def _facts(facts: dict[str, Any]) -> str:
-    flat = [
-        (key, json.dumps(value, default=str) if isinstance(value, dict | list) else value)
-        for key, value in facts.items()
-    ]
-    return _rows(("", ""), flat)
+    """What is plain, row by row; below it what is itself a list of facts, as a table of its own."""
+    plain = [(key.replace("_", " "), value) for key, value in facts.items() if not isinstance(value, dict | list)]
+    parts = [_rows(("", ""), plain)] if plain else []
+    for key, value in facts.items():
+        if isinstance(value, dict) and value:
+            parts += [f"<h3>{escape(key)}</h3>", _rows(("", ""), [(k, v) for k, v in value.items() if v is not None])]
+    return "".join(parts)
+
+
+def _gates(gates: list[dict[str, Any]]) -> str:
+    return _rows(("gate", "verdict", "reason"), [(g["gate"], g["verdict"], g["reason"]) for g in gates])
 
 
 def _rows(head: tuple[str, ...], rows: list[tuple[Any, ...]]) -> str:
