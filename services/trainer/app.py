@@ -12,6 +12,7 @@ from libs.runtime.grpc_server import GrpcServer
 from libs.runtime.process import Lifecycle
 from services.trainer.clients.nursery import Nursery
 from services.trainer.clients.provenance import code_digest, lock_digest
+from services.trainer.clients.teacher import Teacher
 from services.trainer.clients.workspace import Workspace
 from services.trainer.handlers import TrainHandler, Wishes
 from services.trainer.handlers.train import Terms
@@ -50,11 +51,16 @@ async def main(lifecycle: Lifecycle, settings: TrainerSettings) -> None:
         store=store,
         workspace=Workspace(settings.state_dir, objects),
         nursery=nursery,
+        teacher=Teacher(
+            settings.state_dir / "teacher",
+            {endpoint: key.get_secret_value() for endpoint, key in settings.teacher_keys.items()},
+        ),
         wishes=wishes,
         terms=Terms(
             device=settings.device,
             precision=settings.precision,
             threads=settings.threads,
+            memory_limit_bytes=settings.memory_limit_bytes,
             drain_seconds=settings.drain_seconds * _CHECKPOINT_SHARE,
             lock_digest=lock_digest(settings.lock_file),
             code_digest=code_digest(),

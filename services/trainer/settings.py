@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 from pydantic_settings import SettingsConfigDict
 
 from libs.runtime.settings import ServiceSettings
@@ -20,6 +20,12 @@ class TrainerSettings(ServiceSettings):
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     threads: Annotated[int, Field(ge=0)] = 0
     """Compute threads of a run; 0 for every core the process may use."""
+    memory_limit_bytes: Annotated[int, Field(ge=0)] = 0
+    """Memory of a training process; beyond it an allocation fails and the step is cut smaller. 0 for what there is."""
+    teacher_keys: dict[str, SecretStr] = Field(default_factory=dict)
+    """API key per endpoint of a teacher, as JSON; a key is sent to its own endpoint only."""
+    prices: Path | None = None
+    """The operator's price table, a JSON file: see docs/how-to/plan.md."""
     standby: bool = True
     """Keep one process with torch imported ready, so that a job, or one taken over, starts within a second or two."""
     lock_file: Path | None = None

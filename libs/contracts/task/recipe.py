@@ -113,7 +113,15 @@ class DistilLogitsRecipe(Adapted):
     top_k: int = Field(64, ge=1, le=4096, description="teacher probabilities kept per token; the rest is one bucket")
 
 
-class DpoRecipe(Adapted):
+class _Preferences(Adapted):
+    @model_validator(mode="after")
+    def _unpacked(self) -> Self:
+        if self.packing:
+            raise ValueError("packing is for methods that learn answers; preferences compare whole sequences")
+        return self
+
+
+class DpoRecipe(_Preferences):
     """Direct preference optimisation over pairs (Rafailov and others, 2023)."""
 
     method: Literal["dpo"] = "dpo"
@@ -123,7 +131,7 @@ class DpoRecipe(Adapted):
     sft_weight: float = Field(0.0, ge=0.0, description="weight of the chosen answer's own loss, per token")
 
 
-class KtoRecipe(Adapted):
+class KtoRecipe(_Preferences):
     """Learning from answers marked good or bad (Ethayarajh and others, 2024)."""
 
     method: Literal["kto"] = "kto"

@@ -5,10 +5,10 @@ import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-from libs.contracts.errors import Unavailable
+from libs.contracts.errors import FailedPrecondition, Unavailable
 from libs.runtime.children import Child, spawn_child
 from libs.telemetry import get_logger
-from services.trainer.domain.protocol import Job, Said, Stop, Warm, Word, said
+from services.trainer.domain.protocol import Export, Failed, Job, Said, Stop, Survey, Warm, Word, said
 
 log = get_logger(__name__)
 
@@ -36,8 +36,8 @@ class Trainee:
         """Whether it still runs."""
         return self._child.returncode is None
 
-    async def give(self, job: Job) -> None:
-        """Hand over the job. Raises Unavailable when the process is gone."""
+    async def give(self, job: Job | Survey | Export) -> None:
+        """Hand over the work. Raises Unavailable when the process is gone."""
         await self._tell(job)
 
     async def ask_to_stop(self) -> None:
@@ -104,14 +104,32 @@ class Nursery:
             return
         self._waiting = await self._spawn()
 
-    async def take(self) -> Trainee:
-        """A process for one job, the waiting one if it lives."""
+    async def take(self, wanted: tuple[str, ...] = ()) -> Trainee:
+        """A process for one job: the waiting one if it lives, or one of its own with the optional packages `wanted`."""
+        if wanted:
+            return await self._spawn(wanted)
         waiting, self._waiting = self._waiting, None
         if waiting is not None:
             if waiting.alive:
                 return waiting
             await waiting.end()
         return await self._spawn()
+
+    async def ask(self, work: Survey | Export) -> Said:
+        """Have a process of its own do a short piece of work; returns its last word.
+
+        Raises FailedPrecondition with the reason it gave, or Unavailable when it died.
+        """
+        trainee = await self._spawn()
+        try:
+            await trainee.give(work)
+            async for word in trainee.words():
+                if isinstance(word, Failed):
+                    raise FailedPrecondition(word.message, reason=word.reason)
+                return word
+            raise Unavailable(f"the process that was asked is gone: {trainee.last_words()}", reason="CHILD_GONE")
+        finally:
+            await trainee.end()
 
     async def close(self) -> None:
         """End the waiting process."""
@@ -120,11 +138,11 @@ class Nursery:
             await self._waiting.end()
             self._waiting = None
 
-    async def _spawn(self) -> Trainee:
+    async def _spawn(self, wanted: tuple[str, ...] = ()) -> Trainee:
         log_file = self._directory / "training.log"
         start = await asyncio.to_thread(_rotate, log_file)
         with log_file.open("ab") as output:
-            child = await spawn_child([sys.executable, "-m", _MODULE], stdout=output, stderr=output)
+            child = await spawn_child([sys.executable, "-m", _MODULE, *wanted], stdout=output, stderr=output)
         return Trainee(child, log_file, start, _memory_kills())
 
 

@@ -12,8 +12,8 @@ def code_digest() -> str:
     """Digest over the source that decides what an adapter looks like."""
     digest = hashlib.sha256()
     for part in _TRAINS:
-        for file in sorted((_SERVICE / part).glob("*.py")):
-            digest.update(f"{part}/{file.name}\n".encode() + file.read_bytes())
+        for file in sorted((_SERVICE / part).rglob("*.py")):
+            digest.update(f"{file.relative_to(_SERVICE)}\n".encode() + file.read_bytes())
     return f"sha256:{digest.hexdigest()}"
 
 

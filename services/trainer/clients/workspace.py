@@ -7,11 +7,13 @@ import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from libs.artifacts import ObjectStore
 from libs.artifacts.trees import manifest_file
 from libs.contracts.commands import TrainModel
 from libs.contracts.errors import DataLoss, NotFound, Permanent
+from libs.contracts.task.recipe import DistilLogitsRecipe
 from libs.telemetry import get_logger
 from services.trainer.domain.protocol import CHECKPOINT_MANIFEST, CHECKPOINT_STATE
 from services.trainer.domain.runs import Attempt
@@ -20,6 +22,7 @@ log = get_logger(__name__)
 
 _BASES_KEPT = 3
 _CHECKPOINTS_KEPT = 2
+_TOKENS_KEPT = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +32,8 @@ class Inputs:
     base: Path
     dataset: Path
     continue_from: Path | None
+    teacher: Path | None
+    cache: Path
 
 
 class Workspace:
@@ -61,7 +66,33 @@ class Workspace:
         adapter = None
         if command.continue_from:
             adapter = await self._tree(objects, command.continue_from, "adapter to continue from", "ADAPTER_MISSING")
-        return Inputs(base, dataset, adapter)
+        teacher = None
+        if isinstance(command.spec.recipe, DistilLogitsRecipe):
+            teacher = await self._tree(objects, command.spec.recipe.teacher, "teacher", "TEACHER_MISSING")
+        return Inputs(base, dataset, adapter, teacher, self.tokens)
+
+    @property
+    def tokens(self) -> Path:
+        """Tokenised rows by digest, kept between runs."""
+        return self._root / "tokens"
+
+    async def tree(self, tenant: str, digest: str, what: str) -> Path:
+        """A tree of any kind, verified; NotFound or DataLoss name it."""
+        return await self._tree(self._objects.for_tenant(tenant), digest, what, "OBJECT_MISSING")
+
+    async def upload(self, tenant: str, path: Path, *, kind: str, about: dict[str, object]) -> str:
+        """Upload a directory and return its digest."""
+        return await self._objects.for_tenant(tenant).put_tree(path, kind=kind, metadata=about)
+
+    async def read(self, tenant: str, digest: str) -> dict[str, Any]:
+        """A JSON object by digest."""
+        held: dict[str, Any] = json.loads(await self._objects.for_tenant(tenant).get_bytes(digest))
+        return held
+
+    async def share(self, tenant: str, value: object, *, kind: str) -> str:
+        """Upload JSON and return its digest."""
+        text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        return await self._objects.for_tenant(tenant).put_bytes(text.encode(), kind=kind)
 
     async def newest_checkpoint(self, command: TrainModel, committed: list[tuple[int, str]]) -> Path | None:
         """The newest checkpoint that verifies: on this disk, else from object storage (`committed`: newest first).
@@ -91,7 +122,8 @@ class Workspace:
     async def upload_adapter(self, attempt: Attempt, path: Path) -> str:
         """Upload an adapter and return its digest: the digest of the model version."""
         told = json.loads(await asyncio.to_thread((path / "pawl.json").read_text))
-        return await self._objects.for_tenant(attempt.tenant).put_tree(path, kind="adapter", metadata=told)
+        kind = "base" if told.get("method") == "full" else "adapter"
+        return await self._objects.for_tenant(attempt.tenant).put_tree(path, kind=kind, metadata=told)
 
     async def upload_manifest(self, attempt: Attempt, manifest: dict[str, object]) -> str:
         """Upload a run manifest as canonical JSON and return its digest."""
@@ -117,6 +149,7 @@ class Workspace:
 
     def _clear(self, command: TrainModel) -> None:
         shutil.rmtree(self.directory(command.run_id), ignore_errors=True)
+        _keep_newest(self.tokens, _TOKENS_KEPT)
         objects = self._root / "objects"
         for digest in (command.dataset_digest, command.continue_from):
             if digest:
@@ -168,6 +201,12 @@ def _drop_older(checkpoints: Path, committed: int) -> None:
         step = claimed_step(path)
         if step is not None and step < committed and step not in steps[:_CHECKPOINTS_KEPT]:
             shutil.rmtree(path, ignore_errors=True)
+
+
+def _keep_newest(directory: Path, count: int) -> None:
+    files = sorted(directory.glob("*.npz"), key=lambda file: file.stat().st_mtime, reverse=True)
+    for old in files[count:]:
+        old.unlink(missing_ok=True)
 
 
 def _remove_tree(path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The spawned process: import what is heavy, wait for a job, train, say how it went."""
+"""The spawned process: import what is heavy, wait for one job, do it, say how it went."""
 
 import gc
 import os
@@ -28,19 +28,20 @@ _UNUSED = (
 )  # fmt: skip
 
 
-def main() -> None:
-    """Serve one job, then end; the parent's death ends it too."""
+def main(wanted: list[str]) -> None:
+    """Serve one job, then end; the parent's death ends it too. `wanted` names optional packages the job will use."""
     began = time.monotonic()
     os.environ.update(_ENVIRONMENT)
     for name in _UNUSED:
-        sys.modules[name] = None  # type: ignore[assignment]
+        if name not in wanted:
+            sys.modules[name] = None  # type: ignore[assignment]
     # The parent decides when to stop; a signal to the whole terminal must not take the checkpoint away.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.nice(10)  # whoever answers people on the same cores goes first
     gc.disable()
     from libs.runtime.child_main import ParentChannel
-    from services.trainer.compute.job import run_job
-    from services.trainer.domain.protocol import Job, Warm
+    from services.trainer.compute.serve import serve
+    from services.trainer.domain.protocol import Warm
 
     channel = ParentChannel()
     gc.enable()
@@ -49,8 +50,8 @@ def main() -> None:
     message = channel.receive(None)
     if message is None:
         return
-    run_job(Job.model_validate(message), channel)
+    serve(message, channel)
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from libs.contracts.errors import DataLoss, FailedPrecondition
-from services.trainer.compute.model import Learner
+from services.trainer.compute.learner import Learner
 from services.trainer.domain.protocol import CHECKPOINT_MANIFEST, CHECKPOINT_STATE
 
 _WEIGHTS = "adapter.safetensors"
 _OPTIMIZER = "optimizer.safetensors"
+_BEST = "best.safetensors"
 _MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
@@ -29,6 +30,9 @@ class Position:
     plan_digest: str
     seconds: float
     curve: tuple[tuple[int, float], ...]
+    validation: tuple[tuple[int, float], ...] = ()
+    split: int = 1
+    best: dict[str, torch.Tensor] = field(default_factory=dict)
 
 
 def write(directory: Path, learner: Learner, optimizer: torch.optim.Optimizer, position: Position) -> Path:
@@ -48,7 +52,12 @@ def write(directory: Path, learner: Learner, optimizer: torch.optim.Optimizer, p
         },
         temporary / _OPTIMIZER,
     )
-    state = {"step": position.step, "plan": position.plan_digest, "seconds": position.seconds, "curve": position.curve}
+    if position.best:
+        save_file({name: weight.contiguous() for name, weight in position.best.items()}, temporary / _BEST)
+    state = {
+        "step": position.step, "plan": position.plan_digest, "seconds": position.seconds, "curve": position.curve,
+        "validation": position.validation, "split": position.split,
+    }  # fmt: skip
     (temporary / CHECKPOINT_STATE).write_text(json.dumps(state))
     hashes: dict[str, str] = {}
     for file in sorted(temporary.iterdir()):
@@ -74,6 +83,7 @@ def read(directory: Path, learner: Learner, optimizer: torch.optim.Optimizer, pl
         state: dict[str, Any] = json.loads((directory / CHECKPOINT_STATE).read_text())
         weights = load_file(directory / _WEIGHTS)
         moments = load_file(directory / _OPTIMIZER)
+        best = load_file(directory / _BEST) if (directory / _BEST).exists() else {}
     except (OSError, ValueError, SafetensorError) as error:
         raise DataLoss(f"checkpoint {directory.name} cannot be read: {error}", reason="CHECKPOINT_BROKEN") from error
     if state["plan"] != plan_digest:
@@ -89,8 +99,8 @@ def read(directory: Path, learner: Learner, optimizer: torch.optim.Optimizer, pl
                 "step": torch.tensor(float(step), device=weight.device if weight.is_cuda else None),
                 **{moment: moments[f"{moment}/{name}"].to(weight.device) for moment in _MOMENTS},
             }
-    curve = tuple((int(at), float(loss)) for at, loss in state["curve"])
-    return Position(step, plan_digest, float(state["seconds"]), curve)
+    curve, validation = (tuple((int(at), float(loss)) for at, loss in state[name]) for name in ("curve", "validation"))
+    return Position(step, plan_digest, float(state["seconds"]), curve, validation, int(state["split"]), best)
 
 
 def _sync(path: Path) -> None:

@@ -1,21 +1,19 @@
-"""Rows to token ids with the part that is trained marked: the answer and the token that ends it, nothing else."""
+"""Conversations to token ids with the part that is trained marked: the answer and the token that ends it."""
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 from libs.contracts.errors import FailedPrecondition, InvalidInput
+from services.trainer.compute.rows import Messages
 
 _RENDERED_AT_ONCE = 500
-_MAX_LINE_BYTES = 4 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One row: `tokens` are ids, `trained` has the same length and says which of them the loss is taken over."""
+    """One conversation: `tokens` are ids, `trained` has the same length and says which the loss is taken over."""
 
     row_id: str
     tokens: tuple[int, ...]
@@ -23,77 +21,43 @@ class Example:
 
 
 @dataclass(frozen=True, slots=True)
-class Examples:
-    """What training sees, and how many rows were too long for it."""
+class Item:
+    """What has one place in the order of training: an example, a pair, or several examples packed into one sequence."""
 
-    kept: tuple[Example, ...]
-    too_long: int
+    item_id: str
+    sequences: tuple[Example, ...]
+    packed: bool = False
+    good: bool = True
 
     @property
-    def trained_share(self) -> float:
-        """Share of tokens the loss is taken over."""
-        total = sum(len(example.tokens) for example in self.kept)
-        return sum(sum(example.trained) for example in self.kept) / max(1, total)
+    def length(self) -> int:
+        """Tokens of all its sequences."""
+        return sum(len(sequence.tokens) for sequence in self.sequences)
 
 
-def read_examples(path: Path, tokenizer: Any, *, stops: frozenset[int], max_length: int) -> Examples:
-    """Read `train.jsonl` and render it with the model's chat template.
+def render(tokenizer: Any, conversations: Iterator[tuple[str, Messages]], stops: frozenset[int]) -> Iterator[Example]:
+    """Render with the model's own chat template, in order.
 
     Args:
-        path: File of lines `{"row_id", "messages"}`.
         tokenizer: Hugging Face tokenizer with a chat template.
-        stops: Ids that end an answer; one of them is trained in every row.
-        max_length: Longer rows are dropped and counted; cutting one would train a broken answer.
+        conversations: Row id and messages, the last of them the answer.
+        stops: Ids that end an answer; one of them is trained in every example.
 
     Raises:
-        FailedPrecondition: NO_CHAT_TEMPLATE, DATASET_EMPTY or NOTHING_FITS.
-        InvalidInput: A line is not what it should be; names the line.
+        FailedPrecondition: NO_CHAT_TEMPLATE, TEMPLATE_NOT_PREFIX, TEMPLATE_STOP: the template cannot be trained with.
+        InvalidInput: NO_ANSWER_TOKENS, with the row whose answer the template does not render.
     """
     if not getattr(tokenizer, "chat_template", None):
-        raise FailedPrecondition("the base model has no chat template", reason="NO_CHAT_TEMPLATE")
-    kept: list[Example] = []
-    too_long = 0
-    rows = _rows(path)
-    while some := list(islice(rows, _RENDERED_AT_ONCE)):
-        for example in _render(tokenizer, some, stops):
-            if len(example.tokens) > max_length:
-                too_long += 1
-            else:
-                kept.append(example)
-    if not kept and too_long:
         raise FailedPrecondition(
-            f"all {too_long} training rows are longer than recipe.max_length = {max_length} tokens",
-            reason="NOTHING_FITS", field="recipe.max_length",
+            "the base model has no chat template: put the one it was trained with beside its weights, as "
+            "chat_template.jinja",
+            reason="NO_CHAT_TEMPLATE", field="base",
         )  # fmt: skip
-    if not kept:
-        raise FailedPrecondition("the dataset version has no training rows", reason="DATASET_EMPTY")
-    return Examples(tuple(kept), too_long)
+    while some := list(islice(conversations, _RENDERED_AT_ONCE)):
+        yield from _render(tokenizer, some, stops)
 
 
-def _rows(path: Path) -> Iterator[tuple[str, list[dict[str, str]]]]:
-    if not path.is_file():
-        raise FailedPrecondition(f"the dataset version has no {path.name}", reason="DATASET_INVALID")
-    with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            if not line.strip():
-                continue
-            where = f"{path.name} line {number}"
-            if len(line) > _MAX_LINE_BYTES:
-                raise InvalidInput(f"{where} is longer than {_MAX_LINE_BYTES} bytes", reason="DATASET_INVALID")
-            try:
-                row = json.loads(line)
-                messages = [{"role": str(m["role"]), "content": str(m["content"])} for m in row["messages"]]
-                row_id = str(row["row_id"])
-            except (ValueError, KeyError, TypeError) as error:
-                raise InvalidInput(f"{where} is not a chat row: {error!r}", reason="DATASET_INVALID") from error
-            if not messages or messages[-1]["role"] != "assistant":
-                raise InvalidInput(f"{where} does not end with an assistant message", reason="DATASET_INVALID")
-            yield row_id, messages
-
-
-def _render(
-    tokenizer: Any, rows: Sequence[tuple[str, list[dict[str, str]]]], stops: frozenset[int]
-) -> Iterator[Example]:
+def _render(tokenizer: Any, rows: Sequence[tuple[str, Messages]], stops: frozenset[int]) -> Iterator[Example]:
     conversations = [messages for _, messages in rows]
     if "{% generation" in tokenizer.chat_template or "{%- generation" in tokenizer.chat_template:
         rendered = tokenizer.apply_chat_template(
@@ -120,7 +84,7 @@ def _last_answer(mask: Sequence[int]) -> list[bool]:
     return [start <= at <= end and end >= 0 for at in range(len(mask))]
 
 
-def _by_prefix(tokenizer: Any, messages: list[dict[str, str]]) -> tuple[list[int], list[bool]]:
+def _by_prefix(tokenizer: Any, messages: Messages) -> tuple[list[int], list[bool]]:
     full = tokenizer.apply_chat_template(messages, tokenize=True, return_dict=True)["input_ids"]
     asked = tokenizer.apply_chat_template(
         messages[:-1], tokenize=True, add_generation_prompt=True, return_dict=True

@@ -1,68 +1,70 @@
-"""The training loop: forward, backward, clip, step; checkpoints and progress on the way."""
+"""The training loop: steps in the plan's order; validation, samples, checkpoints and progress on the way."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 from libs.contracts.errors import FailedPrecondition
-from libs.contracts.task import RecipeSpec
+from libs.contracts.task import Training
 from services.trainer.compute import checkpoint
 from services.trainer.compute.checkpoint import Position
-from services.trainer.compute.examples import Example
-from services.trainer.compute.machine import peak_memory_bytes
-from services.trainer.compute.model import Batch, Learner, collate
+from services.trainer.compute.machine import Machine, peak_memory_bytes
+from services.trainer.compute.stepper import Stepper
+from services.trainer.compute.validation import Validation
 from services.trainer.domain.plan import Plan
-from services.trainer.domain.protocol import Progress, Saved
+from services.trainer.domain.protocol import Progress, Sample, Sampled, Saved
+from services.trainer.domain.watch import Divergence
 
-_CLIP = 1.0
 _REPORT_SECONDS = 0.25
-_NAMED_ROWS = 8
+_WINDOW_SECONDS = 2.0
 
 
-def make_optimizer(learner: Learner, recipe: RecipeSpec) -> torch.optim.AdamW:
-    """AdamW without weight decay over the adapter (Loshchilov and Hutter, 2019), one fused kernel per step."""
-    weights = [weight for _, weight in learner.trainable()]
-    return torch.optim.AdamW(weights, lr=recipe.learning_rate, betas=(0.9, 0.98), weight_decay=0.0, fused=True)
+@dataclass(frozen=True, slots=True)
+class Eyes:
+    """What looks at a run from beside it; either may be missing."""
+
+    validation: Validation | None
+    sample: Callable[[], list[Sample]] | None
 
 
 class Loop:
     """One attempt at a run, from `position` to the end of the plan or until `stop` says so.
 
     Args:
-        learner: Base with LoRA.
-        examples: Rows; the plan's positions point into them.
+        stepper: Takes the steps.
         plan: Batches and learning rates of all steps.
         recipe: Of the task.
         checkpoints: Directory to write checkpoints to.
-        pad: Token id for padding.
-        say: Told progress and checkpoints.
+        eyes: Validation and samples.
+        flops_share: Of the device's peak, for one token per second.
+        say: Told progress, samples and checkpoints.
         stop: Asked after every step.
     """
 
     def __init__(
         self,
-        learner: Learner,
-        examples: Sequence[Example],
+        stepper: Stepper,
         plan: Plan,
-        recipe: RecipeSpec,
+        recipe: Training,
         *,
         checkpoints: Path,
-        pad: int,
-        say: Callable[[Progress | Saved], None],
+        eyes: Eyes,
+        flops_share: float,
+        say: Callable[[Progress | Saved | Sampled], None],
         stop: Callable[[], bool],
     ) -> None:
-        self._learner = learner
-        self._examples = examples
+        self._stepper = stepper
         self._plan = plan
         self._recipe = recipe
         self._checkpoints = checkpoints
-        self._pad = pad
+        self._eyes = eyes
+        self._flops_share = flops_share
         self._say = say
         self._stop = stop
-        self._optimizer = make_optimizer(learner, recipe)
         self._curve: list[tuple[int, float]] = []
+        self._validation: list[tuple[int, float]] = []
+        self._divergence = Divergence()
         self._seconds_before = 0.0
         self._began = time.monotonic()
         self._saved_at = 0
@@ -72,87 +74,92 @@ class Loop:
     def position(self) -> Position:
         """Where the run stands now."""
         seconds = self._seconds_before + time.monotonic() - self._began
-        return Position(self.step, self._plan.digest, round(seconds, 3), tuple(self._curve))
+        held = self._eyes.validation
+        return Position(
+            self.step, self._plan.digest, round(seconds, 3), tuple(self._curve), tuple(self._validation),
+            self._stepper.split, held.best if held else {},
+        )  # fmt: skip
 
     def resume(self, directory: Path) -> None:
-        """Go on from a checkpoint."""
-        held = checkpoint.read(directory, self._learner, self._optimizer, self._plan.digest)
+        """Go on from a checkpoint, with everything the run had seen by then."""
+        held = checkpoint.read(directory, self._stepper.learner, self._stepper.optimizer, self._plan.digest)
         self.step = self._saved_at = held.step
         self._curve = list(held.curve)
+        self._validation = list(held.validation)
         self._seconds_before = held.seconds
+        self._stepper.split = max(self._stepper.split, held.split)
+        for _, loss in self._curve:
+            self._divergence.add(loss)
+        if self._eyes.validation is not None:
+            self._eyes.validation.best = held.best
+            for at, loss in self._validation:
+                self._eyes.validation.patience.add(at, loss)
 
     def run(self) -> bool:
-        """Train; True at the end of the plan, False when stopped (a checkpoint is written then).
+        """Train; True at the end of the plan or of the patience, False when stopped (a checkpoint is written then).
 
-        Raises FailedPrecondition (NAN_LOSS) naming the rows of the batch.
+        Raises FailedPrecondition (NAN_LOSS, DIVERGED) naming the rows of the batch.
         """
         total = self._plan.total_steps
         self._began = window_began = reported = time.monotonic()
         window_tokens, window_steps = 0, 0
-        while self.step < total:
+        while self.step < total and not self._learned():
             micro = self._plan.steps[self.step]
             loss = self._one_step(micro)
-            self.step += 1
-            self._curve.append((self.step, round(loss, 6)))
-            window_tokens += sum(len(self._examples[row].tokens) for batch in micro for row in batch)
+            window_tokens += sum(self._stepper.items[row].length for batch in micro for row in batch)
             window_steps += 1
             now = time.monotonic()
             if now - reported >= _REPORT_SECONDS or self.step in (1, total):
                 spent = max(now - window_began, 1e-6)
                 self._say(self._progress(loss, window_tokens / spent, (total - self.step) * spent / window_steps))
                 reported = now
-                if spent > 2.0:
+                if spent > _WINDOW_SECONDS:
                     window_began, window_tokens, window_steps = now, 0, 0
+            self._look()
             stopping = self._stop()
-            if stopping or self.step % self._recipe.checkpoint_steps == 0 or self.step == total:
+            if stopping or self.step % self._recipe.checkpoint_steps == 0 or self.step == total or self._learned():
                 self._save()
             if stopping and self.step < total:
                 return False
         return True
 
-    def _one_step(self, micro: Sequence[Sequence[int]]) -> float:
-        for group in self._optimizer.param_groups:
-            group["lr"] = self._plan.learning_rates[self.step]
-        if self._recipe.dropout:
-            # The state of the generator is then a function of seed and step, and a resumed run draws the same.
-            torch.manual_seed(self._recipe.seed * 1_000_003 + self.step)
-        batches = [self._batch(rows) for rows in micro]
-        trained = sum(len(batch.targets) for batch in batches)
-        total = 0.0
-        for batch in batches:
-            # The mean is over the tokens of the whole step, so accumulation does not change what is learned.
-            loss = self._learner.loss(batch) / trained
-            loss.backward()
-            total += loss.item()
-        norm = torch.nn.utils.clip_grad_norm_([weight for _, weight in self._learner.trainable()], _CLIP)
-        if not (total == total and abs(total) != float("inf")) or not torch.isfinite(norm):
-            ids = [self._examples[row].row_id for rows in micro for row in rows]
-            more = f" and {len(ids) - _NAMED_ROWS} more" if len(ids) > _NAMED_ROWS else ""
+    def _one_step(self, micro: tuple[tuple[int, ...], ...]) -> float:
+        loss = self._stepper.take(self.step + 1, micro, self._plan.learning_rates[self.step])
+        self.step += 1
+        self._curve.append((self.step, round(loss, 6)))
+        if self._divergence.add(loss):
             raise FailedPrecondition(
-                f"loss is {total:g} and the gradient norm {float(norm):g} at step {self.step + 1}; rows of the batch: "
-                f"{', '.join(ids[:_NAMED_ROWS])}{more}; lower recipe.learning_rate or look at these rows",
-                reason="NAN_LOSS",
-            )
-        self._optimizer.step()
-        self._optimizer.zero_grad(set_to_none=True)
-        return total
+                f"the loss ran away: {self._divergence.smoothed:.3g} (smoothed) at step {self.step}, after it had been "
+                f"{self._divergence.least:.3g}; rows of the last batch: {self._stepper.named(micro)}; lower "
+                "recipe.learning_rate or look at these rows",
+                reason="DIVERGED", field="recipe.learning_rate",
+            )  # fmt: skip
+        return loss
 
-    def _batch(self, rows: Sequence[int]) -> Batch:
-        chosen = [(self._examples[row].tokens, self._examples[row].trained) for row in rows]
-        return collate(chosen, self._pad, self._learner.machine.device)
+    def _look(self) -> None:
+        every = self._recipe.validation.every_steps
+        if self._eyes.validation is not None and self._due(every):
+            loss = self._eyes.validation.see(self._stepper.learner, self.step)
+            self._validation.append((self.step, loss))
+        samples = self._recipe.samples
+        if self._eyes.sample is not None and self._due(samples.every_steps if samples else None):
+            self._say(Sampled(step=self.step, samples=tuple(self._eyes.sample())))
 
-    def first_batch(self) -> Batch:
-        """The batch of the first step to come."""
-        return self._batch(self._plan.steps[min(self.step, self._plan.total_steps - 1)][0])
+    def _due(self, every: int | None) -> bool:
+        return self.step == self._plan.total_steps or (every is not None and self.step % every == 0)
+
+    def _learned(self) -> bool:
+        return self._eyes.validation is not None and self._eyes.validation.patience.exhausted
 
     def _save(self) -> None:
         if self._saved_at == self.step:
             return
-        path = checkpoint.write(self._checkpoints, self._learner, self._optimizer, self.position)
+        path = checkpoint.write(self._checkpoints, self._stepper.learner, self._stepper.optimizer, self.position)
         self._saved_at = self.step
         self._say(Saved(step=self.step, path=str(path)))
 
     def _progress(self, loss: float, tokens_per_second: float, eta: float) -> Progress:
+        machine: Machine = self._stepper.learner.machine
         return Progress(
             step=self.step,
             total_steps=self._plan.total_steps,
@@ -160,5 +167,7 @@ class Loop:
             learning_rate=self._plan.learning_rates[self.step - 1],
             tokens_per_second=round(tokens_per_second, 1),
             eta_seconds=round(eta, 2),
-            peak_memory_bytes=peak_memory_bytes(self._learner.machine),
+            peak_memory_bytes=peak_memory_bytes(machine),
+            mfu=round(tokens_per_second * self._flops_share, 4),
+            validation_loss=self._validation[-1][1] if self._validation else None,
         )

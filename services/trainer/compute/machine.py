@@ -4,13 +4,14 @@ import importlib.metadata
 import os
 import platform
 import resource
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from libs.contracts.errors import FailedPrecondition
-from services.trainer.domain.protocol import Job
+from services.trainer.domain.protocol import Job, Survey
 
 _RECORDED = ("torch", "transformers", "peft", "tokenizers", "safetensors", "numpy")
 
@@ -28,7 +29,7 @@ class Machine:
         return self.dtype is torch.bfloat16
 
 
-def choose(job: Job) -> Machine:
+def choose(job: Job | Survey) -> Machine:
     """Device and precision of a job; sets threads and determinism for the process.
 
     bf16 only where the processor multiplies it in hardware: emulated it is slower than fp32 by a factor of fifty.
@@ -36,6 +37,7 @@ def choose(job: Job) -> Machine:
     name = job.device if job.device != "auto" else ("cuda" if torch.cuda.is_available() else "cpu")
     if name == "cuda" and not torch.cuda.is_available():
         raise FailedPrecondition("device cuda was asked for and there is none", reason="NO_DEVICE", field="device")
+    limit_memory(job.memory_limit_bytes)
     torch.set_num_threads(job.threads or len(os.sched_getaffinity(0)))
     torch.use_deterministic_algorithms(True, warn_only=True)
     # Filling memory before it is written anyway guards against bugs elsewhere and costs a tenth of a step.
@@ -58,9 +60,17 @@ def fast_bf16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
     return not capped and ("avx512_bf16" in flags or "amx_bf16" in flags)
 
 
+def cpu_name(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
+    """The processor's model, as it calls itself."""
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
+    named = (line.partition(":")[2].strip() for line in lines if line.startswith(("model name", "Hardware")))
+    return next(named, platform.processor() or platform.machine())
+
+
 def environment(machine: Machine) -> dict[str, str]:
     """What besides the inputs decides the bits: builds, device, precision."""
     found = {
+        "cpu": cpu_name(),
         "python": platform.python_version(),
         "device": machine.device.type,
         "precision": str(machine.dtype).removeprefix("torch."),
@@ -74,8 +84,38 @@ def environment(machine: Machine) -> dict[str, str]:
     return found
 
 
-def peak_memory_bytes(machine: Machine) -> int:
-    """Most memory held so far: of the GPU where there is one, else of this process."""
-    if machine.device.type == "cuda":
+def peak_memory_bytes(machine: Machine | None = None) -> int:
+    """Most memory held so far: of the GPU where the machine has one, else of this process."""
+    if machine is not None and machine.device.type == "cuda":
         return int(torch.cuda.max_memory_allocated())
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+_PEAKS = {"H200": 989e12, "H100": 989e12, "A100": 312e12, "L40": 181e12, "L4": 121e12, "A10": 125e12, "4090": 165e12}
+_MEASURED = 1024
+
+
+def peak_flops(machine: Machine) -> float:
+    """Floating point operations per second at best: a GPU's by its name (dense bf16), a CPU's by trying one product."""
+    if machine.device.type == "cuda":
+        name = torch.cuda.get_device_name()
+        return next((peak for part, peak in _PEAKS.items() if part in name), 100e12)
+    one = torch.ones(_MEASURED, _MEASURED, dtype=machine.dtype)
+    spent = []
+    for _ in range(4):
+        began = time.perf_counter()
+        one @ one
+        spent.append(time.perf_counter() - began)
+    return 2.0 * _MEASURED**3 / min(spent)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out, of the GPU or of this machine."""
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def limit_memory(limit: int) -> None:
+    """Let an allocation beyond `limit` bytes fail where it is made, instead of the kernel ending the process for it."""
+    if limit:
+        _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+        resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))

@@ -29,9 +29,51 @@ class Job(Word):
     workspace: str
     resume_from: str | None = None
     recipe: RecipeSpec
+    task: str = ""
+    system: str = Field("", description="the task's system prompt, for the prompts of the parity check")
+    teacher: str | None = Field(None, description="directory of the teacher whose weights are distilled")
+    cache: str | None = Field(None, description="directory of tokenised rows, kept between runs")
+    split: int = Field(1, ge=1, description="parts that each micro-batch is cut into from the start")
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     threads: int = Field(0, ge=0, description="0: every core this process may use")
+    memory_limit_bytes: int = Field(0, ge=0, description="0: what the machine has")
+
+
+class Survey(Word):
+    """To the child: look at a run before it is made. Rows come from `dataset`, or are imagined by number and length."""
+
+    kind: Literal["survey"] = "survey"
+    base: str
+    base_digest: str
+    dataset: str | None = None
+    dataset_digest: str = ""
+    recipe: RecipeSpec
+    rows: int = Field(0, ge=0, description="rows to imagine; with a dataset, 0")
+    mean_tokens: int = Field(0, ge=0)
+    longest_tokens: int = Field(0, ge=0)
+    shown: int = Field(3, ge=0, le=50, description="rows whose mask is shown")
+    cache: str | None = None
+    simulate: bool = Field(True, description="whether to find the peak memory, which takes seconds")
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    planned: Literal["here", "cpu", "cuda"] = Field("here", description="kind of device the memory is found for")
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    threads: int = Field(0, ge=0)
+    memory_limit_bytes: int = 0
+
+
+class Export(Word):
+    """To the child: write base and adapter as one model, in the base's precision, to `destination`."""
+
+    kind: Literal["export"] = "export"
+    base: str
+    adapter: str
+    destination: str
+    threads: int = Field(0, ge=0)
+
+
+Asked = Annotated[Job | Survey | Export, Field(discriminator="kind")]
+asked: TypeAdapter[Asked] = TypeAdapter(Asked)
 
 
 class Stop(Word):
@@ -55,11 +97,14 @@ class Ready(Word):
     start_step: int
     rows: int
     too_long: int = Field(description="rows longer than the recipe's max_length, dropped")
+    skipped: int = Field(0, description="rows of a kind that the method does not learn from")
     trained_share: float = Field(description="share of tokens the loss is taken over")
     xray: str = Field(description="the trained part of one row, as text with its special tokens")
     parameters: int
     trainable_parameters: int
     plan_digest: str
+    rows_digest: str = Field("", description="over every row's id, tokens and mask, in the order of the file")
+    baseline_bytes: int = Field(0, description="memory held before the model was loaded")
     environment: dict[str, str]
 
 
@@ -74,6 +119,35 @@ class Progress(Word):
     tokens_per_second: float
     eta_seconds: float
     peak_memory_bytes: int
+    mfu: float = Field(
+        0.0, description="share of the device's peak operations, counting 4 (full: 6) per weight and token"
+    )
+    validation_loss: float | None = None
+
+
+class Squeezed(Word):
+    """From the child: memory ran out at `step`, which is taken again with each micro-batch in `split` parts."""
+
+    kind: Literal["squeezed"] = "squeezed"
+    step: int
+    split: int
+    reason: str
+
+
+class Sample(Word):
+    """An answer written while training: to which row, what was said, what it should be."""
+
+    row_id: str
+    said: str
+    wanted: str
+
+
+class Sampled(Word):
+    """From the child: answers to look at."""
+
+    kind: Literal["sampled"] = "sampled"
+    step: int
+    samples: tuple[Sample, ...]
 
 
 class Saved(Word):
@@ -100,6 +174,12 @@ class Finished(Word):
     seconds: float
     final_loss: float
     loss_curve: tuple[tuple[int, float], ...]
+    validation: tuple[tuple[int, float], ...] = ()
+    best_step: int = Field(0, description="step whose weights the adapter holds, where the best were kept")
+    peak_memory_bytes: int = 0
+    tokens_per_second: float = 0.0
+    mfu: float = 0.0
+    split: int = 1
 
 
 class Failed(Word):
@@ -111,5 +191,45 @@ class Failed(Word):
     again: bool = False
 
 
-Said = Annotated[Warm | Ready | Progress | Saved | Stopped | Finished | Failed, Field(discriminator="kind")]
+class MaskedRow(Word):
+    """One row as it is trained: parts of text in order, each trained or not."""
+
+    row_id: str
+    parts: tuple[tuple[str, bool], ...]
+    stop_trained: bool
+
+
+class Surveyed(Word):
+    """From the child: what a run would be. `memory` has the parts, in bytes, of one process."""
+
+    kind: Literal["surveyed"] = "surveyed"
+    rows: int
+    too_long: int
+    skipped: int
+    mean_tokens: float
+    longest_tokens: int
+    trained_share: float
+    total_steps: int
+    tokens: int = Field(description="of the whole run, each row as often as it is seen")
+    padded_tokens: int = Field(description="the same with padding")
+    parameters: int
+    trainable_parameters: int
+    memory: dict[str, int]
+    mask: tuple[MaskedRow, ...]
+    packing_checked: bool = False
+    peak_flops: float
+    environment: dict[str, str]
+
+
+class Exported(Word):
+    """From the child: the merged model lies in `path`."""
+
+    kind: Literal["exported"] = "exported"
+    path: str
+
+
+Said = Annotated[
+    Warm | Ready | Progress | Squeezed | Sampled | Saved | Stopped | Finished | Failed | Surveyed | Exported,
+    Field(discriminator="kind"),
+]
 said: TypeAdapter[Said] = TypeAdapter(Said)

@@ -1,7 +1,10 @@
 """A run as the trainer knows it, and what is decided about its attempts."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
+
+from services.trainer.domain.protocol import Finished, Ready
 
 MAX_CRASHES = 5
 """Deaths of the training process in a row, without a new checkpoint between them, until the run is given up."""
@@ -48,6 +51,8 @@ class Run:
     pid: int
     heartbeat_at: float
     created_at: float
+    run_manifest_digest: str = ""
+    details: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +75,8 @@ def describe_exit(status: int, out_of_memory: bool, last_words: str) -> str:
     """Why a training process that said nothing is gone. `status` is negative for a signal."""
     if out_of_memory:
         return (
-            "OUT_OF_MEMORY: the kernel killed the training process because memory ran out; halve recipe.batch_size and "
-            "double recipe.gradient_accumulation for the same result in half the memory"
+            "OUT_OF_MEMORY: the kernel killed the training process because memory ran out, with one row at a time; "
+            "lower recipe.max_length, or hold the base in 4 bits with method qlora; `pawl plan` shows what would fit"
         )
     how = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
     return f"TRAINING_PROCESS_DIED: the training process {how}" + (f": {last_words}" if last_words else "")
@@ -79,7 +84,8 @@ def describe_exit(status: int, out_of_memory: bool, last_words: str) -> str:
 
 def manifest(
     *, base_digest: str, dataset_digest: str, continue_from: str, recipe: dict[str, object], plan_digest: str,
-    lock_digest: str, code_digest: str, environment: dict[str, str],
+    lock_digest: str, code_digest: str, environment: dict[str, str], rows_digest: str = "", task: str = "",
+    system: str = "", split: int = 1, taught_digest: str = "",
 ) -> dict[str, object]:  # fmt: skip
     """All that is needed to make the same adapter again; same inputs, same manifest."""
     return {
@@ -93,6 +99,31 @@ def manifest(
         "plan_digest": plan_digest,
         "lock_digest": lock_digest,
         "code_digest": code_digest,
+        "rows_digest": rows_digest,
+        "task": task,
+        "system": system,
+        "split": split,
+        "taught_digest": taught_digest,
         "environment": environment,
         "device": environment.get("device", ""),
+    }
+
+
+def actual_of(finished: Finished, ready: Ready) -> dict[str, object]:
+    """What a run turned out to be, to lay beside its plan and to calibrate the next one."""
+    return {
+        "seconds": finished.seconds,
+        "steps": finished.steps,
+        "tokens_per_second": finished.tokens_per_second,
+        "mfu": finished.mfu,
+        "peak_memory_bytes": finished.peak_memory_bytes,
+        "baseline_bytes": ready.baseline_bytes,
+        "parameters": ready.parameters,
+        "trainable_parameters": ready.trainable_parameters,
+        "validation": [list(point) for point in finished.validation],
+        "best_step": finished.best_step,
+        "split": finished.split,
+        "too_long": ready.too_long,
+        "skipped": ready.skipped,
+        "device": ready.environment.get("gpu") or ready.environment.get("cpu", ""),
     }

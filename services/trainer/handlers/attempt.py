@@ -11,10 +11,10 @@ from libs.contracts.commands import TrainModel
 from libs.contracts.envelope import Envelope
 from libs.contracts.errors import Transient
 from libs.contracts.routes import RunWish
-from libs.telemetry import gauge, get_logger
+from libs.telemetry import counter, gauge, get_logger
 from services.trainer.clients.nursery import Trainee
 from services.trainer.clients.workspace import Inputs, Workspace
-from services.trainer.domain.protocol import Failed, Finished, Job, Progress, Ready, Saved, Stopped
+from services.trainer.domain.protocol import Failed, Finished, Job, Progress, Ready, Sampled, Saved, Squeezed, Stopped
 from services.trainer.domain.runs import Attempt, describe_exit
 from services.trainer.handlers.uploads import CheckpointUploads
 from services.trainer.handlers.wishes import Wishes
@@ -37,6 +37,7 @@ class Outcome:
     wish: RunWish | None = None
     ready: Ready | None = None
     saved_step: int = 0
+    split: int = 1
 
 
 class Session:
@@ -73,6 +74,7 @@ class Session:
         self._ready: Ready | None = None
         self._saved_step = 0
         self._reported_at = 0.0
+        self._split = 1
 
     async def run(self, job: Job) -> Outcome:
         """Train until the child's last word, a wish, or the loss of the epoch (raises StaleEpoch).
@@ -102,7 +104,7 @@ class Session:
             await _whatever_happens(self._end(everything))
 
     def _outcome(self, word: LastWord) -> Outcome:
-        return Outcome(word=word, ready=self._ready, saved_step=self._saved_step)
+        return Outcome(word=word, ready=self._ready, saved_step=self._saved_step, split=self._split)
 
     async def _listen(self, job: Job) -> LastWord:
         try:
@@ -118,6 +120,10 @@ class Session:
                 case Saved():
                     self._saved_step = word.step
                     self._uploads.offer(word)
+                case Squeezed():
+                    self._squeezed(word)
+                case Sampled():
+                    await self._on_sampled(word)
                 case Finished() | Stopped() | Failed():
                     return word
         return await self._gone(self._trainee.last_words())
@@ -125,7 +131,7 @@ class Session:
     async def _gone(self, last_words: str) -> Failed:
         status = await self._trainee.exit_status()
         reason, _, message = describe_exit(status, self._trainee.ran_out_of_memory(), last_words).partition(": ")
-        return Failed(reason=reason, message=message, again=reason != "OUT_OF_MEMORY")
+        return Failed(reason=reason, message=message, again=True)
 
     async def _on_ready(self, ready: Ready) -> None:
         self._ready = ready
@@ -135,6 +141,20 @@ class Session:
             steps=ready.total_steps, resumed_at=ready.start_step, trained_share=ready.trained_share, xray=ready.xray,
             **{f"env_{name}": value for name, value in ready.environment.items()},
         )  # fmt: skip
+
+    def _squeezed(self, word: Squeezed) -> None:
+        self._split = word.split
+        counter("trainer_squeezed", "times a step was cut smaller for memory").inc()
+        log.warning(
+            "out of memory, going on in smaller pieces with the same effective batch", run_id=self._attempt.run_id,
+            step=word.step, parts=word.split, reason=word.reason,
+        )  # fmt: skip
+
+    async def _on_sampled(self, word: Sampled) -> None:
+        try:
+            await self._store.sampled(self._attempt, word)
+        except Transient as error:
+            log.warning("samples not recorded", step=word.step, reason=str(error))
 
     async def _on_progress(self, progress: Progress) -> None:
         start = self._ready.start_step if self._ready else 0
@@ -186,6 +206,10 @@ def job_of(command: TrainModel, inputs: Inputs, workspace: Path, resume_from: Pa
         workspace=str(workspace),
         resume_from=str(resume_from) if resume_from else None,
         recipe=command.spec.recipe,
+        task=command.task,
+        system=command.spec.system,
+        teacher=str(inputs.teacher) if inputs.teacher else None,
+        cache=str(inputs.cache),
         **machine,
     )
 

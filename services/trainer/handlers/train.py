@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from libs.contracts.commands import TrainModel
@@ -10,13 +10,15 @@ from libs.contracts.envelope import Envelope
 from libs.contracts.errors import Busy, PawlError, Permanent, StaleEpoch, Transient
 from libs.contracts.events import RunCompleted
 from libs.contracts.routes import RunWish
+from libs.contracts.task.recipe import DistilSequenceRecipe
 from libs.eventing.cloudevents import decode
 from libs.eventing.deadletters import Letter
 from libs.telemetry import counter, get_logger
 from services.trainer.clients.nursery import Nursery
+from services.trainer.clients.teacher import Teacher
 from services.trainer.clients.workspace import Workspace
 from services.trainer.domain.protocol import Failed, Finished, Ready, Stopped
-from services.trainer.domain.runs import MAX_CRASHES, Attempt, crash_pause, manifest
+from services.trainer.domain.runs import MAX_CRASHES, Attempt, actual_of, crash_pause, manifest
 from services.trainer.handlers.attempt import BEAT_SECONDS, Outcome, Session, job_of
 from services.trainer.handlers.wishes import Wishes
 from services.trainer.store import RunStore
@@ -25,6 +27,7 @@ log = get_logger(__name__)
 
 _HOLDER_GONE_SECONDS = 5 * BEAT_SECONDS
 _UPLOAD_PATIENCE = 60.0
+_WANTED = {"qlora": ("bitsandbytes",)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +38,7 @@ class Terms:
     precision: str
     threads: int
     drain_seconds: float
+    memory_limit_bytes: int
     lock_digest: str
     code_digest: str
 
@@ -45,6 +49,8 @@ class _Crashes:
 
     count: int = 0
     saved_step: int = 0
+    split: int = 1
+    """Parts that a micro-batch is cut into, after the kernel ended an attempt for its memory."""
 
     def add(self, outcome: Outcome) -> int:
         if outcome.saved_step > self.saved_step:
@@ -57,8 +63,16 @@ class TrainHandler:
     """Handler of TrainModel; a redelivered command goes on where the run stands, or does nothing when it has ended."""
 
     def __init__(
-        self, *, store: RunStore, workspace: Workspace, nursery: Nursery, wishes: Wishes, terms: Terms
+        self,
+        *,
+        store: RunStore,
+        workspace: Workspace,
+        nursery: Nursery,
+        teacher: Teacher,
+        wishes: Wishes,
+        terms: Terms,
     ) -> None:
+        self._teacher = teacher
         self._store = store
         self._workspace = workspace
         self._nursery = nursery
@@ -101,7 +115,7 @@ class TrainHandler:
         if self._wishes.of(attempt.run_id) is RunWish.PAUSE:
             return await self._wait_out_pause(attempt)
         try:
-            outcome = await self._train(attempt, cause)
+            outcome = await self._train(attempt, cause, crashes.split)
         except StaleEpoch:
             raise
         except Permanent as error:
@@ -116,6 +130,8 @@ class TrainHandler:
                 return await self._completed(attempt, cause, finished, outcome.ready)
             case Failed(again=False) as failed:
                 return await self._failed(attempt, cause, f"{failed.reason}: {failed.message}")
+            case Failed(reason="OUT_OF_MEMORY") as failed:
+                return await self._squeezed(attempt, cause, crashes, max(outcome.split, crashes.split), failed)
             case Failed() as failed:
                 return await self._crashed(attempt, cause, crashes.add(outcome), f"{failed.reason}: {failed.message}")
             case _:
@@ -123,25 +139,53 @@ class TrainHandler:
                     attempt, cause, crashes.add(outcome), "STOPPED: it ended without being asked"
                 )
 
-    async def _train(self, attempt: Attempt, cause: Envelope[TrainModel]) -> Outcome:
+    async def _squeezed(
+        self, attempt: Attempt, cause: Envelope[TrainModel], crashes: _Crashes, split: int, failed: Failed
+    ) -> bool:
+        """The kernel ended the process for its memory: the next attempt takes the same batches in smaller pieces."""
+        if split >= cause.data.spec.recipe.batch_size:
+            return await self._failed(attempt, cause, f"{failed.reason}: {failed.message}")
+        crashes.split = split * 2
+        log.warning("out of memory, next attempt in smaller pieces", run_id=attempt.run_id, parts=crashes.split)
+        return False
+
+    async def _train(self, attempt: Attempt, cause: Envelope[TrainModel], split: int) -> Outcome:
         command = cause.data
         inputs = await self._workspace.fetch(command)
+        if isinstance(command.spec.recipe, DistilSequenceRecipe):
+            inputs = replace(inputs, dataset=await self._taught(attempt, command, inputs.dataset))
         committed = await self._store.checkpoints(command.run_id)
         resume_from = await self._workspace.newest_checkpoint(command, committed)
         terms = self._terms
         job = job_of(
             command, inputs, self._workspace.directory(command.run_id), resume_from,
-            device=terms.device, precision=terms.precision, threads=terms.threads,
+            device=terms.device, precision=terms.precision, threads=terms.threads, split=split,
+            memory_limit_bytes=terms.memory_limit_bytes,
         )  # fmt: skip
+        wanted = _WANTED.get(command.spec.recipe.method, ())
         session = Session(
-            attempt, cause, await self._nursery.take(), store=self._store, workspace=self._workspace,
+            attempt, cause, await self._nursery.take(wanted), store=self._store, workspace=self._workspace,
             wishes=self._wishes, drain_seconds=terms.drain_seconds,
         )  # fmt: skip
         return await session.run(job)
 
+    async def _taught(self, attempt: Attempt, command: TrainModel, dataset: Path) -> Path:
+        """The dataset with the teacher's answers: asked for once, then the same for every attempt and reproduction."""
+        run = await self._store.get(command.run_id)
+        digest = str(run.details.get("taught_digest", "")) if run else ""
+        if digest:
+            return await self._workspace.tree(command.tenant, digest, "dataset of the teacher's answers")
+        made = await self._teacher.teach(command, dataset, self._workspace.directory(command.run_id) / "taught")
+        about: dict[str, object] = {"dataset_digest": command.dataset_digest, "asked": made.asked}
+        digest = await self._workspace.upload(command.tenant, made.dataset, kind="taught", about=about)
+        await self._store.detailed(attempt, {"taught_digest": digest, "teacher_unusable": made.unusable})
+        return made.dataset
+
     async def _completed(self, attempt: Attempt, cause: Envelope[TrainModel], finished: Finished, ready: Ready) -> bool:
         command = cause.data
+        run = await self._store.get(command.run_id)
         described = manifest(
+            taught_digest=str(run.details.get("taught_digest", "")) if run else "",
             base_digest=command.base_digest,
             dataset_digest=command.dataset_digest,
             continue_from=command.continue_from,
@@ -150,6 +194,10 @@ class TrainHandler:
             lock_digest=self._terms.lock_digest,
             code_digest=self._terms.code_digest,
             environment=ready.environment,
+            rows_digest=ready.rows_digest,
+            task=command.task,
+            system=command.spec.system,
+            split=finished.split,
         )
         adapter, run_manifest = await self._upload(attempt, Path(finished.path), described)
         fact = RunCompleted(
@@ -168,7 +216,7 @@ class TrainHandler:
             killed_at_step=attempt.killed_at_step,
             resumed_at_step=ready.start_step,
         )
-        await self._store.completed(attempt, cause, fact)
+        await self._store.completed(attempt, cause, fact, actual_of(finished, ready))
         log.info(
             "run completed", run_id=attempt.run_id, steps=finished.steps, adapter=adapter, seconds=finished.seconds
         )

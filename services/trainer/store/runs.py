@@ -11,7 +11,7 @@ from libs.contracts.envelope import Envelope, Event
 from libs.contracts.errors import StaleEpoch
 from libs.contracts.events import CheckpointSaved, RunCompleted, RunFailed, RunProgressed, RunStarted
 from libs.outbox.database import Database
-from services.trainer.domain.protocol import Progress
+from services.trainer.domain.protocol import Progress, Sampled
 from services.trainer.domain.runs import Attempt, Run, RunStatus
 from services.trainer.store.tables import checkpoints, runs
 
@@ -61,7 +61,7 @@ class RunStore:
 
     async def progressed(self, attempt: Attempt, cause: Envelope[TrainModel], at: Progress) -> None:
         """A step report."""
-        fact = RunProgressed(**_about(attempt), **at.model_dump(exclude={"kind"}))
+        fact = RunProgressed(**_about(attempt), **at.model_dump(exclude={"kind", "mfu", "validation_loss"}))
         values = {
             "step": at.step,
             "loss": at.loss,
@@ -88,9 +88,24 @@ class RunStore:
         """The run waits, as wished."""
         await self._commit(attempt, None, {"status": RunStatus.PAUSED.value, "pid": 0})
 
-    async def completed(self, attempt: Attempt, cause: Envelope[TrainModel], fact: RunCompleted) -> None:
+    async def sampled(self, attempt: Attempt, word: Sampled) -> None:
+        """Answers written while training."""
+        samples = {"samples": [each.model_dump(exclude={"kind"}) for each in word.samples], "samples_step": word.step}
+        await self.detailed(attempt, samples)
+
+    async def detailed(self, attempt: Attempt, more: dict[str, Any]) -> None:
+        """Add to what is known of the run; a key that is there is replaced."""
+        run = await self.get(attempt.run_id)
+        await self._commit(attempt, None, {"details": {**(run.details if run else {}), **more}})
+
+    async def completed(
+        self, attempt: Attempt, cause: Envelope[TrainModel], fact: RunCompleted, actual: dict[str, Any] | None = None
+    ) -> None:
         """The adapter is durable: the run succeeded."""
+        if actual:
+            await self.detailed(attempt, {"actual": actual, "final_loss": fact.final_loss})
         values = {
+            "run_manifest_digest": fact.run_manifest_digest,
             "status": RunStatus.SUCCEEDED.value,
             "adapter_digest": fact.adapter_digest,
             "step": fact.steps,

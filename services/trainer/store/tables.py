@@ -1,6 +1,6 @@
 """Tables of the trainer: runs under their fencing epoch, and the checkpoints committed for them."""
 
-from sqlalchemy import BigInteger, Column, Float, ForeignKey, Index, Integer, MetaData, String, Table, Text
+from sqlalchemy import JSON, BigInteger, Column, Float, ForeignKey, Index, Integer, MetaData, String, Table, Text
 
 METADATA = MetaData()
 
@@ -27,6 +27,8 @@ runs = Table(
     Column("pid", BigInteger, nullable=False),
     Column("heartbeat_at", Float, nullable=False),
     Column("created_at", Float, nullable=False),
+    Column("run_manifest_digest", String(80), nullable=False, server_default=""),
+    Column("details", JSON, nullable=False, server_default="{}"),
 )
 Index("ix_runs_task", runs.c.task, runs.c.created_at)
 

@@ -11,7 +11,7 @@ def test_a_first_crash_is_retried_at_once_and_later_ones_wait_longer() -> None:
 def test_a_death_by_signal_names_it_and_one_for_memory_says_what_to_do() -> None:
     assert describe_exit(-9, False, "") == "TRAINING_PROCESS_DIED: the training process was killed by signal 9"
     assert describe_exit(1, False, "boom").endswith("ended with status 1: boom")
-    assert "halve recipe.batch_size" in describe_exit(-9, True, "")
+    assert "lower recipe.max_length" in describe_exit(-9, True, "")
 
 
 def test_a_run_manifest_holds_inputs_and_nothing_of_the_occasion() -> None:

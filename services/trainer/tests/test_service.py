@@ -56,7 +56,7 @@ async def test_a_command_becomes_an_adapter_with_all_its_facts(running: Trainer,
 
     adapter = await bench.objects.fetch_tree(completed["adapter_digest"], tmp_path / "adapter")
     assert {path.name for path in adapter.iterdir()} == {
-        "adapter_config.json", "adapter_model.safetensors", "pawl.json",
+        "adapter_config.json", "adapter_model.safetensors", "pawl.json", "parity.json", "README.md",
     }  # fmt: skip
     told = json.loads((adapter / "pawl.json").read_text())
     assert told["base_digest"] == command.base_digest

@@ -42,10 +42,15 @@ class Recorder:
 
 def train(base: Path, dataset: Path, workspace: Path, stop_after: int | None = None, **more: Any) -> Recorder:
     recipe = {"learning_rate": 3e-3, "rank": 8, "batch_size": 8, "max_steps": 12, "checkpoint_steps": 5, "epochs": 9}
-    fields = {name: more.pop(name) for name in ("resume_from", "continue_from") if name in more}
+    fields: dict[str, Any] = {
+        name: more.pop(name) for name in ("resume_from", "continue_from", "split", "cache", "system") if name in more
+    }
+    if "teacher_directory" in more:
+        fields["teacher"] = more.pop("teacher_directory")
+    wanted = {name: value for name, value in {**recipe, **more}.items() if value is not None}
     job = Job(
         run_id="run-1", base=str(base), base_digest=DIGEST, dataset=str(dataset), dataset_digest=DIGEST,
-        workspace=str(workspace), recipe=recipe_of(**{**recipe, **more}), device="cpu", precision="fp32", threads=1,
+        workspace=str(workspace), recipe=recipe_of(**wanted), device="cpu", precision="fp32", threads=1,
         **fields,
     )  # fmt: skip
     channel = Recorder(stop_after)

@@ -1,0 +1,41 @@
+"""Learning answers: cross-entropy over the tokens of each answer and the one that ends it."""
+
+from collections.abc import Iterator, Sequence
+
+import torch
+
+from services.trainer.compute.batches import Batch
+from services.trainer.compute.examples import Item, render
+from services.trainer.compute.learner import Learner
+from services.trainer.compute.machine import Machine
+from services.trainer.compute.methods.shape import Language
+from services.trainer.compute.rows import Row
+from services.trainer.domain.protocol import Job
+
+
+def read_answers(rows: Iterator[Row], language: Language) -> Iterator[Item]:
+    """An item per row; an answer marked bad is none to learn and is left out."""
+    good = ((row.row_id, row.messages) for row in rows if row.good is not False)
+    for example in render(language.tokenizer, good, language.stops):
+        yield Item(example.row_id, (example,))
+
+
+class Completion:
+    """Mean cross-entropy per trained token of the whole step, so accumulation does not change what is learned."""
+
+    def __init__(self, job: Job, machine: Machine) -> None:
+        """The loss has no options."""
+
+    def settle(self, learner: Learner, items: Sequence[Item], language: Language) -> None:
+        """Nothing to compute ahead."""
+
+    def open_step(self, learner: Learner, batches: Sequence[Batch]) -> None:
+        """Nothing to know of the step."""
+
+    def weight(self, batches: Sequence[Batch]) -> float:
+        """Trained tokens."""
+        return float(sum(batch.trained for batch in batches))
+
+    def loss(self, learner: Learner, batch: Batch) -> torch.Tensor:
+        """Sum of the cross-entropies, nats."""
+        return learner.losses(batch).sum()

@@ -1,0 +1,153 @@
+"""The most memory a step holds, found without computing it: real model and loss on tensors that are only shapes."""
+
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_iter
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from services.trainer.compute.bases import attention_of, is_long
+from services.trainer.compute.batches import Batch
+from services.trainer.compute.learner import Learner
+from services.trainer.compute.machine import Machine
+from services.trainer.compute.methods.lora import attach
+from services.trainer.domain.protocol import Job, Survey
+
+_LAYERS = (1, 2)
+
+
+class _Ledger(TorchDispatchMode):  # type: ignore[misc]
+    """Counts bytes of living tensors and the most there were."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.held = 0
+        self.most = 0
+        self._known: set[int] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        for value in tree_iter(out):
+            if isinstance(value, torch.Tensor):
+                self.add(value)
+        return out
+
+    def add(self, tensor: torch.Tensor) -> None:
+        storage = tensor.untyped_storage()
+        key = storage._cdata  # noqa: SLF001 - what tells storages apart while they live
+        if key in self._known:
+            return
+        size = storage.nbytes()
+        self._known.add(key)
+        self.held += size
+        self.most = max(self.most, self.held)
+        weakref.finalize(storage, self._drop, key, size)
+
+    def _drop(self, key: int, size: int) -> None:
+        self._known.discard(key)
+        self.held -= size
+
+
+def step_memory(survey: Survey, machine: Machine, rows: int, width: int, trained: int) -> dict[str, int]:
+    """Bytes by part for the largest batch of a run: `rows` sequences of `width` tokens, `trained` tokens in all.
+
+    One and two layers are run and the rest is their difference, repeated; `parameters` and `trainable` are counts.
+    Parts: weights, adapter, gradients, optimizer, activations, and `saving`, what the end of a run or a checkpoint
+    needs at once in place of activations and gradients.
+    """
+    config = AutoConfig.from_pretrained(survey.base, local_files_only=True, trust_remote_code=False)
+    inner = config.get_text_config()
+    layers = int(inner.num_hidden_layers)
+    device = survey.planned if survey.planned != "here" else machine.device.type
+    kind = torch.bfloat16 if device == "cuda" else machine.dtype
+    small, large = (_run(survey, config, count, (device, kind), (rows, width, trained)) for count in _LAYERS)
+    whole = {name: small[name] + (large[name] - small[name]) * (layers - 1) for name in small}
+    return _parts(survey, whole, kind)
+
+
+def _parts(survey: Survey, whole: dict[str, int], kind: torch.dtype) -> dict[str, int]:
+    full, quantised = survey.recipe.method == "full", survey.recipe.method == "qlora"
+    stored = 4 if full else kind.itemsize
+    weights = whole["parameters"] * stored
+    in_step = max(0, whole["most"] - weights - whole["trainable"] * (0 if full else 4))
+    held = int(whole["linear"] * 0.52) + (whole["parameters"] - whole["linear"]) * stored if quantised else weights
+    adapter = 0 if full else whole["trainable"] * 4
+    optimizer = whole["trainable"] * 8
+    gradients = whole["trainable"] * 4
+    activations = max(0, in_step - gradients)
+    exact = 0 if full or quantised or stored == 4 else whole["parameters"] * (4 - stored)
+    return {
+        "parameters": whole["parameters"],
+        "trainable": whole["trainable"],
+        "weights": held,
+        "adapter": adapter,
+        "gradients": gradients,
+        "optimizer": optimizer,
+        "activations": activations,
+        "saving": max(optimizer, exact),
+    }
+
+
+def _run(
+    survey: Survey, config: Any, layers: int, place: tuple[str, torch.dtype], batch: tuple[int, int, int]
+) -> dict[str, int]:
+    device, kind = place
+    rows, width, trained = batch
+    machine = Machine(torch.device(device), kind)
+    with _imagined(config, layers), FakeTensorMode(allow_non_fake_inputs=True), _Ledger() as ledger:
+        model = AutoModelForCausalLM.from_config(config, attn_implementation=attention_of(machine, is_long(width)))
+        stored = torch.float32 if survey.recipe.method == "full" else kind
+        model = model.to(device=device, dtype=stored)
+        learner = _dressed(survey, model, machine)
+        linear = sum(
+            layer.weight.numel()
+            for name, layer in learner.plain.named_modules()
+            if isinstance(layer, torch.nn.Linear) and ".lora_" not in name and "lm_head" not in name
+        )
+        parameters = sum(weight.numel() for name, weight in learner.plain.named_parameters() if ".lora_" not in name)
+        trainable = sum(weight.numel() for _, weight in learner.trainable())
+        ledger.held = ledger.most = parameters * stored.itemsize + (0 if stored is torch.float32 else trainable * 4)
+        if survey.recipe.method != "full" and stored is torch.float32:
+            ledger.held = ledger.most = parameters * 4 + trainable * 4
+        tokens = torch.zeros((rows, width), dtype=torch.long, device=device)
+        places = torch.zeros(trained, dtype=torch.long, device=device)
+        made = Batch(tokens, None, places, places, places, rows, tuple(range(rows)))
+        learner.assume_short_cut()
+        learner.losses(made).sum().backward()
+    return {"most": ledger.most, "parameters": parameters, "trainable": trainable, "linear": linear}
+
+
+def _dressed(survey: Survey, model: Any, machine: Machine) -> Learner:
+    if survey.recipe.method == "full":
+        model.train()
+        return Learner(model, machine)
+    model.requires_grad_(False)
+    if machine.device.type == "cuda":
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        model.enable_input_require_grads()
+    job = Job(
+        run_id="survey", base=survey.base, base_digest=survey.base_digest, dataset="", dataset_digest="", workspace="",
+        recipe=survey.recipe,
+    )  # fmt: skip
+    return attach(model, job, machine)
+
+
+@contextmanager
+def _imagined(config: Any, layers: int) -> Iterator[None]:
+    """The configuration with another number of layers, for the time being."""
+    inner = config.get_text_config()
+    before = {name: getattr(inner, name, None) for name in ("num_hidden_layers", "layer_types")}
+    inner.num_hidden_layers = layers
+    if before["layer_types"]:
+        inner.layer_types = before["layer_types"][:layers]
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is not None:
+                setattr(inner, name, value)

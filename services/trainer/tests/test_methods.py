@@ -1,0 +1,141 @@
+"""Each method learns what it is for, from rows that carry what it needs, and refuses rows that do not."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM
+
+from libs.testing.models import tiny_base
+from services.trainer.tests.test_training import Recorder, train
+
+ANSWERS = ("alpha beta", "gamma delta")
+
+
+def write_rows(directory: Path, count: int = 40, **more: Any) -> Path:
+    """Rows whose answer is one of two; `more` adds fields, called with the row's number."""
+    directory.mkdir(parents=True, exist_ok=True)
+    lines = []
+    for row in range(count):
+        messages = [
+            {"role": "user", "content": f"say {row % 7}"},
+            {"role": "assistant", "content": ANSWERS[row % 2]},
+        ]
+        fields = {name: make(row) for name, make in more.items()}
+        lines.append(json.dumps({"row_id": f"row-{row}", "messages": messages, **fields}))
+    (directory / "train.jsonl").write_text("\n".join(lines) + "\n")
+    return directory
+
+
+def losses(channel: Recorder) -> list[float]:
+    return [loss for _, loss in channel.last("finished")["loss_curve"]]
+
+
+@pytest.fixture
+def pairs(tmp_path: Path) -> Path:
+    return write_rows(tmp_path / "pairs", rejected=lambda row: "wrong" if row % 4 else None)
+
+
+@pytest.fixture
+def verdicts(tmp_path: Path) -> Path:
+    return write_rows(tmp_path / "verdicts", label=lambda row: "bad" if row % 2 else "good")
+
+
+def test_full_fine_tuning_gives_a_model_that_loads_without_any_code_of_ours(
+    base: Path, dataset: Path, tmp_path: Path
+) -> None:
+    channel = train(base, dataset, tmp_path / "run", method="full", rank=None, learning_rate=3e-3, max_steps=30)
+    assert losses(channel)[-1] < losses(channel)[0] / 2
+    made = Path(channel.last("finished")["path"])
+    model = AutoModelForCausalLM.from_pretrained(made, local_files_only=True)
+    stored = load_file(base / "model.safetensors")
+    moved = [name for name, weight in load_file(made / "model.safetensors").items() if not weight.equal(stored[name])]
+    assert len(moved) == len(stored)
+    assert model.config.vocab_size == 262
+    assert {"tokenizer.json", "chat_template.jinja", "config.json"} <= {file.name for file in made.iterdir()}
+
+
+@pytest.mark.parametrize("options", [{"rslora": True}, {"dora": True}, {"packing": True, "batch_size": 2}])
+def test_every_option_of_lora_learns(base: Path, dataset: Path, tmp_path: Path, options: dict[str, Any]) -> None:
+    curve = losses(train(base, dataset, tmp_path / "run", max_steps=25, **options))
+    assert curve[-1] < curve[0] * 0.75
+
+
+def test_preferred_answers_gain_over_rejected_ones_and_rows_without_a_pair_are_counted(
+    base: Path, pairs: Path, tmp_path: Path
+) -> None:
+    channel = train(base, pairs, tmp_path / "run", method="dpo", learning_rate=3e-3, max_steps=20)
+    assert losses(channel)[0] == pytest.approx(0.6931, abs=1e-3), "the model as it begins prefers neither"
+    assert losses(channel)[-1] < 0.2
+    assert (channel.last("ready")["rows"], channel.last("ready")["skipped"]) == (30, 10)
+
+
+def test_bad_answers_lose_and_good_ones_gain(base: Path, verdicts: Path, tmp_path: Path) -> None:
+    channel = train(base, verdicts, tmp_path / "run", method="kto", learning_rate=3e-3, max_steps=20)
+    assert losses(channel)[0] == pytest.approx(0.5, abs=1e-3)
+    assert losses(channel)[-1] < 0.45
+
+
+@pytest.mark.parametrize("method", ["dpo", "kto"])
+def test_a_preference_step_is_the_same_however_it_is_cut(base: Path, pairs: Path, tmp_path: Path, method: str) -> None:
+    whole = train(base, pairs, tmp_path / "whole", method=method, max_steps=3)
+    again = train(base, pairs, tmp_path / "again", method=method, max_steps=3, split=4)
+    assert losses(whole) == pytest.approx(losses(again), rel=1e-3)
+
+
+@pytest.mark.parametrize(("method", "reason"), [("dpo", "NO_PAIRS"), ("kto", "NO_BAD_ANSWERS")])
+def test_preferences_without_preferences_are_refused_with_the_mend(
+    base: Path, dataset: Path, tmp_path: Path, method: str, reason: str
+) -> None:
+    failed = train(base, dataset, tmp_path / "run", method=method).last("failed")
+    assert failed["reason"] == reason
+    assert "lora" in failed["message"]
+
+
+def test_an_answer_marked_bad_is_never_learned_as_one_to_give(base: Path, verdicts: Path, tmp_path: Path) -> None:
+    ready = train(base, verdicts, tmp_path / "run", max_steps=1).last("ready")
+    assert (ready["rows"], ready["skipped"]) == (20, 20)
+    assert ready["xray"] == "alpha beta<|end|>"
+
+
+def test_a_student_comes_closer_to_its_teacher(base: Path, dataset: Path, tmp_path: Path) -> None:
+    teacher = tiny_base(tmp_path / "teacher", seed=7)
+    options: dict[str, Any] = {
+        "method": "distil-logits",
+        "teacher": f"sha256:{'1' * 64}",
+        "mix": 1.0,
+        "max_steps": 25,
+        "temperature": 1,
+    }
+    channel = train(base, dataset, tmp_path / "run", teacher_directory=str(teacher), **options)
+    assert losses(channel)[-1] < losses(channel)[0] * 0.85
+
+
+def test_a_teacher_of_another_vocabulary_is_refused_with_the_first_token_that_differs(
+    base: Path, dataset: Path, tmp_path: Path
+) -> None:
+    teacher = tiny_base(tmp_path / "teacher", seed=7)
+    text = (teacher / "tokenizer.json").read_text()
+    (teacher / "tokenizer.json").write_text(text.replace('"a":', '"§":').replace("<|user|>", "<|human|>"))
+    failed = train(
+        base, dataset, tmp_path / "run", method="distil-logits", teacher=f"sha256:{'1' * 64}",
+        teacher_directory=str(teacher),
+    ).last("failed")  # fmt: skip
+    assert failed["reason"] == "TEACHER_VOCABULARY"
+    assert "distil-sequence" in failed["message"]
+    assert "<|human|>" in failed["message"] or "<|user|>" in failed["message"]
+
+
+def test_the_short_way_through_a_lora_layer_gives_the_gradients_of_the_long_one(
+    base: Path, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    short = train(base, dataset, tmp_path / "short")
+    monkeypatch.setattr("services.trainer.compute.methods.lora.fuse", lambda model: 0)
+    long = train(base, dataset, tmp_path / "long")
+    assert losses(short) == pytest.approx(losses(long), rel=1e-4)
+    one, two = (load_file(Path(run.last("finished")["path"]) / "adapter_model.safetensors") for run in (short, long))
+    assert max(float((one[name] - two[name]).abs().max()) for name in one) < 1e-2
+    assert not any(torch.isnan(weight).any() for weight in one.values())
