@@ -8,6 +8,7 @@ from pathlib import Path
 from rich.console import Console
 
 from libs.contracts.errors import PawlError
+from triage.demo.memory import watched
 from triage.demo.report import write
 from triage.demo.stack import Stack
 from triage.demo.story import Story, Unkept
@@ -26,7 +27,8 @@ def main() -> int:
     status = 0
     try:
         stack.prepare()
-        asyncio.run(story.tell())
+        with watched(stack.directory, story.ledger.memory):
+            asyncio.run(story.tell())
     except (PawlError, Unkept) as error:
         console.print(f"[bold red]the demo failed:[/] {error}")
         story.ledger.failure = str(error)

@@ -23,6 +23,7 @@ class Ledger:
     rollback: dict[str, Any] = field(default_factory=dict)
     traffic: dict[str, Any] = field(default_factory=dict)
     versions: list[dict[str, Any]] = field(default_factory=list)
+    memory: dict[str, Any] = field(default_factory=dict)
     loss: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
     failure: str | None = None
 
@@ -55,6 +56,7 @@ class Ledger:
             "rollback": self.rollback,
             "traffic": self.traffic,
             "versions": self.versions,
+            "memory": self.memory,
             "loss": self.loss,
             "timeline": self.timeline,
         }

@@ -45,7 +45,7 @@ def table(ledger: Ledger) -> Table:
         result.add_row(
             f"new category {told['category']}", f"{interval(told['version_1'])} to {interval(told['version_2'])}"
         )
-    for name in ("resume", "refused", "rollback", "traffic"):
+    for name in ("resume", "refused", "rollback", "traffic", "memory"):
         facts = {key: value for key, value in getattr(ledger, name).items() if not isinstance(value, dict | list)}
         result.add_row(name, ", ".join(f"{key} {value}" for key, value in facts.items()))
     return result
@@ -78,7 +78,7 @@ def html(document: dict[str, Any]) -> str:
             bars({"version 1": told["version_1"], "version 2": told["version_2"]}),
         ]
     parts += ["<h2>Loss</h2>", curves(document["loss"]), "<h2>Turns</h2>", _turns(document["turns"])]
-    for name in ("resume", "refused", "rollback", "traffic"):
+    for name in ("resume", "refused", "rollback", "traffic", "memory"):
         parts += [f"<h2>{name.capitalize()}</h2>", _facts(document[name])]
         if gates := document[name].get("gates"):
             parts.append(_gates(gates))
