@@ -83,6 +83,22 @@ class DatasetRefused(Fact):
     reason: str
 
 
+class SubjectErased(Fact):
+    """A subject was erased: from now on no dataset holds a row of `user`, and these versions must not be used.
+
+    `user` is the hash that segments hold. `datasets` are the digests of the dataset versions touched: whoever trained
+    on one of them has something to answer for.
+    """
+
+    subject: ClassVar[str] = "evt.curation.subject.erased.v1"
+
+    user: str
+    rows: int
+    datasets: tuple[str, ...]
+    numbers: tuple[int, ...]
+    reason: str
+
+
 # --- trainer -------------------------------------------------------------------------------------
 
 

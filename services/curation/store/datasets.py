@@ -5,15 +5,14 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Table, and_, select
-from sqlalchemy.dialects.postgresql import insert as postgres_insert
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+from sqlalchemy import select, update
 
 from libs.contracts.errors import NotFound
 from libs.contracts.events import SegmentWritten
 from libs.outbox.database import Database
 from libs.outbox.unit import UnitOfWork
-from services.curation.store.tables import DATASETS, SEGMENTS, SUITES
+from services.curation.store.dialect import insert, of
+from services.curation.store.tables import DATASETS, SEGMENTS, SUITES, TASKS
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +26,10 @@ class Suite:
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """A dataset version, or the refusal of one (`refused` says why, the digests are then empty)."""
+    """A dataset version, or the refusal of one (`refused` says why, the digests are then empty).
+
+    `quarantined` says why it must not be used any more.
+    """
 
     tenant: str
     task: str
@@ -42,6 +44,8 @@ class Dataset:
     removed: dict[str, int] = field(default_factory=dict)
     categories: dict[str, int] = field(default_factory=dict)
     refused: str | None = None
+    ledger_digest: str = ""
+    quarantined: str | None = None
 
 
 _JSON = ("fractions", "splits", "removed", "categories")
@@ -55,6 +59,8 @@ _PLAIN = (
     "suite_digest",
     "suite_version",
     "refused",
+    "ledger_digest",
+    "quarantined",
 )
 
 
@@ -63,14 +69,14 @@ async def learn_segment(unit: UnitOfWork, fact: SegmentWritten) -> None:
     values = {
         "tenant": fact.tenant, "task": fact.task, "number": fact.number, "digest": fact.digest, "rows": fact.rows,
     }  # fmt: skip
-    await unit.session.execute(_insert(unit, SEGMENTS).values(**values).on_conflict_do_nothing())
+    await unit.session.execute(insert(unit.session, SEGMENTS).values(**values).on_conflict_do_nothing())
 
 
 async def segments_to(database: Database, tenant: str, task: str, watermark: int) -> list[tuple[int, str]]:
     """Known segments (number, digest) up to `watermark`, rising."""
     query = (
         select(SEGMENTS.c.number, SEGMENTS.c.digest)
-        .where(_of(SEGMENTS, tenant, task), SEGMENTS.c.number <= watermark)
+        .where(of(SEGMENTS, tenant, task), SEGMENTS.c.number <= watermark)
         .order_by(SEGMENTS.c.number)
     )
     async with database.reading() as session:
@@ -79,7 +85,7 @@ async def segments_to(database: Database, tenant: str, task: str, watermark: int
 
 async def find(database: Database, tenant: str, task: str, number: int) -> Dataset | None:
     """The dataset version of that number, refused ones included."""
-    query = select(DATASETS).where(_of(DATASETS, tenant, task), DATASETS.c.number == number)
+    query = select(DATASETS).where(of(DATASETS, tenant, task), DATASETS.c.number == number)
     async with database.reading() as session:
         row = (await session.execute(query)).first()
     return _dataset(row) if row is not None else None
@@ -103,7 +109,7 @@ async def listed(database: Database, tenant: str, task: str, *, below: int | Non
     """Versions built, newest first; with `below` only smaller numbers."""
     query = (
         select(DATASETS)
-        .where(_of(DATASETS, tenant, task), DATASETS.c.refused.is_(None))
+        .where(of(DATASETS, tenant, task), DATASETS.c.refused.is_(None))
         .order_by(DATASETS.c.number.desc())
     )
     if below is not None:
@@ -116,25 +122,47 @@ async def keep(unit: UnitOfWork, dataset: Dataset, suite: Suite | None) -> None:
     """Record a version, and its suite where it founded or extended one."""
     values: dict[str, Any] = {name: getattr(dataset, name) for name in _PLAIN}
     values |= {name: json.dumps(getattr(dataset, name), sort_keys=True) for name in _JSON}
-    await unit.session.execute(_insert(unit, DATASETS).values(**values, built_at=time.time()))
+    await unit.session.execute(insert(unit.session, DATASETS).values(**values, built_at=time.time()))
     if suite is not None:
         await unit.session.execute(
-            _insert(unit, SUITES).values(
+            insert(unit.session, SUITES).values(
                 tenant=dataset.tenant, task=dataset.task, version=suite.version, digest=suite.digest,
                 items=suite.items, dataset=dataset.number,
             )
         )  # fmt: skip
 
 
+async def known_task(database: Database, tenant: str, task: str) -> None:
+    """Return if anything is known of a task; NotFound else."""
+    query = select(SEGMENTS.c.number).where(of(SEGMENTS, tenant, task)).limit(1)
+    applied = select(TASKS.c.revision).where(of(TASKS, tenant, task))
+    async with database.reading() as session:
+        if (await session.execute(query)).first() is None and (await session.execute(applied)).first() is None:
+            raise NotFound(f"curation knows no task {task!r}", field="task")
+
+
+async def quarantine(unit: UnitOfWork, dataset: Dataset, why: str) -> None:
+    """Mark a version as not to be used, under the digests it has from now on."""
+    where = (of(DATASETS, dataset.tenant, dataset.task), DATASETS.c.number == dataset.number)
+    await unit.session.execute(
+        update(DATASETS)
+        .where(*where)
+        .values(
+            quarantined=why, ledger_digest=dataset.ledger_digest, suite_digest=dataset.suite_digest,
+            suite_version=dataset.suite_version,
+        )
+    )  # fmt: skip
+
+
+async def add_suite(unit: UnitOfWork, tenant: str, task: str, suite: Suite, number: int) -> None:
+    """Record a suite; one that is there already stays."""
+    values = {
+        "tenant": tenant, "task": task, "version": suite.version, "digest": suite.digest, "items": suite.items,
+        "dataset": number,
+    }  # fmt: skip
+    await unit.session.execute(insert(unit.session, SUITES).values(**values).on_conflict_do_nothing())
+
+
 def _dataset(row: Any) -> Dataset:
     plain = {name: getattr(row, name) for name in _PLAIN}
     return Dataset(**plain, **{name: json.loads(getattr(row, name)) for name in _JSON})
-
-
-def _of(table: Table, tenant: str, task: str) -> Any:
-    return and_(table.c.tenant == tenant, table.c.task == task)
-
-
-def _insert(unit: UnitOfWork, table: Table) -> Any:
-    dialect = unit.session.get_bind().dialect.name
-    return sqlite_insert(table) if dialect == "sqlite" else postgres_insert(table)

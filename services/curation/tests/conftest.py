@@ -7,13 +7,15 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import httpx
 import polars as pl
 import pytest_asyncio
 
 from libs.artifacts import ObjectStore
 from libs.contracts.commands import BuildDataset
 from libs.contracts.envelope import envelop
-from libs.contracts.events import SegmentWritten
+from libs.contracts.errors import NotFound
+from libs.contracts.events import DatasetBuilt, SegmentWritten, TaskApplied
 from libs.contracts.task import TaskSpec
 from libs.eventing.connection import NatsLink
 from libs.eventing.publish import publish
@@ -22,14 +24,21 @@ from libs.outbox.database import Database
 from libs.outbox.migrate import migrate
 from libs.outbox.relay import Relay
 from libs.testing.wait import eventually
+from services.curation.clients.endpoint import EndpointChat
+from services.curation.clients.library import Library
 from services.curation.compute.build import build
 from services.curation.compute.pipeline import Version, curate
 from services.curation.domain.rows import Row
 from services.curation.domain.split import salt_of
 from services.curation.domain.steps import Context
 from services.curation.domain.suite import Item
-from services.curation.handlers import BUILD, SEGMENTS, Curator
-from services.curation.store import METADATA
+from services.curation.handlers import BUILD, SEGMENTS, TASKS, Curator
+from services.curation.handlers.building import Builder
+from services.curation.rpc import CurationServicer, ReviewServicer
+from services.curation.store import METADATA, policy
+from services.curation.workflows.erasing import Erasing
+from services.curation.workflows.looking import Looking
+from services.curation.workflows.synthesising import Synthesis
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 TOPICS = ("printer", "router", "invoice", "password", "parcel", "screen", "backup", "license", "phone line", "calendar")
@@ -77,7 +86,8 @@ def write_segment(path: Path, rows: Sequence[Row]) -> Path:
     schema = {
         "row_id": pl.String, "kind": pl.String, "source": pl.String, "input": pl.String, "system": pl.String,
         "history": pl.String, "output": pl.String, "category": pl.String, "group": pl.String, "request_id": pl.String,
-        "signal": pl.String, "consent": pl.Boolean, "created_at": pl.Datetime("us", "UTC"),
+        "signal": pl.String, "consent": pl.Boolean, "created_at": pl.Datetime("us", "UTC"), "user": pl.String,
+        "licence": pl.String, "rejected": pl.String, "review": pl.String,
     }  # fmt: skip
     names = {name: "answer" if name == "output" else name for name in schema}
     pl.DataFrame(
@@ -117,11 +127,24 @@ class House:
         await self.database.open()
         self.relay = Relay(self.database, self.link)
         await self.relay.start()
-        self.curator = Curator(self.database, self.objects.for_tenant, self.home / "work", self.home / "segments")
+        self.library = Library(self.objects.for_tenant, self.home / "segments")
+        self.models = httpx.AsyncClient(trust_env=False)
+        self.chat = EndpointChat(self.models, "teacher-key")
+        self.builder = Builder(self.database, self.library, self.chat, self.home / "work")
+        self.curator = Curator(self.database, self.builder)
+        errands = self.home / "errands"
+        self.looking = Looking(self.database, self.library, errands)
+        self.erasing = Erasing(self.database, self.library, errands)
+        self.synthesis = Synthesis(self.database, self.library, self.chat, errands)
+        self.rpc = CurationServicer(
+            self.database, self.objects.for_tenant, looking=self.looking, erase=self.erasing.erase, tenant="default"
+        )
+        self.reviews = ReviewServicer(self.database, write=self.synthesis.write, tenant="default")
         self.consumers = Consumers(
             self.link,
             [
                 Subscription(SEGMENTS, SegmentWritten, self.curator.learn_segment),
+                Subscription(TASKS, TaskApplied, self.curator.learn_task),
                 Subscription(
                     BUILD, BuildDataset, self.curator.build, long_running=True, on_dead=self.curator.refuse_dead
                 ),
@@ -134,6 +157,7 @@ class House:
     async def stop(self) -> None:
         await self.consumers.stop()
         await self.relay.stop()
+        await self.models.aclose()
         await self.database.close()
 
     async def segment(self, rows: Sequence[Row], *, announce: bool = True) -> SegmentWritten:
@@ -157,6 +181,28 @@ class House:
         envelope = envelop(payload, source="test", **given)
         await publish(self.link.js, envelope)
         return envelope
+
+    async def apply(self, *, base: str = "sha256:" + "0" * 64, **fields: Any) -> None:
+        """Tell curation of the task, as the registry does."""
+        spec = spec_of(**fields)
+        await self.say(TaskApplied(tenant="default", task="triage", revision=1, spec=spec, base_digest=base))
+
+        async def known() -> bool:
+            try:
+                await policy.applied(self.database, "default", "triage")
+            except NotFound:
+                return False
+            return True
+
+        await eventually(known, 10)
+
+    async def built(self, rows: Sequence[Row], number: int = 1, **fields: Any) -> DatasetBuilt:
+        """Dataset `number` of everything there is, after one more segment of these rows."""
+        before = len(await self.facts())
+        if rows:
+            await self.segment(rows)
+        await self.ask(number, watermark=self.segments, **fields)
+        return DatasetBuilt.model_validate((await self.answers(before + 1))[-1][1])
 
     async def ask(self, number: int, watermark: int, **fields: Any) -> Any:
         command = BuildDataset(

@@ -11,7 +11,6 @@ from libs.eventing.deadletters import list_dead
 from libs.eventing.publish import publish
 from libs.outbox.migrate import drift
 from libs.testing.wait import eventually
-from services.curation.rpc import CurationServicer
 from services.curation.store import METADATA, datasets
 from services.curation.tests.conftest import House, tickets
 
@@ -27,13 +26,15 @@ async def test_a_command_becomes_a_dataset_with_its_suite_and_report(house: Hous
     assert (subject, headers["ce-turnid"]) == (DatasetBuilt.subject, "turn-1")
     built = DatasetBuilt.model_validate(body)
     manifest = await house.objects.get_manifest(built.digest)
-    assert {"train.jsonl", "validation.jsonl", "test.jsonl", "report.json", "card.md"} == set(manifest.files)
+    assert {"train.jsonl", "validation.jsonl", "test.jsonl", "report.json", "card.md", "croissant.json"} == set(
+        manifest.files
+    )
     assert manifest.metadata["suite_digest"] == built.suite_digest
     assert manifest.metadata["leakage_proof"]["groups_shared_with_train"] == 0
     suite = await house.objects.get_manifest(built.suite_digest)
     items = await house.objects.get_bytes(suite.files["items.jsonl"].digest)
     assert len(items.splitlines()) == built.splits["test"]
-    servicer = CurationServicer(house.database, house.objects.for_tenant, tenant="default")
+    servicer = house.rpc
     answer = await servicer.GetDataset(pb.GetDatasetRequest(task="triage"), None)
     assert (answer.dataset.digest, json.loads(answer.report_json)["rows"]["in"]) == (built.digest, 150)
     with pytest.raises(NotFound, match="no dataset 9"):

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fpawl/curation/v1/curation.proto\x12\x10pawl.curation.v1\"\xcf\x03\n\x07\x44\x61taset\x12\x0c\n\x04task\x18\x01 \x01(\t\x12\x0e\n\x06number\x18\x02 \x01(\r\x12\x0e\n\x06\x64igest\x18\x03 \x01(\t\x12\x15\n\rreport_digest\x18\x04 \x01(\t\x12\x14\n\x0csuite_digest\x18\x05 \x01(\t\x12\x15\n\rsuite_version\x18\x06 \x01(\r\x12\x35\n\x06splits\x18\x07 \x03(\x0b\x32%.pawl.curation.v1.Dataset.SplitsEntry\x12\x37\n\x07removed\x18\x08 \x03(\x0b\x32&.pawl.curation.v1.Dataset.RemovedEntry\x12=\n\ncategories\x18\t \x03(\x0b\x32).pawl.curation.v1.Dataset.CategoriesEntry\x12\x11\n\twatermark\x18\n \x01(\x04\x1a-\n\x0bSplitsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\x1a.\n\x0cRemovedEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\x1a\x31\n\x0f\x43\x61tegoriesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\"1\n\x11GetDatasetRequest\x12\x0c\n\x04task\x18\x01 \x01(\t\x12\x0e\n\x06number\x18\x02 \x01(\r\"U\n\x12GetDatasetResponse\x12*\n\x07\x64\x61taset\x18\x01 \x01(\x0b\x32\x19.pawl.curation.v1.Dataset\x12\x13\n\x0breport_json\x18\x02 \x01(\t\"#\n\x13ListDatasetsRequest\x12\x0c\n\x04task\x18\x01 \x01(\t\"C\n\x14ListDatasetsResponse\x12+\n\x08\x64\x61tasets\x18\x01 \x03(\x0b\x32\x19.pawl.curation.v1.Dataset2\xc9\x01\n\x0f\x43urationService\x12W\n\nGetDataset\x12#.pawl.curation.v1.GetDatasetRequest\x1a$.pawl.curation.v1.GetDatasetResponse\x12]\n\x0cListDatasets\x12%.pawl.curation.v1.ListDatasetsRequest\x1a&.pawl.curation.v1.ListDatasetsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fpawl/curation/v1/curation.proto\x12\x10pawl.curation.v1\"\xfb\x03\n\x07\x44\x61taset\x12\x0c\n\x04task\x18\x01 \x01(\t\x12\x0e\n\x06number\x18\x02 \x01(\r\x12\x0e\n\x06\x64igest\x18\x03 \x01(\t\x12\x15\n\rreport_digest\x18\x04 \x01(\t\x12\x14\n\x0csuite_digest\x18\x05 \x01(\t\x12\x15\n\rsuite_version\x18\x06 \x01(\r\x12\x35\n\x06splits\x18\x07 \x03(\x0b\x32%.pawl.curation.v1.Dataset.SplitsEntry\x12\x37\n\x07removed\x18\x08 \x03(\x0b\x32&.pawl.curation.v1.Dataset.RemovedEntry\x12=\n\ncategories\x18\t \x03(\x0b\x32).pawl.curation.v1.Dataset.CategoriesEntry\x12\x11\n\twatermark\x18\n \x01(\x04\x12\x15\n\rledger_digest\x18\x0b \x01(\t\x12\x13\n\x0bquarantined\x18\x0c \x01(\t\x1a-\n\x0bSplitsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\x1a.\n\x0cRemovedEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\x1a\x31\n\x0f\x43\x61tegoriesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\"1\n\x11GetDatasetRequest\x12\x0c\n\x04task\x18\x01 \x01(\t\x12\x0e\n\x06number\x18\x02 \x01(\r\"U\n\x12GetDatasetResponse\x12*\n\x07\x64\x61taset\x18\x01 \x01(\x0b\x32\x19.pawl.curation.v1.Dataset\x12\x13\n\x0breport_json\x18\x02 \x01(\t\"#\n\x13ListDatasetsRequest\x12\x0c\n\x04task\x18\x01 \x01(\t\"C\n\x14ListDatasetsResponse\x12+\n\x08\x64\x61tasets\x18\x01 \x03(\x0b\x32\x19.pawl.curation.v1.Dataset\" \n\x10\x41uditTaskRequest\x12\x0c\n\x04task\x18\x01 \x01(\t\"e\n\x11\x41uditTaskResponse\x12\x12\n\naudit_json\x18\x01 \x01(\t\x12\x12\n\naudit_html\x18\x02 \x01(\t\x12\x13\n\x0bjson_digest\x18\x03 \x01(\t\x12\x13\n\x0bhtml_digest\x18\x04 \x01(\t\".\n\x0eGetCardRequest\x12\x0c\n\x04task\x18\x01 \x01(\t\x12\x0e\n\x06number\x18\x02 \x01(\r\"7\n\x0fGetCardResponse\x12\x0c\n\x04\x63\x61rd\x18\x01 \x01(\t\x12\x16\n\x0e\x63roissant_json\x18\x02 \x01(\t\"=\n\x13\x44iffDatasetsRequest\x12\x0c\n\x04task\x18\x01 \x01(\t\x12\x0c\n\x04\x66rom\x18\x02 \x01(\r\x12\n\n\x02to\x18\x03 \x01(\r\")\n\x14\x44iffDatasetsResponse\x12\x11\n\tdiff_json\x18\x01 \x01(\t\"A\n\x11GetHistoryRequest\x12\x0c\n\x04task\x18\x01 \x01(\t\x12\x0e\n\x06row_id\x18\x02 \x01(\t\x12\x0e\n\x06number\x18\x03 \x01(\r\"r\n\x12GetHistoryResponse\x12\x0e\n\x06number\x18\x01 \x01(\r\x12.\n\x07\x65ntries\x18\x02 \x03(\x0b\x32\x1d.pawl.curation.v1.LedgerEntry\x12\r\n\x05split\x18\x03 \x01(\t\x12\r\n\x05group\x18\x04 \x01(\t\"\x89\x01\n\x0bLedgerEntry\x12\x0c\n\x04step\x18\x01 \x01(\t\x12\x0c\n\x04rule\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\r\x12\x0f\n\x07outcome\x18\x04 \x01(\t\x12\x10\n\x08\x65vidence\x18\x05 \x01(\t\x12\r\n\x05other\x18\x06 \x01(\t\x12\r\n\x05\x66inal\x18\x07 \x01(\x08\x12\x0c\n\x04says\x18\x08 \x01(\t\" \n\x10ListRulesRequest\x12\x0c\n\x04task\x18\x01 \x01(\t\":\n\x11ListRulesResponse\x12%\n\x05rules\x18\x01 \x03(\x0b\x32\x16.pawl.curation.v1.Rule\"\x98\x01\n\x04Rule\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04step\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\r\x12\x0f\n\x07outcome\x18\x04 \x01(\t\x12\x0c\n\x04says\x18\x05 \x01(\t\x12\x10\n\x08optional\x18\x06 \x01(\x08\x12\x0e\n\x06undone\x18\x07 \x01(\x08\x12\x12\n\ndecided_by\x18\x08 \x01(\t\x12\x0e\n\x06reason\x18\t \x01(\t\"X\n\x0eSetRuleRequest\x12\x0c\n\x04task\x18\x01 \x01(\t\x12\x0c\n\x04rule\x18\x02 \x01(\t\x12\x0e\n\x06undone\x18\x03 \x01(\x08\x12\n\n\x02\x62y\x18\x04 \x01(\t\x12\x0e\n\x06reason\x18\x05 \x01(\t\"7\n\x0fSetRuleResponse\x12$\n\x04rule\x18\x01 \x01(\x0b\x32\x16.pawl.curation.v1.Rule\"7\n\x18ProposeCategoriesRequest\x12\x0c\n\x04task\x18\x01 \x01(\t\x12\r\n\x05\x63ount\x18\x02 \x01(\r\"2\n\x19ProposeCategoriesResponse\x12\x15\n\rproposal_json\x18\x01 \x01(\t\"M\n\x13\x45raseSubjectRequest\x12\x0c\n\x04task\x18\x01 \x01(\t\x12\x0c\n\x04user\x18\x02 \x01(\t\x12\n\n\x02\x62y\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\"\xa0\x01\n\x14\x45raseSubjectResponse\x12\x11\n\tuser_hash\x18\x01 \x01(\t\x12\x0c\n\x04rows\x18\x02 \x01(\x04\x12\x16\n\x0esynthetic_rows\x18\x03 \x01(\x04\x12\x14\n\x0creview_items\x18\x04 \x01(\x04\x12*\n\x07touched\x18\x05 \x03(\x0b\x32\x19.pawl.curation.v1.Touched\x12\r\n\x05state\x18\x06 \x01(\t\"\x9e\x01\n\x07Touched\x12\x0e\n\x06number\x18\x01 \x01(\r\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\x12\x31\n\x04rows\x18\x03 \x03(\x0b\x32#.pawl.curation.v1.Touched.RowsEntry\x12\x13\n\x0bsuite_items\x18\x04 \x01(\r\x1a+\n\tRowsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\x32\x9a\x07\n\x0f\x43urationService\x12W\n\nGetDataset\x12#.pawl.curation.v1.GetDatasetRequest\x1a$.pawl.curation.v1.GetDatasetResponse\x12]\n\x0cListDatasets\x12%.pawl.curation.v1.ListDatasetsRequest\x1a&.pawl.curation.v1.ListDatasetsResponse\x12T\n\tAuditTask\x12\".pawl.curation.v1.AuditTaskRequest\x1a#.pawl.curation.v1.AuditTaskResponse\x12N\n\x07GetCard\x12 .pawl.curation.v1.GetCardRequest\x1a!.pawl.curation.v1.GetCardResponse\x12]\n\x0c\x44iffDatasets\x12%.pawl.curation.v1.DiffDatasetsRequest\x1a&.pawl.curation.v1.DiffDatasetsResponse\x12W\n\nGetHistory\x12#.pawl.curation.v1.GetHistoryRequest\x1a$.pawl.curation.v1.GetHistoryResponse\x12T\n\tListRules\x12\".pawl.curation.v1.ListRulesRequest\x1a#.pawl.curation.v1.ListRulesResponse\x12N\n\x07SetRule\x12 .pawl.curation.v1.SetRuleRequest\x1a!.pawl.curation.v1.SetRuleResponse\x12l\n\x11ProposeCategories\x12*.pawl.curation.v1.ProposeCategoriesRequest\x1a+.pawl.curation.v1.ProposeCategoriesResponse\x12]\n\x0c\x45raseSubject\x12%.pawl.curation.v1.EraseSubjectRequest\x1a&.pawl.curation.v1.EraseSubjectResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,22 +37,64 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DATASET_REMOVEDENTRY']._serialized_options = b'8\001'
   _globals['_DATASET_CATEGORIESENTRY']._loaded_options = None
   _globals['_DATASET_CATEGORIESENTRY']._serialized_options = b'8\001'
+  _globals['_TOUCHED_ROWSENTRY']._loaded_options = None
+  _globals['_TOUCHED_ROWSENTRY']._serialized_options = b'8\001'
   _globals['_DATASET']._serialized_start=54
-  _globals['_DATASET']._serialized_end=517
-  _globals['_DATASET_SPLITSENTRY']._serialized_start=373
-  _globals['_DATASET_SPLITSENTRY']._serialized_end=418
-  _globals['_DATASET_REMOVEDENTRY']._serialized_start=420
-  _globals['_DATASET_REMOVEDENTRY']._serialized_end=466
-  _globals['_DATASET_CATEGORIESENTRY']._serialized_start=468
-  _globals['_DATASET_CATEGORIESENTRY']._serialized_end=517
-  _globals['_GETDATASETREQUEST']._serialized_start=519
-  _globals['_GETDATASETREQUEST']._serialized_end=568
-  _globals['_GETDATASETRESPONSE']._serialized_start=570
-  _globals['_GETDATASETRESPONSE']._serialized_end=655
-  _globals['_LISTDATASETSREQUEST']._serialized_start=657
-  _globals['_LISTDATASETSREQUEST']._serialized_end=692
-  _globals['_LISTDATASETSRESPONSE']._serialized_start=694
-  _globals['_LISTDATASETSRESPONSE']._serialized_end=761
-  _globals['_CURATIONSERVICE']._serialized_start=764
-  _globals['_CURATIONSERVICE']._serialized_end=965
+  _globals['_DATASET']._serialized_end=561
+  _globals['_DATASET_SPLITSENTRY']._serialized_start=417
+  _globals['_DATASET_SPLITSENTRY']._serialized_end=462
+  _globals['_DATASET_REMOVEDENTRY']._serialized_start=464
+  _globals['_DATASET_REMOVEDENTRY']._serialized_end=510
+  _globals['_DATASET_CATEGORIESENTRY']._serialized_start=512
+  _globals['_DATASET_CATEGORIESENTRY']._serialized_end=561
+  _globals['_GETDATASETREQUEST']._serialized_start=563
+  _globals['_GETDATASETREQUEST']._serialized_end=612
+  _globals['_GETDATASETRESPONSE']._serialized_start=614
+  _globals['_GETDATASETRESPONSE']._serialized_end=699
+  _globals['_LISTDATASETSREQUEST']._serialized_start=701
+  _globals['_LISTDATASETSREQUEST']._serialized_end=736
+  _globals['_LISTDATASETSRESPONSE']._serialized_start=738
+  _globals['_LISTDATASETSRESPONSE']._serialized_end=805
+  _globals['_AUDITTASKREQUEST']._serialized_start=807
+  _globals['_AUDITTASKREQUEST']._serialized_end=839
+  _globals['_AUDITTASKRESPONSE']._serialized_start=841
+  _globals['_AUDITTASKRESPONSE']._serialized_end=942
+  _globals['_GETCARDREQUEST']._serialized_start=944
+  _globals['_GETCARDREQUEST']._serialized_end=990
+  _globals['_GETCARDRESPONSE']._serialized_start=992
+  _globals['_GETCARDRESPONSE']._serialized_end=1047
+  _globals['_DIFFDATASETSREQUEST']._serialized_start=1049
+  _globals['_DIFFDATASETSREQUEST']._serialized_end=1110
+  _globals['_DIFFDATASETSRESPONSE']._serialized_start=1112
+  _globals['_DIFFDATASETSRESPONSE']._serialized_end=1153
+  _globals['_GETHISTORYREQUEST']._serialized_start=1155
+  _globals['_GETHISTORYREQUEST']._serialized_end=1220
+  _globals['_GETHISTORYRESPONSE']._serialized_start=1222
+  _globals['_GETHISTORYRESPONSE']._serialized_end=1336
+  _globals['_LEDGERENTRY']._serialized_start=1339
+  _globals['_LEDGERENTRY']._serialized_end=1476
+  _globals['_LISTRULESREQUEST']._serialized_start=1478
+  _globals['_LISTRULESREQUEST']._serialized_end=1510
+  _globals['_LISTRULESRESPONSE']._serialized_start=1512
+  _globals['_LISTRULESRESPONSE']._serialized_end=1570
+  _globals['_RULE']._serialized_start=1573
+  _globals['_RULE']._serialized_end=1725
+  _globals['_SETRULEREQUEST']._serialized_start=1727
+  _globals['_SETRULEREQUEST']._serialized_end=1815
+  _globals['_SETRULERESPONSE']._serialized_start=1817
+  _globals['_SETRULERESPONSE']._serialized_end=1872
+  _globals['_PROPOSECATEGORIESREQUEST']._serialized_start=1874
+  _globals['_PROPOSECATEGORIESREQUEST']._serialized_end=1929
+  _globals['_PROPOSECATEGORIESRESPONSE']._serialized_start=1931
+  _globals['_PROPOSECATEGORIESRESPONSE']._serialized_end=1981
+  _globals['_ERASESUBJECTREQUEST']._serialized_start=1983
+  _globals['_ERASESUBJECTREQUEST']._serialized_end=2060
+  _globals['_ERASESUBJECTRESPONSE']._serialized_start=2063
+  _globals['_ERASESUBJECTRESPONSE']._serialized_end=2223
+  _globals['_TOUCHED']._serialized_start=2226
+  _globals['_TOUCHED']._serialized_end=2384
+  _globals['_TOUCHED_ROWSENTRY']._serialized_start=2341
+  _globals['_TOUCHED_ROWSENTRY']._serialized_end=2384
+  _globals['_CURATIONSERVICE']._serialized_start=2387
+  _globals['_CURATIONSERVICE']._serialized_end=3309
 # @@protoc_insertion_point(module_scope)

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class CurationServiceStub:
-    """Dataset versions.
+    """Dataset versions: what is in them, where every row ended, and what may be changed for the next one.
     """
 
     def __init__(self, channel):
@@ -45,10 +45,50 @@ class CurationServiceStub:
                 request_serializer=pawl_dot_curation_dot_v1_dot_curation__pb2.ListDatasetsRequest.SerializeToString,
                 response_deserializer=pawl_dot_curation_dot_v1_dot_curation__pb2.ListDatasetsResponse.FromString,
                 _registered_method=True)
+        self.AuditTask = channel.unary_unary(
+                '/pawl.curation.v1.CurationService/AuditTask',
+                request_serializer=pawl_dot_curation_dot_v1_dot_curation__pb2.AuditTaskRequest.SerializeToString,
+                response_deserializer=pawl_dot_curation_dot_v1_dot_curation__pb2.AuditTaskResponse.FromString,
+                _registered_method=True)
+        self.GetCard = channel.unary_unary(
+                '/pawl.curation.v1.CurationService/GetCard',
+                request_serializer=pawl_dot_curation_dot_v1_dot_curation__pb2.GetCardRequest.SerializeToString,
+                response_deserializer=pawl_dot_curation_dot_v1_dot_curation__pb2.GetCardResponse.FromString,
+                _registered_method=True)
+        self.DiffDatasets = channel.unary_unary(
+                '/pawl.curation.v1.CurationService/DiffDatasets',
+                request_serializer=pawl_dot_curation_dot_v1_dot_curation__pb2.DiffDatasetsRequest.SerializeToString,
+                response_deserializer=pawl_dot_curation_dot_v1_dot_curation__pb2.DiffDatasetsResponse.FromString,
+                _registered_method=True)
+        self.GetHistory = channel.unary_unary(
+                '/pawl.curation.v1.CurationService/GetHistory',
+                request_serializer=pawl_dot_curation_dot_v1_dot_curation__pb2.GetHistoryRequest.SerializeToString,
+                response_deserializer=pawl_dot_curation_dot_v1_dot_curation__pb2.GetHistoryResponse.FromString,
+                _registered_method=True)
+        self.ListRules = channel.unary_unary(
+                '/pawl.curation.v1.CurationService/ListRules',
+                request_serializer=pawl_dot_curation_dot_v1_dot_curation__pb2.ListRulesRequest.SerializeToString,
+                response_deserializer=pawl_dot_curation_dot_v1_dot_curation__pb2.ListRulesResponse.FromString,
+                _registered_method=True)
+        self.SetRule = channel.unary_unary(
+                '/pawl.curation.v1.CurationService/SetRule',
+                request_serializer=pawl_dot_curation_dot_v1_dot_curation__pb2.SetRuleRequest.SerializeToString,
+                response_deserializer=pawl_dot_curation_dot_v1_dot_curation__pb2.SetRuleResponse.FromString,
+                _registered_method=True)
+        self.ProposeCategories = channel.unary_unary(
+                '/pawl.curation.v1.CurationService/ProposeCategories',
+                request_serializer=pawl_dot_curation_dot_v1_dot_curation__pb2.ProposeCategoriesRequest.SerializeToString,
+                response_deserializer=pawl_dot_curation_dot_v1_dot_curation__pb2.ProposeCategoriesResponse.FromString,
+                _registered_method=True)
+        self.EraseSubject = channel.unary_unary(
+                '/pawl.curation.v1.CurationService/EraseSubject',
+                request_serializer=pawl_dot_curation_dot_v1_dot_curation__pb2.EraseSubjectRequest.SerializeToString,
+                response_deserializer=pawl_dot_curation_dot_v1_dot_curation__pb2.EraseSubjectResponse.FromString,
+                _registered_method=True)
 
 
 class CurationServiceServicer:
-    """Dataset versions.
+    """Dataset versions: what is in them, where every row ended, and what may be changed for the next one.
     """
 
     def GetDataset(self, request, context):
@@ -60,6 +100,62 @@ class CurationServiceServicer:
 
     def ListDatasets(self, request, context):
         """Dataset versions of a task, newest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AuditTask(self, request, context):
+        """A report on the rows that are there, before anything is changed.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetCard(self, request, context):
+        """The card and the Croissant document of a dataset version.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DiffDatasets(self, request, context):
+        """What changed between two dataset versions.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetHistory(self, request, context):
+        """Everything that happened to one row.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListRules(self, request, context):
+        """The rules of curation, and which of them are undone.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetRule(self, request, context):
+        """Undo a rule for the versions to come, or restore it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ProposeCategories(self, request, context):
+        """Categories proposed by clustering the rows, for approval.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def EraseSubject(self, request, context):
+        """Erase a subject: rows, what was derived from them, and indexes; versions touched are quarantined.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -78,6 +174,46 @@ def add_CurationServiceServicer_to_server(servicer, server):
                     request_deserializer=pawl_dot_curation_dot_v1_dot_curation__pb2.ListDatasetsRequest.FromString,
                     response_serializer=pawl_dot_curation_dot_v1_dot_curation__pb2.ListDatasetsResponse.SerializeToString,
             ),
+            'AuditTask': grpc.unary_unary_rpc_method_handler(
+                    servicer.AuditTask,
+                    request_deserializer=pawl_dot_curation_dot_v1_dot_curation__pb2.AuditTaskRequest.FromString,
+                    response_serializer=pawl_dot_curation_dot_v1_dot_curation__pb2.AuditTaskResponse.SerializeToString,
+            ),
+            'GetCard': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetCard,
+                    request_deserializer=pawl_dot_curation_dot_v1_dot_curation__pb2.GetCardRequest.FromString,
+                    response_serializer=pawl_dot_curation_dot_v1_dot_curation__pb2.GetCardResponse.SerializeToString,
+            ),
+            'DiffDatasets': grpc.unary_unary_rpc_method_handler(
+                    servicer.DiffDatasets,
+                    request_deserializer=pawl_dot_curation_dot_v1_dot_curation__pb2.DiffDatasetsRequest.FromString,
+                    response_serializer=pawl_dot_curation_dot_v1_dot_curation__pb2.DiffDatasetsResponse.SerializeToString,
+            ),
+            'GetHistory': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetHistory,
+                    request_deserializer=pawl_dot_curation_dot_v1_dot_curation__pb2.GetHistoryRequest.FromString,
+                    response_serializer=pawl_dot_curation_dot_v1_dot_curation__pb2.GetHistoryResponse.SerializeToString,
+            ),
+            'ListRules': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListRules,
+                    request_deserializer=pawl_dot_curation_dot_v1_dot_curation__pb2.ListRulesRequest.FromString,
+                    response_serializer=pawl_dot_curation_dot_v1_dot_curation__pb2.ListRulesResponse.SerializeToString,
+            ),
+            'SetRule': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetRule,
+                    request_deserializer=pawl_dot_curation_dot_v1_dot_curation__pb2.SetRuleRequest.FromString,
+                    response_serializer=pawl_dot_curation_dot_v1_dot_curation__pb2.SetRuleResponse.SerializeToString,
+            ),
+            'ProposeCategories': grpc.unary_unary_rpc_method_handler(
+                    servicer.ProposeCategories,
+                    request_deserializer=pawl_dot_curation_dot_v1_dot_curation__pb2.ProposeCategoriesRequest.FromString,
+                    response_serializer=pawl_dot_curation_dot_v1_dot_curation__pb2.ProposeCategoriesResponse.SerializeToString,
+            ),
+            'EraseSubject': grpc.unary_unary_rpc_method_handler(
+                    servicer.EraseSubject,
+                    request_deserializer=pawl_dot_curation_dot_v1_dot_curation__pb2.EraseSubjectRequest.FromString,
+                    response_serializer=pawl_dot_curation_dot_v1_dot_curation__pb2.EraseSubjectResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'pawl.curation.v1.CurationService', rpc_method_handlers)
@@ -87,7 +223,7 @@ def add_CurationServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class CurationService:
-    """Dataset versions.
+    """Dataset versions: what is in them, where every row ended, and what may be changed for the next one.
     """
 
     @staticmethod
@@ -134,6 +270,222 @@ class CurationService:
             '/pawl.curation.v1.CurationService/ListDatasets',
             pawl_dot_curation_dot_v1_dot_curation__pb2.ListDatasetsRequest.SerializeToString,
             pawl_dot_curation_dot_v1_dot_curation__pb2.ListDatasetsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AuditTask(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pawl.curation.v1.CurationService/AuditTask',
+            pawl_dot_curation_dot_v1_dot_curation__pb2.AuditTaskRequest.SerializeToString,
+            pawl_dot_curation_dot_v1_dot_curation__pb2.AuditTaskResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetCard(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pawl.curation.v1.CurationService/GetCard',
+            pawl_dot_curation_dot_v1_dot_curation__pb2.GetCardRequest.SerializeToString,
+            pawl_dot_curation_dot_v1_dot_curation__pb2.GetCardResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DiffDatasets(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pawl.curation.v1.CurationService/DiffDatasets',
+            pawl_dot_curation_dot_v1_dot_curation__pb2.DiffDatasetsRequest.SerializeToString,
+            pawl_dot_curation_dot_v1_dot_curation__pb2.DiffDatasetsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetHistory(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pawl.curation.v1.CurationService/GetHistory',
+            pawl_dot_curation_dot_v1_dot_curation__pb2.GetHistoryRequest.SerializeToString,
+            pawl_dot_curation_dot_v1_dot_curation__pb2.GetHistoryResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListRules(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pawl.curation.v1.CurationService/ListRules',
+            pawl_dot_curation_dot_v1_dot_curation__pb2.ListRulesRequest.SerializeToString,
+            pawl_dot_curation_dot_v1_dot_curation__pb2.ListRulesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetRule(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pawl.curation.v1.CurationService/SetRule',
+            pawl_dot_curation_dot_v1_dot_curation__pb2.SetRuleRequest.SerializeToString,
+            pawl_dot_curation_dot_v1_dot_curation__pb2.SetRuleResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ProposeCategories(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pawl.curation.v1.CurationService/ProposeCategories',
+            pawl_dot_curation_dot_v1_dot_curation__pb2.ProposeCategoriesRequest.SerializeToString,
+            pawl_dot_curation_dot_v1_dot_curation__pb2.ProposeCategoriesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EraseSubject(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pawl.curation.v1.CurationService/EraseSubject',
+            pawl_dot_curation_dot_v1_dot_curation__pb2.EraseSubjectRequest.SerializeToString,
+            pawl_dot_curation_dot_v1_dot_curation__pb2.EraseSubjectResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -27,7 +27,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class CurationServiceStub:
-    """Dataset versions."""
+    """Dataset versions: what is in them, where every row ended, and what may be changed for the next one."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -37,19 +37,51 @@ class CurationServiceStub:
     """One dataset version with its report."""
     ListDatasets: _grpc.UnaryUnaryMultiCallable[_curation_pb2.ListDatasetsRequest, _curation_pb2.ListDatasetsResponse]
     """Dataset versions of a task, newest first."""
+    AuditTask: _grpc.UnaryUnaryMultiCallable[_curation_pb2.AuditTaskRequest, _curation_pb2.AuditTaskResponse]
+    """A report on the rows that are there, before anything is changed."""
+    GetCard: _grpc.UnaryUnaryMultiCallable[_curation_pb2.GetCardRequest, _curation_pb2.GetCardResponse]
+    """The card and the Croissant document of a dataset version."""
+    DiffDatasets: _grpc.UnaryUnaryMultiCallable[_curation_pb2.DiffDatasetsRequest, _curation_pb2.DiffDatasetsResponse]
+    """What changed between two dataset versions."""
+    GetHistory: _grpc.UnaryUnaryMultiCallable[_curation_pb2.GetHistoryRequest, _curation_pb2.GetHistoryResponse]
+    """Everything that happened to one row."""
+    ListRules: _grpc.UnaryUnaryMultiCallable[_curation_pb2.ListRulesRequest, _curation_pb2.ListRulesResponse]
+    """The rules of curation, and which of them are undone."""
+    SetRule: _grpc.UnaryUnaryMultiCallable[_curation_pb2.SetRuleRequest, _curation_pb2.SetRuleResponse]
+    """Undo a rule for the versions to come, or restore it."""
+    ProposeCategories: _grpc.UnaryUnaryMultiCallable[_curation_pb2.ProposeCategoriesRequest, _curation_pb2.ProposeCategoriesResponse]
+    """Categories proposed by clustering the rows, for approval."""
+    EraseSubject: _grpc.UnaryUnaryMultiCallable[_curation_pb2.EraseSubjectRequest, _curation_pb2.EraseSubjectResponse]
+    """Erase a subject: rows, what was derived from them, and indexes; versions touched are quarantined."""
 
 @_typing.type_check_only
 class CurationServiceAsyncStub(CurationServiceStub):
-    """Dataset versions."""
+    """Dataset versions: what is in them, where every row ended, and what may be changed for the next one."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetDataset: _aio.UnaryUnaryMultiCallable[_curation_pb2.GetDatasetRequest, _curation_pb2.GetDatasetResponse]  # type: ignore[assignment]
     """One dataset version with its report."""
     ListDatasets: _aio.UnaryUnaryMultiCallable[_curation_pb2.ListDatasetsRequest, _curation_pb2.ListDatasetsResponse]  # type: ignore[assignment]
     """Dataset versions of a task, newest first."""
+    AuditTask: _aio.UnaryUnaryMultiCallable[_curation_pb2.AuditTaskRequest, _curation_pb2.AuditTaskResponse]  # type: ignore[assignment]
+    """A report on the rows that are there, before anything is changed."""
+    GetCard: _aio.UnaryUnaryMultiCallable[_curation_pb2.GetCardRequest, _curation_pb2.GetCardResponse]  # type: ignore[assignment]
+    """The card and the Croissant document of a dataset version."""
+    DiffDatasets: _aio.UnaryUnaryMultiCallable[_curation_pb2.DiffDatasetsRequest, _curation_pb2.DiffDatasetsResponse]  # type: ignore[assignment]
+    """What changed between two dataset versions."""
+    GetHistory: _aio.UnaryUnaryMultiCallable[_curation_pb2.GetHistoryRequest, _curation_pb2.GetHistoryResponse]  # type: ignore[assignment]
+    """Everything that happened to one row."""
+    ListRules: _aio.UnaryUnaryMultiCallable[_curation_pb2.ListRulesRequest, _curation_pb2.ListRulesResponse]  # type: ignore[assignment]
+    """The rules of curation, and which of them are undone."""
+    SetRule: _aio.UnaryUnaryMultiCallable[_curation_pb2.SetRuleRequest, _curation_pb2.SetRuleResponse]  # type: ignore[assignment]
+    """Undo a rule for the versions to come, or restore it."""
+    ProposeCategories: _aio.UnaryUnaryMultiCallable[_curation_pb2.ProposeCategoriesRequest, _curation_pb2.ProposeCategoriesResponse]  # type: ignore[assignment]
+    """Categories proposed by clustering the rows, for approval."""
+    EraseSubject: _aio.UnaryUnaryMultiCallable[_curation_pb2.EraseSubjectRequest, _curation_pb2.EraseSubjectResponse]  # type: ignore[assignment]
+    """Erase a subject: rows, what was derived from them, and indexes; versions touched are quarantined."""
 
 class CurationServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Dataset versions."""
+    """Dataset versions: what is in them, where every row ended, and what may be changed for the next one."""
 
     @_abc_1.abstractmethod
     def GetDataset(
@@ -66,5 +98,69 @@ class CurationServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_curation_pb2.ListDatasetsResponse, _abc.Awaitable[_curation_pb2.ListDatasetsResponse]]:
         """Dataset versions of a task, newest first."""
+
+    @_abc_1.abstractmethod
+    def AuditTask(
+        self,
+        request: _curation_pb2.AuditTaskRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_curation_pb2.AuditTaskResponse, _abc.Awaitable[_curation_pb2.AuditTaskResponse]]:
+        """A report on the rows that are there, before anything is changed."""
+
+    @_abc_1.abstractmethod
+    def GetCard(
+        self,
+        request: _curation_pb2.GetCardRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_curation_pb2.GetCardResponse, _abc.Awaitable[_curation_pb2.GetCardResponse]]:
+        """The card and the Croissant document of a dataset version."""
+
+    @_abc_1.abstractmethod
+    def DiffDatasets(
+        self,
+        request: _curation_pb2.DiffDatasetsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_curation_pb2.DiffDatasetsResponse, _abc.Awaitable[_curation_pb2.DiffDatasetsResponse]]:
+        """What changed between two dataset versions."""
+
+    @_abc_1.abstractmethod
+    def GetHistory(
+        self,
+        request: _curation_pb2.GetHistoryRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_curation_pb2.GetHistoryResponse, _abc.Awaitable[_curation_pb2.GetHistoryResponse]]:
+        """Everything that happened to one row."""
+
+    @_abc_1.abstractmethod
+    def ListRules(
+        self,
+        request: _curation_pb2.ListRulesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_curation_pb2.ListRulesResponse, _abc.Awaitable[_curation_pb2.ListRulesResponse]]:
+        """The rules of curation, and which of them are undone."""
+
+    @_abc_1.abstractmethod
+    def SetRule(
+        self,
+        request: _curation_pb2.SetRuleRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_curation_pb2.SetRuleResponse, _abc.Awaitable[_curation_pb2.SetRuleResponse]]:
+        """Undo a rule for the versions to come, or restore it."""
+
+    @_abc_1.abstractmethod
+    def ProposeCategories(
+        self,
+        request: _curation_pb2.ProposeCategoriesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_curation_pb2.ProposeCategoriesResponse, _abc.Awaitable[_curation_pb2.ProposeCategoriesResponse]]:
+        """Categories proposed by clustering the rows, for approval."""
+
+    @_abc_1.abstractmethod
+    def EraseSubject(
+        self,
+        request: _curation_pb2.EraseSubjectRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_curation_pb2.EraseSubjectResponse, _abc.Awaitable[_curation_pb2.EraseSubjectResponse]]:
+        """Erase a subject: rows, what was derived from them, and indexes; versions touched are quarantined."""
 
 def add_CurationServiceServicer_to_server(servicer: CurationServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -1,0 +1,1 @@
+"""What curation reaches outside its process: children that compute, objects kept at hand, language models."""

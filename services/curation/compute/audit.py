@@ -1,0 +1,173 @@
+"""`python -m services.curation.compute.audit REQUEST`: what is there before anything is changed, as JSON and a page."""
+
+import json
+import sys
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from services.curation.compute.answers import AnswerCheck
+from services.curation.compute.build import context_of, run_child
+from services.curation.compute.languages import languages
+from services.curation.compute.publish import line_of
+from services.curation.compute.steps import TO_THE_SUITE
+from services.curation.compute.tokens import TokenCounter
+from services.curation.domain.audit_page import page
+from services.curation.domain.redact import find
+from services.curation.domain.rows import Row, asked, turns_of
+from services.curation.domain.rules import Outcome, rule_of
+from services.curation.domain.steps import Context, run
+from services.curation.domain.text import Reading
+
+_QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 1.0)
+_SHOWN = 20
+_BINS = 30
+
+
+def main(request_file: str) -> None:
+    """Audit what the request names; `json` and `html` of the result are the files written."""
+    run_child(request_file, audit)
+
+
+def audit(request: dict[str, Any]) -> dict[str, Any]:
+    """Write audit.json and audit.html into the request's `out`; the same rows and policy give the same bytes."""
+    rows, context = context_of({**request, "fractions": None, "suite": None})
+    report = report_of(rows, context, request.get("base") or {})
+    out = Path(request["out"])
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "audit.json").write_text(_dumped(report))
+    (out / "audit.html").write_text(page(report))
+    return {"json": str(out / "audit.json"), "html": str(out / "audit.html")}
+
+
+def report_of(rows: Sequence[Row], context: Context, base: dict[str, str]) -> dict[str, Any]:
+    """Everything the audit tells. `base` are the paths of the base's tokenizer and template, empty for none."""
+    spec, reading = context.spec, Reading()
+    dry = run(TO_THE_SUITE, rows, context)
+    dry.facts.pop("placed")
+    unjudged = dry.facts.pop("unjudged", [])
+    texts = Counter(reading.key(asked(row)) for row in rows)
+    return {
+        "task": spec.task,
+        "rows": {
+            "total": len(rows),
+            "kinds": _counted(row.kind for row in rows),
+            "sources": _counted(row.source for row in rows),
+            "signals": _counted(row.signal for row in rows),
+            "with_answer": sum(row.answer is not None for row in rows),
+            "with_rejected": sum(row.rejected is not None for row in rows),
+            "conversations": sum(row.history is not None for row in rows),
+            "users": len({row.user for row in rows if row.user}),
+            "licences": _counted(row.licence or "not stated" for row in rows),
+            "consent": _counted({True: "given", False: "refused", None: "not stated"}[row.consent] for row in rows),
+            "first": min((row.created_at for row in rows), default=None),
+            "last": max((row.created_at for row in rows), default=None),
+        },
+        "characters": {
+            "input": _spread([len(asked(row)) for row in rows]),
+            "answer": _spread([len(row.answer) for row in rows if row.answer is not None]),
+            "turns": _spread([len(turns_of(row.history)) + 1 for row in rows]),
+        },
+        "tokens": _tokens(rows, context, base),
+        "languages": languages([row.input for row in rows]),
+        "categories": {
+            "counts": dict(Counter(row.category or "none" for row in rows).most_common()),
+            **dry.facts["taxonomy"],
+        },
+        "duplicates": {
+            "texts": len(texts),
+            "rows_with_a_text_seen_before": len(rows) - len(texts),
+            "most_repeated": [{"text": text[:200], "rows": count} for text, count in texts.most_common(5) if count > 1],
+            "largest_group": dry.facts["largest_group"],
+            "groups": dry.facts["groups"],
+            "near": dry.facts["near_duplicates"],
+        },
+        "personal_data": _personal(rows),
+        "format_errors": _faults(rows, context),
+        "label_conflicts": dry.facts["label_conflicts"],
+        "suspected_mislabels": {
+            **dry.facts["labels"],
+            "examples": [
+                {"row_id": each.row_id, "input": each.input[:200], "category": each.category, "better": each.suggestion}
+                for each in dry.questions
+                if each.kind == "mislabel"
+            ][:_SHOWN],
+        },
+        "quality": dry.facts["quality"],
+        "unjudged": len(unjudged),
+        "policy_would": {
+            "edit": dry.ledger.edits(),
+            "merge": _of(dry.ledger.reasons(), Outcome.MERGED),
+            "quarantine": _of(dry.ledger.reasons(), Outcome.QUARANTINED),
+            "ask": _counted(each.kind for each in dry.questions),
+        },
+    }
+
+
+def _tokens(rows: Sequence[Row], context: Context, base: dict[str, str]) -> dict[str, Any]:
+    if not base:
+        return {"counted": 0, "why_not": "the task's base is not known"}
+    taught = [row for row in rows if row.answer is not None]
+    lengths = TokenCounter(base).lengths([line_of(row, context.spec.system)["messages"] for row in taught])
+    known = [length for length in lengths if length is not None]
+    limit = context.spec.recipe.max_length
+    refused = [row.row_id for row, length in zip(taught, lengths, strict=True) if length is None]
+    return {
+        "counted": len(known),
+        **_spread(known),
+        "max_length": limit,
+        "over_max_length": sum(length > limit for length in known),
+        "refused_by_template": {"rows": len(refused), "examples": refused[:_SHOWN]},
+    }
+
+
+def _personal(rows: Sequence[Row]) -> dict[str, Any]:
+    kinds: Counter[str] = Counter()
+    touched: Counter[str] = Counter()
+    for row in rows:
+        found = [kind for text in (asked(row), row.answer or "") for kind, _, _ in find(text)]
+        kinds.update(found)
+        touched.update(set(found))
+    return {"values": dict(sorted(kinds.items())), "rows": dict(sorted(touched.items()))}
+
+
+def _faults(rows: Sequence[Row], context: Context) -> dict[str, Any]:
+    check = AnswerCheck(context.spec.output)
+    counts: Counter[str] = Counter()
+    examples: list[dict[str, str]] = []
+    for row in rows:
+        fault = check.fault(row.answer) if row.answer is not None else None
+        if fault is not None:
+            counts[fault[0]] += 1
+            if len(examples) < _SHOWN:
+                examples.append({"row_id": row.row_id, "fault": fault[0], "detail": fault[1][:200]})
+    return {"counts": dict(sorted(counts.items())), "examples": examples}
+
+
+def _spread(values: Sequence[int]) -> dict[str, Any]:
+    if not values:
+        return {"quantiles": {}, "histogram": []}
+    quantiles = {f"{q:g}": int(np.quantile(values, q, method="inverted_cdf")) for q in _QUANTILES}
+    top = max(1, int(np.quantile(values, 0.995, method="inverted_cdf")))
+    counts, edges = np.histogram(np.minimum(values, top), bins=min(_BINS, top), range=(0, top))
+    bins = [[round(float(edge), 1), int(count)] for edge, count in zip(edges[:-1], counts, strict=True)]
+    return {"quantiles": quantiles, "histogram": bins, "sum": int(sum(values))}
+
+
+def _of(reasons: dict[str, int], outcome: Outcome) -> dict[str, int]:
+    return {name: count for name, count in reasons.items() if rule_of(name).outcome is outcome}
+
+
+def _counted(values: Iterable[str]) -> dict[str, int]:
+    return dict(sorted(Counter(values).items()))
+
+
+def _dumped(report: dict[str, Any]) -> str:
+    return json.dumps(report, indent=1, ensure_ascii=False, default=lambda value: value.isoformat())
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

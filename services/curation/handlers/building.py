@@ -1,0 +1,135 @@
+"""One build: everything that decides a version is gathered, handed to a child, and what it wrote becomes objects."""
+
+import shutil
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from libs.contracts.commands import BuildDataset
+from libs.contracts.errors import FailedPrecondition
+from libs.contracts.task import JudgeSpec
+from libs.outbox.database import Database
+from services.curation.clients import child
+from services.curation.clients.endpoint import Chat, judge
+from services.curation.clients.library import Library
+from services.curation.store import datasets as store
+from services.curation.store import erasures, policy, review
+from services.curation.store.datasets import Dataset, Suite
+
+_MOST_JUDGED = 64
+"""Scores recorded at a time: a build that is killed loses no more than these."""
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """What came of a build: the version (or its refusal), its suite where that is new, and questions for review."""
+
+    dataset: Dataset
+    suite: Suite | None = None
+    questions: list[dict[str, Any]] = field(default_factory=list)
+
+
+class Builder:
+    """Builds dataset versions under `work`, which holds nothing else."""
+
+    def __init__(self, database: Database, library: Library, chat: Chat, work: Path) -> None:
+        self._database = database
+        self._library = library
+        self._chat = chat
+        self._work = work
+
+    def sweep(self) -> None:
+        """Drop builds that a process before this one left half done."""
+        shutil.rmtree(self._work, ignore_errors=True)
+
+    async def build(self, command: BuildDataset, segments: Sequence[tuple[int, str]]) -> Built:
+        """Build the version of a command from these segments."""
+        directory = self._work / uuid.uuid4().hex
+        directory.mkdir(parents=True)
+        try:
+            return await self._build(command, segments, directory)
+        finally:
+            shutil.rmtree(directory, ignore_errors=True)
+
+    async def _build(self, command: BuildDataset, segments: Sequence[tuple[int, str]], directory: Path) -> Built:
+        tenant, task = command.tenant, command.task
+        earlier = await store.listed(self._database, tenant, task, below=command.number)
+        before = earlier[0] if earlier else None
+        request = {
+            **await self._decided(command),
+            "number": command.number,
+            "watermark": command.watermark,
+            "segments": [str(path) for path in await self._library.files(tenant, [digest for _, digest in segments])],
+            # The first version's fractions stay: others would move rows from one split to another.
+            "fractions": earlier[-1].fractions if earlier else None,
+            "suite": str(await self._library.items(tenant, before.suite_digest)) if before else None,
+            "suite_version": before.suite_version if before else 0,
+            "out": str(directory / "out"),
+        }
+        if before is not None and before.ledger_digest:
+            request["ledger"] = str(await self._library.file(tenant, before.ledger_digest))
+        result = await child.run_compute(child.BUILD, directory, request)
+        while result.get("unjudged"):
+            request["verdicts"] = await self._judged(command, result["unjudged"])
+            result = await child.run_compute(child.BUILD, directory, request)
+        lasting = request["fractions"] or command.spec.data.split.model_dump()
+        base = Dataset(tenant, task, command.number, command.watermark, fractions=lasting)
+        if "refused" in result:
+            return Built(replace(base, refused=result["refused"]))
+        return await self._keep(base, before, result, directory / "out")
+
+    async def _decided(self, command: BuildDataset) -> dict[str, Any]:
+        """Everything beside segments and spec that a version depends on."""
+        tenant, task, database = command.tenant, command.task, self._database
+        gone = await erasures.of_task(database, tenant, task)
+        curation = command.spec.data.curation
+        return {
+            "tenant": tenant,
+            "spec": command.spec.model_dump(mode="json", by_alias=True),
+            "decisions": await review.decisions(database, tenant, task),
+            "synthetic": await review.approved_synthetic(database, tenant, task),
+            "undone": [each.rule for each in await policy.overrides(database, tenant, task) if each.undone],
+            "erased": [each.user for each in gone],
+            "erased_rows": sorted({row_id for each in gone for row_id in each.row_ids}),
+            "verdicts": await policy.verdicts(database, tenant, task) if curation.judge is not None else {},
+            "suites": [str(await self._library.items(tenant, digest)) for digest in curation.leakage.suites],
+        }
+
+    async def _judged(self, command: BuildDataset, unjudged: Sequence[dict[str, str]]) -> dict[str, int]:
+        spec: JudgeSpec | None = command.spec.data.curation.judge
+        if spec is None:
+            raise FailedPrecondition("a build asks for scores and the task names no judge", reason="NO_JUDGE")
+        for at in range(0, len(unjudged), _MOST_JUDGED):
+            scores = await judge(self._chat, spec, unjudged[at : at + _MOST_JUDGED])
+            async with self._database.unit() as unit:
+                await policy.keep_verdicts(unit, command.tenant, command.task, scores)
+        return await policy.verdicts(self._database, command.tenant, command.task)
+
+    async def _keep(self, base: Dataset, before: Dataset | None, result: dict[str, Any], out: Path) -> Built:
+        objects = self._library.objects(base.tenant)
+        suite: Suite | None = None
+        if result["suite_is_new"] or before is None:
+            about = {"tenant": base.tenant, "task": base.task, "version": result["suite_version"]}
+            digest = await objects.put_tree(out / "suite", kind="suite", metadata={"kind": "suite", **about})
+            suite = Suite(result["suite_version"], digest, result["suite_items"])
+        suite_digest = suite.digest if suite is not None else before.suite_digest if before is not None else ""
+        report_digest = await objects.put_file(out / "dataset" / "report.json", kind="report")
+        ledger_digest = await objects.put_file(out / "ledger.parquet", kind="ledger")
+        metadata = {
+            "kind": "dataset", **result["metadata"], "suite_digest": suite_digest, "ledger_digest": ledger_digest,
+        }  # fmt: skip
+        digest = await objects.put_tree(out / "dataset", kind="dataset", metadata=metadata)
+        built = replace(
+            base,
+            digest=digest,
+            report_digest=report_digest,
+            ledger_digest=ledger_digest,
+            suite_digest=suite_digest,
+            suite_version=result["suite_version"],
+            splits=result["splits"],
+            removed=result["removed"],
+            categories=result["categories"],
+        )
+        return Built(built, suite, result["review"])

@@ -1,0 +1,1 @@
+"""What curation does on demand: audits, comparisons, synthesis, erasure."""
