@@ -130,6 +130,7 @@ CONSUMERS: tuple[Consumer, ...] = (
     Consumer("registry-advisories", ADVISORY, "registry", ("$JS.EVENT.ADVISORY.CONSUMER.>",), max_deliver=-1),
     Consumer("curation-segments", EVENTS, "curation", ("evt.ingestion.segment.>",)),
     Consumer("curation-tasks", EVENTS, "curation", ("evt.registry.task.>",)),
+    Consumer("evaluator-tasks", EVENTS, "evaluator", ("evt.registry.task.>",)),
     Consumer("evaluator-rollouts", EVENTS, "evaluator", ("evt.registry.rollout.>",)),
 )
 

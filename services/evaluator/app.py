@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from libs.artifacts import ObjectStore
 from libs.contracts.errors import PawlError
-from libs.eventing.batches import BatchConsumer
+from libs.eventing.batches import BatchConsumer, RawMessage
 from libs.eventing.connection import NatsLink
 from libs.eventing.subscriptions import Consumers
 from libs.outbox.database import Database
@@ -19,13 +19,17 @@ from services.evaluator.clients import Backlog, Gateway
 from services.evaluator.clients.outside import OutsideModel
 from services.evaluator.handlers.evaluation import Evaluation
 from services.evaluator.handlers.generation import Generation
+from services.evaluator.handlers.live import LiveWatch
 from services.evaluator.handlers.monitor import INFERENCES, OUTCOMES, Monitor
 from services.evaluator.handlers.suites import Shelf
-from services.evaluator.rpc import SERVICE, EvaluatorServicer, campaigns, register
+from services.evaluator.rpc import SERVICE, EvaluatorServicer, campaigns, live, register
 from services.evaluator.settings import EvaluatorSettings
 from services.evaluator.store import METADATA, Answers, Ledger, Reports
 from services.evaluator.store.campaigns import Campaigns
 from services.evaluator.store.ledger import CONSUMER
+from services.evaluator.store.live import CONSUMER as TASKS
+from services.evaluator.store.live import Live
+from services.evaluator.store.live_readings import LiveReadings
 
 _BATCH = 1000
 _BATCH_SECONDS = 0.25
@@ -68,11 +72,20 @@ async def serve(lifecycle: Lifecycle) -> None:
     backlog = Backlog(link)
     monitor = Monitor(ledger, backlog.unhandled, settle=settings.settle_seconds, keep=settings.evidence_days * _DAY)
     await monitor.load()
-    consumers = Consumers(link, [evaluation.subscription(), monitor.subscription()], service="evaluator")
+    kept = Live(database)
+    watch = LiveWatch(kept, monitor.caught_up, keep=settings.evidence_days * _DAY)
+    await watch.load()
+    subscriptions = [evaluation.subscription(), monitor.subscription(), watch.subscription()]
+    consumers = Consumers(link, subscriptions, service="evaluator")
     lifecycle.on_drain(consumers.stop, "consumers")
     lifecycle.ready("consumers", consumers.check)
     streams: list[BatchConsumer] = []
-    for durable, take in ((INFERENCES, monitor.take_inferences), (OUTCOMES, monitor.take_outcomes)):
+
+    async def take_inferences(batch: Sequence[RawMessage]) -> None:
+        await watch.take_inferences(batch)
+        await monitor.take_inferences(batch)
+
+    for durable, take in ((INFERENCES, take_inferences), (OUTCOMES, monitor.take_outcomes)):
         stream = BatchConsumer(link, durable, _BATCH, _BATCH_SECONDS, take)
         lifecycle.on_drain(stream.stop, durable)
         lifecycle.ready(durable, stream.check)
@@ -82,6 +95,8 @@ async def serve(lifecycle: Lifecycle) -> None:
     server.add(register, EvaluatorServicer(reports, ledger, objects), SERVICE)
     blind = campaigns.CampaignServicer(Campaigns(database), reports, objects)
     server.add(campaigns.register, blind, campaigns.SERVICE)
+    seen = live.LiveServicer(kept, LiveReadings(database), ledger, watch.state)
+    server.add(live.register, seen, live.SERVICE)
     await server.start()
     lifecycle.on_drain(server.stop, "grpc")
 
@@ -90,14 +105,15 @@ async def serve(lifecycle: Lifecycle) -> None:
     await consumers.start()
     lifecycle.spawn(_read_streams(backlog, streams), "streams")
     lifecycle.spawn(monitor.run(settings.assess_seconds), "monitor")
+    lifecycle.spawn(watch.run(settings.assess_seconds), "live")
     await lifecycle.wait_stopped()
 
 
 async def _read_streams(backlog: Backlog, streams: Sequence[BatchConsumer]) -> None:
-    """Start reading traffic once all rollouts are known: what belongs to no open watch is passed over for good."""
+    """Start reading traffic once all tasks and rollouts are known: what belongs to none is passed over for good."""
     while True:
         try:
-            if not await backlog.unhandled(CONSUMER):
+            if not (await backlog.unhandled(CONSUMER) or await backlog.unhandled(TASKS)):
                 break
         except PawlError as error:
             log.info("traffic waits", reason=str(error))

@@ -14,7 +14,7 @@ from libs.contracts.task.evaluation import (
     SuiteSpec,
 )
 from libs.contracts.task.recipe import LoraRecipe, RecipeSpec, Training, recipe_of
-from libs.contracts.task.rollout import CanarySpec, RolloutSpec, ShadowSpec
+from libs.contracts.task.rollout import CanarySpec, DropSpec, LiveSpec, RolloutSpec, ShadowSpec
 from libs.contracts.task.section import Section
 from libs.contracts.task.spec import OutputSpec, TaskSpec, TriggerSpec
 
@@ -26,12 +26,14 @@ __all__ = [
     "ColumnMap",
     "CurationSpec",
     "DataSpec",
+    "DropSpec",
     "DuplicateSpec",
     "EndpointSpec",
     "EvaluationSpec",
     "ExtraSuiteSpec",
     "GateSpec",
     "JudgeSpec",
+    "LiveSpec",
     "LoraRecipe",
     "MetricSpec",
     "OutputSpec",

@@ -8,7 +8,7 @@ from libs.contracts.ids import NAME_PATTERN
 from libs.contracts.task.data import DataSpec
 from libs.contracts.task.evaluation import EvaluationSpec
 from libs.contracts.task.recipe import LoraRecipe, RecipeSpec
-from libs.contracts.task.rollout import RolloutSpec
+from libs.contracts.task.rollout import DropSpec, RolloutSpec
 from libs.contracts.task.section import Section
 
 
@@ -29,6 +29,7 @@ class TriggerSpec(Section):
     corrections: int | None = Field(
         None, ge=1, description="new corrections, of sources that may train, since the last turn began"
     )
+    on_drop: DropSpec | None = Field(None, description="a drop of production, once there is something new to learn")
     cooldown_seconds: float = Field(0.0, ge=0.0)
 
 

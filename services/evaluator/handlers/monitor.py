@@ -107,12 +107,12 @@ class Monitor:
         rows: list[dict[str, Any]] = []
         touched: set[str] = set()
         for message in batch:
+            # Of every task: the live view wants them too, rollout or not.
             tenant, task = address = _address(message.subject, "outcome")
-            steps = self._watches.get(address)
-            if not steps:
-                continue
             fact = decode(Outcome, message.subject, message.data, message.headers).data
-            touched.add(steps[-1].turn_id)
+            steps = self._watches.get(address)
+            if steps:
+                touched.add(steps[-1].turn_id)
             rows.append(
                 {
                     "tenant": tenant,
@@ -155,7 +155,7 @@ class Monitor:
         key = (watch.tenant, watch.task, watch.generation)
         said_at, said = self._said.get(key, (-math.inf, {}))
         if watch.stage == CANARY:
-            closed = await self._ledger.close_windows(watch.turn_id, await self._caught_up() - self._settle)
+            closed = await self._ledger.close_windows(watch.turn_id, await self.caught_up() - self._settle)
             if closed:
                 self._changed.add(watch.turn_id)
         if watch.turn_id not in self._changed and time.monotonic() - said_at < _REPEAT_SECONDS:
@@ -183,7 +183,7 @@ class Monitor:
         mark = await self._ledger.mark(watch.turn_id)
         return await self._ledger.recompute(watch, mark, datetime.now(UTC))
 
-    async def _caught_up(self) -> float:
+    async def caught_up(self) -> float:
         """Until when (seconds since 1970) everything that was published has been read.
 
         After an outage the windows of the past may be closed only once their outcomes have been read too.

@@ -1,0 +1,99 @@
+"""The live view and the recomputing of evidence over gRPC: translates only."""
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+from libs.contracts.errors import InvalidInput, NotFound
+from libs.contracts.stubs.pawl.evaluator.v1 import live_pb2 as pb
+from libs.contracts.stubs.pawl.evaluator.v1 import live_pb2_grpc
+from services.evaluator.domain.drift_inputs import drifts
+from services.evaluator.domain.evidence import Check
+from services.evaluator.domain.live_drop import DropState, recheck
+from services.evaluator.domain.live_metrics import metrics_of, shadow_of
+from services.evaluator.store import Ledger
+from services.evaluator.store.live import Live, LiveTask
+from services.evaluator.store.live_readings import LiveReadings
+
+SERVICE = "pawl.evaluator.v1.LiveService"
+register = live_pb2_grpc.add_LiveServiceServicer_to_server
+_MOST_SECONDS = 30 * 86_400.0
+
+
+class LiveServicer(live_pb2_grpc.LiveServiceServicer):
+    """Answers what production shows and whether decisions follow from their evidence.
+
+    `state` tells how the drop watch of (tenant, task) stands.
+    """
+
+    def __init__(
+        self, live: Live, readings: LiveReadings, ledger: Ledger, state: Callable[[str, str], DropState | None]
+    ) -> None:
+        self._live = live
+        self._readings = readings
+        self._ledger = ledger
+        self._state = state
+
+    async def GetLive(self, request: Any, context: Any) -> Any:  # noqa: N802, ARG002 - named by the protocol
+        """The live view of a task."""
+        if not 0.0 <= request.seconds <= _MOST_SECONDS:
+            raise InvalidInput("look back over at most 30 days", field="seconds")
+        task = next((task for task in await self._live.tasks() if task.task == request.task), None)
+        if task is None:
+            raise NotFound(f"no task {request.task!r} is known here", field="task")
+        return pb.GetLiveResponse(live_json=json.dumps(await self._told(task, request.seconds), allow_nan=False))
+
+    async def VerifyEvidence(self, request: Any, context: Any) -> Any:  # noqa: N802, ARG002
+        """Every conclusion, computed again."""
+        checks = await self._ledger.verify(request.task, request.turn_id)
+        if not request.turn_id:
+            checks += await self._drops(request.task)
+        return pb.VerifyEvidenceResponse(checks=[_check(each) for each in checks])
+
+    async def _told(self, task: LiveTask, seconds: float) -> dict[str, Any]:
+        whose, live = (task.tenant, task.task), task.spec.rollout.live
+        span = seconds or live.span_seconds
+        since = time.time() - span
+        stable = await self._readings.stable_version(*whose)
+        asked = await self._readings.asked(*whose, stable, live.reference_users) if stable is not None else ([], [])
+        state = self._state(*whose)
+        return {
+            "task": task.task,
+            "seconds": span,
+            "stable": stable,
+            "versions": metrics_of(await self._readings.served(*whose, since)),
+            "shadow": shadow_of(await self._readings.mirrored(*whose, since)),
+            "drift": {
+                "reference_users": len(asked[0]),
+                "current_users": len(asked[1]),
+                "traits": drifts(*asked, live.drift_index),
+            },
+            "drop_watch": asdict(state) if state is not None else None,
+            "drops": [document for document, _, _ in await self._live.drops(task.task)][-20:],
+            "lateness": await self._readings.lateness(*whose, since, live.window_seconds + live.delay_seconds),
+            "windows": task.windows,
+        }
+
+    async def _drops(self, task: str) -> list[Check]:
+        checks = []
+        for document, spec, began_after in await self._live.drops(task):
+            windows = await self._live.windows(document["tenant"], task, began_after, document["last_window"])
+            found = recheck(document, spec.triggers.on_drop, spec.rollout.live.reference_users, windows)
+            finding = "different" if found else "equal"
+            what = f"drop #{document['number']}"
+            checks.append(Check("", "drop", what, "drop", finding, tuple(found), document))
+        return checks
+
+
+def _check(check: Check) -> Any:
+    return pb.Check(
+        turn_id=check.turn_id,
+        kind=check.kind,
+        what=check.what,
+        verdict=check.verdict,
+        finding=check.finding,
+        differences=check.differences,
+        document_json=json.dumps(check.document),
+    )

@@ -1,0 +1,240 @@
+"""The live view on real streams: what is kept, when windows close, and the drop that is told."""
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest_asyncio
+from sqlalchemy import func, select, update
+
+from libs.contracts.events import DropDetected, TaskApplied
+from libs.contracts.inference import Message, Role, Signal
+from libs.contracts.stubs.pawl.evaluator.v1 import live_pb2, live_pb2_grpc
+from libs.contracts.task import TaskSpec
+from libs.eventing.batches import BatchConsumer, RawMessage
+from libs.eventing.connection import NatsLink
+from libs.eventing.subscriptions import Consumers
+from libs.outbox.database import Database
+from libs.outbox.migrate import migrate
+from libs.outbox.relay import Relay
+from libs.runtime.grpc_client import call, channel
+from libs.runtime.grpc_server import GrpcServer
+from libs.testing.servers import NatsServer
+from libs.testing.wait import eventually
+from services.evaluator.clients import Backlog
+from services.evaluator.handlers.live import LiveWatch
+from services.evaluator.handlers.monitor import INFERENCES, OUTCOMES, Monitor
+from services.evaluator.rpc import live as rpc
+from services.evaluator.store import METADATA, Ledger
+from services.evaluator.store.live import Live
+from services.evaluator.store.live_readings import LiveReadings
+from services.evaluator.store.live_tables import live_requests, live_windows
+from services.evaluator.tests.support import TASK, TENANT, Facts, Traffic, right, send, spec
+
+WINDOW = 0.2
+
+
+def watched(**drop: Any) -> TaskSpec:
+    live = {"window_seconds": WINDOW, "delay_seconds": 0.0, "user_seconds": 3600.0, "reference_users": 20}
+    whole = spec().model_dump(mode="json")
+    on_drop = {"floor": 0.8, "run_length": 50.0, "dwell_seconds": 0.0, **drop}
+    return TaskSpec.model_validate(
+        {**whole, "rollout": {**whole["rollout"], "live": live}, "triggers": {"on_drop": on_drop}}
+    )
+
+
+@dataclass
+class Watch:
+    """A running watch; `tick` looks once."""
+
+    database: Database
+    live: Live
+    watch: LiveWatch
+    stub: Any
+
+    async def count(self, table: Any = live_requests) -> int:
+        async with self.database.reading() as session:
+            return int(await session.scalar(select(func.count()).select_from(table)) or 0)
+
+    async def windows(self, number: int) -> list[Any]:
+        async def closed() -> Any:
+            await self.watch.tick()
+            found = await self.live.windows(TENANT, TASK, 0)
+            return found if len(found) >= number else None
+
+        found: list[Any] = await eventually(closed, every=0.1)
+        return found
+
+
+class Home:
+    """Starts and stops a watch over one database, as a supervisor would."""
+
+    def __init__(self, nats: NatsServer, url: str) -> None:
+        self.nats, self.url = nats, url
+        self._stack = AsyncExitStack()
+
+    async def start(self) -> Watch:
+        stack = self._stack = AsyncExitStack()
+        await migrate(self.url, "services.evaluator")
+        database = Database(self.url, metadata=METADATA, service="evaluator")
+        await database.open()
+        stack.push_async_callback(database.close)
+        link = NatsLink(self.nats.url, "evaluator", on_closed=lambda: None)
+        await link.connect(wait=True)
+        stack.push_async_callback(link.close)
+        relay = Relay(database, link, poll_seconds=0.1)
+        await relay.start()
+        stack.push_async_callback(relay.stop)
+        ledger, live = Ledger(database), Live(database)
+        monitor = Monitor(ledger, Backlog(link).unhandled, settle=0.2, keep=3600.0)
+        watch = LiveWatch(live, monitor.caught_up, keep=3600.0)
+        await watch.load()
+        consumers = Consumers(link, [watch.subscription()], service="evaluator")
+        await consumers.start()
+        stack.push_async_callback(consumers.stop)
+
+        async def take(batch: list[RawMessage]) -> None:
+            await watch.take_inferences(batch)
+            await monitor.take_inferences(batch)
+
+        for durable, handle in ((INFERENCES, take), (OUTCOMES, monitor.take_outcomes)):
+            stream = BatchConsumer(link, durable, 500, 0.1, handle)
+            await stream.start()
+            stack.push_async_callback(stream.stop)
+        server = GrpcServer("127.0.0.1", 0)
+        server.add(rpc.register, rpc.LiveServicer(live, LiveReadings(database), ledger, watch.state), rpc.SERVICE)
+        await server.start()
+        stack.push_async_callback(server.stop, 0.1)
+        connection = channel(server.address)
+        stack.push_async_callback(connection.close)
+        return Watch(database, live, watch, live_pb2_grpc.LiveServiceStub(connection))
+
+    async def stop(self) -> None:
+        await self._stack.aclose()
+
+
+@pytest_asyncio.fixture
+async def home(link: NatsLink, nats_server: NatsServer, database_url: str) -> AsyncIterator[Home]:
+    built = Home(nats_server, database_url)
+    yield built
+    await built.stop()
+
+
+async def applied(link: NatsLink, watch: Watch, revision: int = 1, **drop: Any) -> None:
+    fact = TaskApplied(
+        tenant=TENANT, task=TASK, revision=revision, spec=watched(**drop), base_digest="sha256:" + "b" * 64
+    )
+    await send(link, fact)
+
+    async def known() -> bool:
+        # As the process does: traffic is read only once the tasks are known.
+        await watch.watch.load()
+        return any(task.spec.triggers == fact.spec.triggers for task in await watch.live.tasks())
+
+    await eventually(known)
+
+
+async def answered(link: NatsLink, traffic: Traffic, unit: str, *, good: bool = True, **changes: Any) -> Any:
+    asked = (Message(role="user", content="the printer does not work"),)
+    fact = traffic.inference(
+        Role.STABLE, right(1) if good else "no json", unit=unit, latency_ms=50.0, messages=asked, **changes
+    )
+    await send(link, fact)
+    return fact
+
+
+async def test_a_user_counts_once_and_blame_in_time_makes_the_window_bad(
+    home: Home, link: NatsLink, traffic: Traffic
+) -> None:
+    watch = await home.start()
+    await applied(link, watch)
+    past = datetime.now(UTC) - timedelta(seconds=5)
+    blamed = await answered(link, traffic, "ann", created_at=past)
+    await send(link, traffic.outcome(blamed, None, kind="rating", signal=Signal.BAD))
+    await answered(link, traffic, "bob", created_at=past)
+    await answered(link, traffic, "cem", good=False, created_at=past)
+    await answered(link, traffic, "ann", created_at=past + timedelta(seconds=1))
+    await answered(link, traffic, "dan", created_at=past, explicit=True)
+    failed = {"error": "UNAVAILABLE", "finish_reason": "", "request_id": "again"}
+    await answered(link, traffic, "eve", created_at=past, **failed)
+    await answered(link, traffic, "eve", created_at=past, request_id="again")
+    await eventually(lambda: _is(watch, 7))
+    found = await watch.windows(4)
+    assert len(found) == 4
+    async with watch.database.reading() as session:
+        rows = (await session.execute(select(live_windows.c.unit, live_windows.c.good))).all()
+    assert {unit: good for unit, good in rows} == {"ann": False, "bob": True, "cem": False, "eve": True}
+
+
+async def _is(watch: Watch, number: int) -> bool:
+    return await watch.count() == number
+
+
+async def test_a_drop_is_told_once_survives_a_restart_and_can_be_computed_again(
+    home: Home, link: NatsLink, traffic: Traffic, facts: Facts
+) -> None:
+    watch = await home.start()
+    await applied(link, watch)
+    past = datetime.now(UTC) - timedelta(seconds=60)
+    for number in range(60):
+        moment = past + timedelta(seconds=number / 2)
+        await answered(link, traffic, f"u{number}", good=number < 40, created_at=moment)
+    await watch.windows(60)
+
+    async def told() -> Any:
+        return await facts.of(DropDetected)
+
+    (envelope,) = await eventually(told)
+    drop = envelope.data
+    assert (drop.number, drop.version, drop.floor) == (1, traffic.stable, 0.8)
+    assert drop.first_window >= 30
+    assert drop.satisfaction < 0.3
+    await home.stop()
+    again = await home.start()
+    await again.watch.tick()
+    state = again.watch.state(TENANT, TASK)
+    assert state is not None
+    assert len(await again.live.drops(TASK)) == 1
+    checks = (await call(again.stub.VerifyEvidence, live_pb2.VerifyEvidenceRequest(task=TASK))).checks
+    assert [(check.what, check.finding) for check in checks] == [("drop #1", "equal")]
+    async with again.database.transaction() as session:
+        await session.execute(update(live_windows).values(good=True))
+    checks = (await call(again.stub.VerifyEvidence, live_pb2.VerifyEvidenceRequest(task=TASK))).checks
+    assert checks[0].finding == "different"
+
+
+async def test_the_live_view_tells_versions_segments_shadow_and_the_watch(
+    home: Home, link: NatsLink, traffic: Traffic
+) -> None:
+    watch = await home.start()
+    await applied(link, watch)
+    for number in range(30):
+        asked = await answered(link, traffic, f"u{number}", segment="eu" if number % 2 else "us")
+        shadow = traffic.inference(
+            Role.SHADOW, right(1), pair_id=asked.request_id, unit=asked.unit, segment=asked.segment, latency_ms=100.0
+        )
+        await send(link, shadow)
+        if number % 3 == 0:
+            await send(link, traffic.outcome(asked, None, kind="escalation", signal=Signal.BAD))
+    await eventually(lambda: _is(watch, 60))
+
+    async def heard() -> Any:
+        answer = await call(watch.stub.GetLive, live_pb2.GetLiveRequest(task=TASK, seconds=60.0))
+        told = json.loads(answer.live_json)
+        stable = next(each for each in told["versions"] if each["role"] == "stable")
+        return told if stable["segments"]["all"]["feedback"] == 10 else None
+
+    told = await eventually(heard)
+    stable = next(each for each in told["versions"] if each["role"] == "stable")
+    assert stable["version"] == told["stable"] == traffic.stable
+    assert set(stable["segments"]) == {"all", "eu", "us"}
+    line = stable["segments"]["all"]
+    assert (line["users"], line["escalations"]["value"], line["satisfaction"]["value"]) == (30, 1 / 3, 0.0)
+    assert line["latency_p50_ms"]["value"] == 50.0
+    assert told["shadow"]["same_answer"]["value"] == 1.0
+    assert abs(told["shadow"]["latency_ratio"]["value"] - 2.0) < 1e-6
+    assert told["drift"]["reference_users"] == 20
+    assert told["lateness"]["feedback"] == 10
