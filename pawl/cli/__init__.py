@@ -6,7 +6,7 @@ import typer
 from rich.console import Console
 
 from libs.contracts.errors import PawlError
-from pawl.cli import campaign, evaluation, lifecycle, look, stack, work
+from pawl.cli import campaign, data, evaluation, lifecycle, look, review, stack, work
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 stack.register(app)
@@ -15,6 +15,8 @@ lifecycle.register(app)
 look.register(app)
 evaluation.register(app)
 campaign.register(app)
+data.register(app)
+review.register(app)
 
 
 def main() -> None:

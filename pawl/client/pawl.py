@@ -5,13 +5,17 @@ from typing import Self
 
 from pawl.client.calls.campaigns import CampaignCalls
 from pawl.client.calls.data import DataCalls
+from pawl.client.calls.datasets import DatasetCalls
 from pawl.client.calls.evaluation import EvaluationCalls
 from pawl.client.calls.registry import RegistryCalls
+from pawl.client.calls.review import ReviewCalls
 from pawl.client.calls.serving import ServingCalls
 from pawl.client.calls.training import TrainingCalls
 
 
-class Pawl(RegistryCalls, DataCalls, TrainingCalls, EvaluationCalls, CampaignCalls, ServingCalls):
+class Pawl(
+    RegistryCalls, DataCalls, DatasetCalls, ReviewCalls, TrainingCalls, EvaluationCalls, CampaignCalls, ServingCalls
+):
     """One connection to Pawl; use it as a context manager."""
 
     def __enter__(self) -> Self:

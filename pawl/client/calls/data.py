@@ -1,12 +1,9 @@
-"""Imports, intake and dataset versions."""
+"""Imports and intake."""
 
-import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 from libs.contracts.errors import InvalidInput, NotFound
-from libs.contracts.stubs.pawl.curation.v1 import curation_pb2, curation_pb2_grpc
 from libs.contracts.stubs.pawl.ingestion.v1 import ingestion_pb2, ingestion_pb2_grpc
 from pawl.client.calls.base import DEADLINE_SECONDS, Calls, rpc
 
@@ -15,7 +12,7 @@ IMPORT_SECONDS = 3600.0
 
 
 class DataCalls(Calls):
-    """Calls to ingestion and curation."""
+    """Calls to ingestion."""
 
     def import_file(
         self,
@@ -87,13 +84,6 @@ class DataCalls(Calls):
 
     def _ingestion(self) -> "ingestion_pb2_grpc.IngestionServiceStub":
         return ingestion_pb2_grpc.IngestionServiceStub(self.channel("ingestion"))
-
-    def dataset(self, task: str, number: int = 0) -> tuple[curation_pb2.Dataset, dict[str, Any]]:
-        """A dataset version (0: the newest) and its report."""
-        with rpc("curation"):
-            stub = curation_pb2_grpc.CurationServiceStub(self.channel("curation"))
-            answer = stub.GetDataset(curation_pb2.GetDatasetRequest(task=task, number=number), timeout=DEADLINE_SECONDS)
-        return answer.dataset, json.loads(answer.report_json or "{}")
 
 
 def readable(path: Path) -> None:

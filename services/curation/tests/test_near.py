@@ -1,0 +1,182 @@
+"""Near duplicates on columns: the same words and guard as the reference, no difference that matters merged."""
+
+import random
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from services.curation.compute import near_marks, near_sketch
+from services.curation.compute.near import find_near, group_texts
+from services.curation.compute.near_words import distinct, hash_of, tokenise
+from services.curation.domain.clusters import nearest_centres
+from services.curation.domain.guard import Kind, difference, known_names, marks
+from services.curation.domain.text import jaccard, masked, words
+
+ALPHABET = "aAbzIé’'ßİ你の٣0159 \n.,:!-+@/_$%€\x00"
+SENTENCE = "the new printer in the second office of our sales team {} burn and smell since this early morning in {}"
+WORDS = ("Invoice", "printer", "not", "two", "Paris", "Berlin", "ann@b.org", "disable", "never", "4711", "over", "I'm")
+texts_of_words = st.lists(st.sampled_from(WORDS), max_size=9).map(" ".join)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.one_of(st.text(ALPHABET, max_size=40), st.text(max_size=20), texts_of_words), max_size=8))
+def test_columns_read_the_same_words_as_the_reference(texts: list[str]) -> None:
+    tokens = tokenise(texts) if texts else None
+    for at, text in enumerate(texts):
+        assert tokens is not None
+        mine = tokens.hashes[tokens.first[at] : tokens.first[at + 1]].tolist()
+        assert mine == [hash_of(word) for word in words(text)]
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(texts_of_words, min_size=2, max_size=6))
+def test_columns_guard_what_the_reference_guards(texts: list[str]) -> None:
+    tokens = tokenise(texts, cases=True)
+    found = near_marks.marks(tokens)
+    for at, kind in enumerate((Kind.NUMBER, Kind.NEGATION, Kind.POLARITY)):
+        for left, right in zip(range(len(texts)), range(1, len(texts)), strict=False):
+            same = marks(words(texts[left]), kind) == marks(words(texts[right]), kind)
+            assert (found[at][left] == found[at][right]) == same
+    known = near_marks.names([tokens])
+    assert known.tolist() == sorted(hash_of(name) for name in known_names(texts))
+    order = near_marks.name_order(tokens, known)
+    names = known_names(texts)
+    said = [tuple(dict.fromkeys(word for word in words(text) if word in names)) for text in texts]
+    assert [(one == other) for one in order for other in order] == [one == other for one in said for other in said]
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(texts_of_words, min_size=1, max_size=6))
+def test_masked_columns_are_the_forms_of_the_reference(texts: list[str]) -> None:
+    values, counts = distinct(tokenise(texts, masked=True))
+    ends = np.cumsum(counts)
+    for text, start, end in zip(texts, ends - counts, ends, strict=True):
+        assert set(values[start:end].tolist()) == {hash_of(word) for word in masked(words(text))}
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "kind"),
+    [
+        ("send 3 boxes to me", "send 4 boxes to me", "number"),
+        ("move it from 5 to 6", "move it from 6 to 5", "number"),
+        ("it is -5 degrees", "it is 5 degrees", "number"),
+        ("it costs $20 more", "it costs €20 more", "number"),
+        ("send two boxes", "send 2 boxes", None),
+        ("it does burn", "it does not burn", "negation"),
+        ("it doesn't burn", "it does not burn", "negation"),
+        ("please enable it", "please disable it", "polarity"),
+        ("write to a@b.org", "write to c@b.org", "number"),
+        ("Hello there", "hello, there!", None),
+    ],
+)
+def test_the_guard_names_the_kind_of_a_difference(left: str, right: str, kind: str | None) -> None:
+    found = difference(left, right)
+    if (left, right) == ("it doesn't burn", "it does not burn"):
+        assert found is None
+    else:
+        assert (found and str(found.kind)) == kind
+
+
+def test_a_near_duplicate_is_merged_and_what_differs_where_it_matters_is_told() -> None:
+    texts = [
+        SENTENCE.format("does", "Paris"),
+        "Hello! " + SENTENCE.format("does", "paris").upper(),
+        SENTENCE.format("does not", "Paris"),
+        SENTENCE.format("does", "Berlin"),
+        SENTENCE.format("does", "Paris").replace("second", "third"),
+    ]
+    found = find_near(texts, threshold=0.8)
+    assert found.centres == [0, 0, 2, 3, 4]
+    assert set(found.apart_pairs) == {"negation", "entity", "number"}
+    assert {each.kind: each.detail for each in found.apart if each.other == 0}["negation"] == "not | "
+    assert find_near(texts, threshold=0.8, guard=False).centres == [0, 0, 0, 0, 0]
+
+
+def test_rows_of_other_scopes_are_strangers_and_rows_with_other_answers_are_told() -> None:
+    texts = [SENTENCE.format("does", "rome"), SENTENCE.format("does", "rome") + " thanks"]
+    assert find_near(texts, scopes=["train", "test"]).apart_pairs == {}
+    assert find_near(texts, scopes=["train", "test"]).centres == [0, 1]
+    found = find_near(texts, answers=["a", "b"])
+    assert (found.centres, found.apart_pairs, found.apart[0].kind) == ([0, 1], {"answer": 1}, "answer")
+    assert find_near(texts, answers=["a", "a"]).centres == [0, 0]
+
+
+def planted(count: int, seed: int) -> tuple[list[str], list[int]]:
+    """Rows of random words, every third a slightly edited copy of one before it, with their originals."""
+    rng = random.Random(seed)
+    vocabulary = ["".join(rng.choices("bcdfglmnrst", k=2) + rng.choices("aeiou", k=2)) + str(at) for at in range(900)]
+    vocabulary = [word.translate(str.maketrans("0123456789", "aeioubdfgh")) for word in vocabulary]
+    texts: list[str] = []
+    origins: list[int] = []
+    for at in range(count):
+        if at % 3 == 2:
+            origin = origins[rng.randrange(at)]
+            said = texts[origin].split()
+            said[rng.randrange(len(said))] = rng.choice(vocabulary)
+            texts.append(" ".join(said))
+        else:
+            origin = at
+            texts.append(" ".join(rng.sample(vocabulary, 30)))
+        origins.append(origin)
+    return texts, origins
+
+
+def test_planted_copies_are_found_and_nothing_else() -> None:
+    texts, origins = planted(3000, 1)
+    found = find_near(texts, threshold=0.7)
+    together = [found.centres[at] == origin for at, origin in enumerate(origins) if at != origin]
+    assert sum(together) / len(together) > 0.99
+    assert all(origins[at] == origins[centre] for at, centre in enumerate(found.centres))
+    for row, centre, similarity in found.merged():
+        both = (frozenset(words(texts[row])), frozenset(words(texts[centre])))
+        assert similarity == pytest.approx(jaccard(*both))
+        assert similarity >= 0.7
+        assert found.centres[centre] == centre
+
+
+def test_no_member_is_further_from_its_centre_than_the_threshold_however_long_the_chain() -> None:
+    said = [f"word{chr(97 + at // 26)}{chr(97 + at % 26)}" for at in range(400)]
+    chain = [" ".join(said[at : at + 40]) for at in range(0, 300, 2)]
+    found = find_near(chain, threshold=0.8)
+    for row, centre, _ in found.merged():
+        assert jaccard(frozenset(chain[row].split()), frozenset(chain[centre].split())) >= 0.8
+    assert found.largest <= 10
+
+
+def test_a_cluster_that_swallows_the_data_raises_the_alarm() -> None:
+    texts = [SENTENCE.format("does", "rome") + f" word{chr(97 + at // 26)}{chr(97 + at % 26)}" for at in range(90)]
+    alarm = find_near(texts, threshold=0.7).alarm
+    assert alarm is not None
+    assert "one cluster, around row 0, holds 90 of 90 rows (100%)" in alarm
+
+
+def test_more_data_never_moves_a_group() -> None:
+    texts, _ = planted(1500, 2)
+    later = group_texts(texts)
+    for cut in (1, 400, 1100):
+        assert group_texts(texts[:cut]) == later[:cut]
+
+
+def test_rows_that_differ_in_an_identifier_alone_are_one_group() -> None:
+    texts = [f"please cancel the order {at * 7919} for me today, it went to user{at}@example.com" for at in range(300)]
+    assert set(group_texts(texts)) == {0}
+
+
+def test_a_sketch_estimates_the_similarity_without_bias() -> None:
+    rng = random.Random(3)
+    vocabulary = [f"word{chr(97 + at // 676)}{chr(97 + at // 26 % 26)}{chr(97 + at % 26)}" for at in range(9000)]
+    left, right = [], []
+    for _ in range(400):
+        said = rng.sample(vocabulary, 56)
+        left.append(" ".join(said[:40]))
+        right.append(" ".join(said[16:]))
+    one, other = (near_sketch.minhash(tokenise(side), 126) for side in (left, right))
+    assert (one == other).mean() == pytest.approx(24 / 56, abs=0.01)
+
+
+def test_no_rows_are_no_duplicates() -> None:
+    assert find_near([]).centres == []
+    assert group_texts([]) == []
+    assert nearest_centres([]) == {}
