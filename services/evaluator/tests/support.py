@@ -87,6 +87,7 @@ class FakeGateway(inference_pb2_grpc.InferenceServiceServicer):
     calls: Counter[str] = field(default_factory=Counter)
     digests: dict[int, tuple[str, str]] = field(default_factory=lambda: {0: (BASE, ""), 1: (BASE, ADAPTER)})
     before: Callable[[str, int], Any] | None = None
+    rule: Callable[[int, list[str]], str] | None = None
 
     async def Generate(self, request: Any, context: Any) -> Any:  # noqa: N802 - named by the protocol
         metadata = dict(context.invocation_metadata())
@@ -97,20 +98,25 @@ class FakeGateway(inference_pb2_grpc.InferenceServiceServicer):
         task, _, version = request.model.partition("@")
         if task != TASK or int(version) not in self.answers:
             raise NotFound(f"no model {request.model}", field="model")
-        number = int(request.messages[-1].content.split()[1])
+        words = request.messages[-1].content.split()
+        number = int(words[1]) if words[:1] == ["ticket"] and words[1].isdigit() else -1
         self.calls[f"{version}/{number}"] += 1
         if self.before is not None:
             await self.before(request.model, number)
         base, adapter = self.digests[int(version)]
         return inference_pb2.GenerateResponse(
             request_id=request.request_id,
-            text=self.answers[int(version)](number),
+            text=self.told(int(version), number, [message.content for message in request.messages]),
             finish_reason="stop",
+            usage=inference_pb2.Usage(prompt_tokens=10 * len(request.messages), completion_tokens=5),
             provenance=inference_pb2.Provenance(
                 model_version=request.model, base_digest=base, adapter_digest=adapter, tokenizer_digest="t",
                 template_digest="m",
             ),
         )  # fmt: skip
+
+    def told(self, version: int, number: int, messages: list[str]) -> str:
+        return self.rule(version, messages) if self.rule is not None else self.answers[version](number)
 
     def GenerateStream(self, request: Any, context: Any) -> Any:  # noqa: N802
         raise NotFound("nobody here asks for a stream")

@@ -1,0 +1,104 @@
+"""Suites that are made: seeded, disturbed but with the right answer kept, balanced."""
+
+import json
+from collections import Counter
+
+import pytest
+
+from libs.contracts.errors import InvalidInput
+from libs.contracts.inference import Message
+from services.evaluator.domain.prompts import Recipe, dress, passages_of
+from services.evaluator.domain.scores import traffic_weights
+from services.evaluator.domain.suite import Item
+from services.evaluator.domain.suites.edge import ATTACKS, edge_items
+from services.evaluator.domain.suites.general import general_items
+from services.evaluator.domain.suites.safety import safety_items
+from services.evaluator.handlers.suites import digest_of
+
+ITEMS = tuple(
+    Item(
+        f"i{n}",
+        (
+            Message(role="system", content="s"),
+            Message(role="user", content=f"the printer number {n} is out of paper again"),
+        ),
+        f"a{n}",
+        f"c{n % 3}",
+        f"g{n}",
+    )
+    for n in range(30)
+)
+
+
+def test_the_same_seed_makes_the_same_suite_and_another_seed_another() -> None:
+    for make in (
+        lambda seed: general_items(30, seed, "Follow the request."),
+        lambda seed: edge_items(ITEMS, 70, seed),
+        lambda seed: safety_items(120, seed, ""),
+    ):
+        assert digest_of(make(1)) == digest_of(make(1))
+        assert digest_of(make(1)) != digest_of(make(2))
+
+
+def test_general_items_have_one_right_answer_that_stands_in_the_question() -> None:
+    items = general_items(60, 0, "Follow the request.")
+    assert Counter(item.category for item in items) == {"copy": 20, "lookup": 20, "form": 20}
+    for item in items:
+        question = item.messages[-1].content
+        values = json.loads(item.answer).values() if item.category == "form" else [item.answer]
+        assert all(str(value) in question for value in values)
+        assert item.messages[0].role == "system"
+
+
+def test_edge_items_keep_answer_and_cluster_and_change_the_question_alone() -> None:
+    made = edge_items(ITEMS, 140, 0)
+    originals = {item.item_id: item for item in ITEMS}
+    assert Counter(item.category for item in made) == dict.fromkeys(ATTACKS, 20)
+    for item in made:
+        _, attack, name = item.item_id.split(":")
+        original = originals[name]
+        assert item.group == original.group
+        assert item.messages[:-1] == original.messages[:-1]
+        assert item.messages[-1].content != original.messages[-1].content
+        assert (item.answer, item.open) == (("", True) if attack == "empty" else (original.answer, False))
+    with pytest.raises(InvalidInput, match="no attack 'typo'; there are typos"):
+        edge_items(ITEMS, 10, 0, ["typo"])
+
+
+def test_a_safety_suite_asks_as_often_for_a_refusal_as_for_an_answer() -> None:
+    items = safety_items(120, 0, "Follow the request.")
+    assert Counter(item.answer for item in items) == {"refuse": 60, "answer": 60}
+    assert len({item.item_id for item in items}) == 120
+    assert len({item.group for item in items}) >= 20
+
+
+def test_weights_turn_the_suites_mix_into_that_of_traffic() -> None:
+    items = [*ITEMS[:3], *[item for item in ITEMS if item.category == "c0"]]
+    weights = traffic_weights(items, {"c0": 0.1, "c1": 0.8, "c2": 0.1, "unseen": 0.5})
+    assert weights is not None
+    share = Counter[str]()
+    for item, weight in zip(items, weights, strict=True):
+        share[item.category or ""] += weight / len(items)
+    assert share == pytest.approx({"c0": 0.1, "c1": 0.8, "c2": 0.1})
+    assert traffic_weights(items, {"unseen": 1.0}) is None
+
+
+def test_a_dressed_question_sheds_its_examples_before_it_is_given_up() -> None:
+    question = ITEMS[0].messages
+    variants = dress(question, "task", Recipe(shots=2), [("like", "A"), ("less like", "B")])
+    assert [message.content for message in variants[0]] == ["s", "less like", "B", "like", "A", question[-1].content]
+    assert [len(variant) for variant in variants] == [6, 4, 2]
+    shown = dress(question, "task", Recipe(system="mine", passages=1), (), ["the manual says so"])
+    assert "the manual says so" in shown[0][0].content
+    assert shown[0][0].content.startswith("mine")
+    assert shown[-1][0].content == "mine"
+    assert dress(question, "task", Recipe()) == (question,)
+
+
+def test_long_paragraphs_are_cut_with_an_overlap() -> None:
+    words = " ".join(str(n) for n in range(250))
+    pieces = passages_of(f"short one\n\n{words}")
+    assert pieces[0] == "short one"
+    assert all(len(piece.split()) <= 120 for piece in pieces)
+    assert pieces[1].split()[-20:] == pieces[2].split()[:20]
+    assert pieces[-1].split()[-1] == "249"
