@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from libs.contracts.errors import InvalidInput
 
 _DESIGN_LIMIT = 1e6
+_TRUSTED = 8.0  # with fewer the estimate of the tails is itself noise
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +19,9 @@ class ClusteredMean:
 
     `freedom` are the Satterthwaite degrees of freedom of the error; `freedom + 1` is the number of equal clusters that
     would know as much about it. `design_effect` is how many times clusters inflate the variance, at least 1;
-    `company` is the number of items in the cluster of the average item, the worst that the design effect could be.
+    `company` is the number of items in the cluster of the average item, the worst that the design effect could be;
+    `skewness` that of the mean itself, from the cluster sums. `trusted` are the degrees of freedom left when the error
+    hangs on few clusters that stand out: fewer than `freedom` where the sums have heavier tails than the normal.
     """
 
     mean: float
@@ -28,6 +31,8 @@ class ClusteredMean:
     clusters: int
     design_effect: float
     company: float
+    skewness: float
+    trusted: float
 
 
 def clustered_mean(values: ArrayLike, clusters: Sequence[Hashable] | None = None) -> ClusteredMean:
@@ -45,29 +50,34 @@ def clustered_mean(values: ArrayLike, clusters: Sequence[Hashable] | None = None
         raise InvalidInput("values must be finite numbers", field="values")
     n = scores.size
     if n == 0:
-        return ClusteredMean(0.0, 0.0, 0.0, 0, 0, 1.0, 1.0)
+        return ClusteredMean(0.0, 0.0, 0.0, 0, 0, 1.0, 1.0, 0.0, 0.0)
     mean = math.fsum(scores) / n
     codes = cluster_codes(clusters, n)
     sums, sizes = np.bincount(codes, scores - mean), np.bincount(codes)
     count = sizes.size
     if count < 2:
-        return ClusteredMean(mean, 0.0, 0.0, n, count, 1.0, float(n))
+        return ClusteredMean(mean, 0.0, 0.0, n, count, 1.0, float(n), 0.0, 0.0)
     kept = 1.0 - sizes / n
     company = float(np.sum(sizes**2)) / n
-    variance = float(np.sum(sums**2 / kept)) / n**2
+    variance, squares = float(np.sum(sums**2 / kept)) / n**2, float(np.sum(sums**2))
     alone = float(np.sum((scores - mean) ** 2)) / (n - 1) / n
     if alone <= 1e-24 * max(1.0, mean * mean):
         # Without variation nothing can be estimated: within a cluster all items may be one fact.
-        return ClusteredMean(mean, 0.0, _freedom(sizes, 1.0), n, count, company, company)
-    correlation = _correlation(sums, sizes, float(np.sum((scores - mean) ** 2)))
+        freedom = _freedom(sizes, 1.0)
+        return ClusteredMean(mean, 0.0, freedom, n, count, company, company, 0.0, freedom)
+    freedom = _freedom(sizes, _correlation(sums, sizes, float(np.sum((scores - mean) ** 2))))
+    # Var[V] of a sum of squares takes fourth moments; the normal's are three times the squared second.
+    tails = 3.0 * squares**2 / float(np.sum(sums**4)) - 1.0 if squares > 0.0 else freedom
     return ClusteredMean(
         mean=mean,
         standard_error=math.sqrt(variance),
-        freedom=_freedom(sizes, correlation),
+        freedom=freedom,
         n=n,
         clusters=count,
-        design_effect=min(_DESIGN_LIMIT, max(1.0, variance / alone)),
+        design_effect=min(_DESIGN_LIMIT, variance / alone) if variance > alone * (1.0 + 1e-9) else 1.0,
         company=company,
+        skewness=float(np.sum(sums**3)) / squares**1.5 if squares > 0.0 else 0.0,
+        trusted=min(freedom, max(_TRUSTED, tails)),
     )
 
 

@@ -226,14 +226,11 @@ def _evidence(
     if not np.isfinite(replicates).all():
         raise InvalidInput("the metric gives no finite number on every resample", field="metric")
     found = clustered_mean(influence, groups.names)
-    moved = np.bincount(groups.codes, influence, groups.count)
-    squares = float(np.sum(moved**2))
-    acceleration = float(np.sum(moved**3)) / (6.0 * squares**1.5) if squares > 0.0 else 0.0
     crowd = max(found.design_effect, math.sqrt((1.0 + found.company) / 2.0))
     return CorpusEvidence(
         value=value,
         replicates=np.sort(replicates),
-        acceleration=acceleration,
+        acceleration=found.skewness / 6.0,
         standard_error=found.standard_error * found.n,
         unseen=unseen * crowd / found.n,
         n=found.n,

@@ -9,6 +9,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from libs.statistics.bounded import BETS
 from libs.statistics.detector import STAKES
 from libs.statistics.harm import RELATIVE_RISKS
 from libs.statistics.votes import log_evidence_wins
@@ -90,6 +91,24 @@ def votes_by_z_test(share: float, *, alpha: float, looks: int, runs: int, seed: 
     n = np.arange(1, looks + 1)
     z = (_walk(share, looks, runs, seed) - n / 2.0) / np.sqrt(n / 4.0)
     return _first((np.abs(z) >= -_normal_quantile(alpha / 2.0)) & (n >= 10))
+
+
+def means_peeked(win: float, loss: float, bound: float, *, alpha: float, looks: int, runs: int, seed: int) -> Alarms:
+    """Claims "the mean exceeds `bound`" by libs.statistics.bounded on scores of 1, -1 and 0, looked at after each: the
+    same arithmetic as log_evidence_above.
+    """
+    rng = np.random.default_rng(seed)
+    bets = np.array(BETS) / (1.0 + max(0.0, bound))
+    by_score = [np.log1p(bets * (score - bound)) for score in (1.0, -1.0, 0.0)]
+    logs = np.zeros((runs, bets.size))
+    stop = np.full(runs, np.inf)
+    needed = math.log(bets.size / alpha)
+    for look in range(1, looks + 1):
+        u = rng.random(runs)[:, None]
+        logs += np.where(u < win, by_score[0], np.where(u < win + loss, by_score[1], by_score[2]))
+        alarm = np.isinf(stop) & (np.logaddexp.reduce(logs, axis=1) >= needed)
+        stop[alarm] = look
+    return Alarms(float(np.isfinite(stop).mean()), float(np.median(stop)), runs)
 
 
 def drops(

@@ -1,37 +1,33 @@
 """Paired differences, with clusters and without."""
 
-import math
-import random
-
+import numpy as np
 import pytest
 
 from libs.contracts.errors import InvalidInput
 from libs.contracts.events import Verdict
 from libs.statistics import tango
-from libs.statistics.clusters import clustered_error
-from libs.statistics.gates import floor, non_inferiority, superiority
-from libs.statistics.multiplicity import holm
+from libs.statistics.gates import non_inferiority, superiority
 from libs.statistics.paired import mcnemar, paired_difference
+from libs.statistics.simulate.coverage import DIFFERENCES, SHAPES, coverage, difference_interval, textbook_interval
+
+WIDEST = {"60 items": 1.7, "200 items": 1.4, "20 groups of 5": 2.1, "20 uneven groups, about 5": 2.6}
 
 
 def pairs(wins: int, losses: int, ties: int) -> tuple[list[float], list[float]]:
     return [1.0] * wins + [0.0] * losses + [1.0] * ties, [0.0] * wins + [1.0] * losses + [1.0] * ties
 
 
-def test_the_clustered_error_of_singletons_is_the_ordinary_one() -> None:
-    values = [0.0, 1.0, 1.0, 0.0, 1.0]
-    mean = 0.6
-    ordinary = math.sqrt(sum((value - mean) ** 2 for value in values) / 4 / 5)
-    assert clustered_error(values, range(5))[0] == pytest.approx(ordinary)
+@pytest.mark.parametrize("differences", DIFFERENCES)
+@pytest.mark.parametrize("shape", WIDEST)
+def test_intervals_of_a_difference_cover_and_are_not_wasteful(differences: str, shape: str) -> None:
+    found = coverage(DIFFERENCES[differences], SHAPES[shape], difference_interval, 300, seed=2)
+    assert found.covered >= 0.93
+    assert found.relative_width <= WIDEST[shape]
 
 
-def test_copies_of_an_item_in_one_cluster_add_no_information() -> None:
-    alone = paired_difference(*pairs(12, 4, 14))
-    treatment, control = pairs(12, 4, 14)
-    copied = paired_difference([s for s in treatment for _ in range(5)], [s for s in control for _ in range(5)],
-                               [i for i in range(30) for _ in range(5)])  # fmt: skip
-    assert copied.standard_error == pytest.approx(alone.standard_error)
-    assert copied.interval().low == pytest.approx(alone.interval().low, abs=0.01)
+def test_the_textbook_interval_does_not_cover_with_groups() -> None:
+    found = coverage(DIFFERENCES["right or wrong, 10 % differ"], SHAPES["60 groups of 5"], textbook_interval, 400, 3)
+    assert found.covered < 0.90
 
 
 def test_mcnemar_is_exact() -> None:
@@ -39,6 +35,8 @@ def test_mcnemar_is_exact() -> None:
     assert mcnemar(8, 2) == pytest.approx(2 * (1 + 10 + 45) / 1024)
     assert mcnemar(5, 5) == 1.0
     assert mcnemar(0, 0) == 1.0
+    with pytest.raises(InvalidInput):
+        mcnemar(-1, 0)
 
 
 def test_the_score_interval_gives_the_published_one() -> None:
@@ -51,97 +49,68 @@ def test_the_score_interval_gives_the_published_one() -> None:
     assert mirrored[1] == pytest.approx(-low)
 
 
+def test_copies_of_an_item_in_one_cluster_add_no_information() -> None:
+    alone = paired_difference(*pairs(12, 4, 14))
+    treatment, control = pairs(12, 4, 14)
+    copied = paired_difference([s for s in treatment for _ in range(5)], [s for s in control for _ in range(5)],
+                               [i for i in range(30) for _ in range(5)])  # fmt: skip
+    assert copied.standard_error == pytest.approx(alone.standard_error)
+    assert copied.interval().low == pytest.approx(alone.interval().low, abs=0.01)
+
+
 def test_identical_arms_on_few_items_prove_nothing() -> None:
-    same = [1.0, 0.0, 1.0, 1.0, 0.0] * 2
+    same = [1.0, 0.0, 1.0, 1.0, 0.0] * 14
     few = paired_difference(same, same)
     assert few.standard_error == 0.0
     assert non_inferiority(few, 0.02).verdict is Verdict.INCONCLUSIVE
-    many = paired_difference(same * 60, same * 60)
+    many = paired_difference(same * 10, same * 10)
     assert non_inferiority(many, 0.02).verdict is Verdict.PASS
 
 
 def test_one_cluster_alone_never_decides() -> None:
-    one = paired_difference([1.0] * 50, [0.0] * 50, ["template"] * 50)
+    one = paired_difference([1.0] * 80, [0.0] * 80, ["template"] * 80)
     assert superiority(one).verdict is Verdict.INCONCLUSIVE
+    assert one.p_greater(0.0) == 1.0
+    assert (one.interval().low, one.interval().high) == (-1.0, 1.0)
 
 
-def test_gates_have_three_verdicts() -> None:
-    better, worse, unclear = (
-        paired_difference(*pairs(60, 5, 35)),
-        paired_difference(*pairs(5, 60, 35)),
-        paired_difference(*pairs(20, 20, 60)),
-    )
-    assert superiority(better).verdict is Verdict.PASS
-    assert superiority(worse).verdict is Verdict.FAIL
-    assert superiority(unclear).verdict is Verdict.INCONCLUSIVE
-    assert non_inferiority(unclear, 0.02).verdict is Verdict.INCONCLUSIVE
-    assert non_inferiority(unclear, 0.2).verdict is Verdict.PASS
-    assert non_inferiority(worse, 0.2).verdict is Verdict.FAIL
-    assert floor(95, 100, 0.8).verdict is Verdict.PASS
-    assert floor(60, 100, 0.8).verdict is Verdict.FAIL
-    assert floor(80, 100, 0.8).verdict is Verdict.INCONCLUSIVE
-    assert floor(0, 0, 0.8).verdict is Verdict.INCONCLUSIVE
+def test_graded_scores_are_matched_in_mean_and_mean_square() -> None:
+    found = paired_difference([0.9, 0.5, 0.3, 0.7], [0.4, 0.6, 0.3, 0.7])
+    assert (found.gained - found.lost) * found.step / 4 == pytest.approx(found.mean)
+    assert (found.gained + found.lost) * found.step**2 == pytest.approx(0.5**2 + 0.1**2)
+    assert (found.wins, found.losses) == (1, 1)
 
 
-def test_a_decision_says_its_numbers() -> None:
-    reason = superiority(paired_difference(*pairs(60, 5, 35))).reason
-    assert "+0.550" in reason
-    assert "60 won, 5 lost" in reason
+def test_the_other_arm_sees_the_mirror_image() -> None:
+    found = paired_difference([0.9, 0.5, 0.3, 0.7] * 5, [0.4, 0.6, 0.2, 0.7] * 5)
+    there, here = found.interval(), found.mirrored().interval()
+    assert here.low == pytest.approx(-there.high)
+    assert here.high == pytest.approx(-there.low)
+    assert found.p_less(0.1) == found.mirrored().p_greater(-0.1)
 
 
-def test_verdicts_and_p_values_agree() -> None:
-    for wins in range(0, 40, 4):
-        difference = paired_difference(*pairs(wins, 12, 50))
-        decision = superiority(difference, 0.05)
-        assert (decision.verdict is Verdict.PASS) == (decision.p_value < 0.05)
-        assert (decision.verdict is Verdict.FAIL) == (difference.p_less(0.05) < 0.05)
+def test_p_values_are_those_of_the_interval() -> None:
+    for treatment, control in (pairs(14, 6, 60), ([0.9, 0.5, 0.3, 0.7] * 20, [0.4, 0.6, 0.2, 0.75] * 20)):
+        found = paired_difference(treatment, control)
+        assert found.p_greater(found.interval(0.9).low) == pytest.approx(0.05, abs=1e-6)
+        assert found.p_greater(-1.0) < 1e-6
+        assert found.p_greater(1.0) == 1.0
 
 
-def test_holm_adjusts_in_steps() -> None:
-    adjusted = holm({"a": 0.01, "b": 0.04, "c": 0.03, "d": 0.005})
-    assert adjusted == pytest.approx({"a": 0.03, "b": 0.06, "c": 0.06, "d": 0.02})
-    assert holm({}) == {}
+def test_non_inferiority_at_the_margin_is_rarely_claimed() -> None:
+    rng = np.random.default_rng(13)
+    claimed = 0
+    for _ in range(600):
+        u = rng.random(200)
+        found = paired_difference((u >= 0.06).astype(float).tolist(), ((u < 0.06) | (u >= 0.08)).astype(float).tolist())
+        claimed += found.p_greater(-0.04) < 0.05
+    assert claimed / 600 <= 0.065
 
 
-def test_arms_of_different_length_are_refused() -> None:
+def test_arms_that_cannot_be_compared_are_refused() -> None:
     with pytest.raises(InvalidInput, match="same items"):
         paired_difference([1.0], [])
     with pytest.raises(InvalidInput, match="lie in"):
         paired_difference([2.0], [1.0])
-
-
-@pytest.mark.parametrize("discordant", [0.05, 0.3])
-def test_the_interval_covers_with_clusters_and_small_samples(discordant: float) -> None:
-    draw = random.Random(11)
-    covered = 0
-    for _ in range(800):
-        treatment, control, groups = [], [], []
-        for group in range(40):
-            # All three items of a group share their fate half of the time.
-            shared = _draw_pair(draw, discordant)
-            for _ in range(3):
-                left, right = shared if draw.random() < 0.5 else _draw_pair(draw, discordant)
-                treatment.append(left)
-                control.append(right)
-                groups.append(group)
-        estimate = paired_difference(treatment, control, groups).interval()
-        covered += estimate.low <= discordant / 3 <= estimate.high
-    assert covered / 800 >= 0.93
-
-
-def test_non_inferiority_at_the_margin_is_rarely_claimed() -> None:
-    draw = random.Random(13)
-    passed = 0
-    for _ in range(1000):
-        items = [draw.random() for _ in range(200)]
-        treatment = [0.0 if u < 0.06 else 1.0 for u in items]
-        control = [0.0 if 0.06 <= u < 0.08 else 1.0 for u in items]
-        passed += non_inferiority(paired_difference(treatment, control), 0.04).verdict is Verdict.PASS
-    assert passed / 1000 <= 0.065
-
-
-def _draw_pair(draw: random.Random, discordant: float) -> tuple[float, float]:
-    u = draw.random()
-    if u < discordant * 2 / 3:
-        return 1.0, 0.0
-    return (0.0, 1.0) if u < discordant else (1.0, 1.0)
+    with pytest.raises(InvalidInput, match="confidence"):
+        paired_difference([1.0, 0.0], [1.0, 1.0]).interval(1.0)
