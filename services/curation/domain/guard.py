@@ -71,13 +71,12 @@ def known_names(texts: Iterable[str]) -> frozenset[str]:
     total = within = 0
     for text in texts:
         found = capitalised(text)
-        tokens = {word for word, _, _ in cased_words(text)}
-        total, within = total + len({word.lower() for word in tokens}), within + len(found)
+        tokens = [word for word, _, _ in cased_words(text)]
+        total, within = total + max(1, len(tokens)), within + len(found)
         for word in found:
             capitals[word] = capitals.get(word, 0) + 1
-        for word in tokens:
-            if "a" <= word[0] <= "z":
-                lower[word.lower()] = lower.get(word.lower(), 0) + 1
+        for word in {word.lower() for word in tokens if "a" <= word[0] <= "z"}:
+            lower[word] = lower.get(word, 0) + 1
     if within > NOUNS * total:
         return frozenset()
     return frozenset(word for word, count in capitals.items() if count >= lower.get(word, 0))

@@ -14,7 +14,7 @@ from services.curation.domain.clusters import nearest_centres
 from services.curation.domain.guard import Kind, difference, known_names, marks
 from services.curation.domain.text import jaccard, masked, words
 
-ALPHABET = "aAbzIé’'ßİ你の٣0159 \n.,:!-+@/_$%€\x00"
+ALPHABET = "aAbzIé\u2019'ßİ你の٣0159 \n.,:!-+@/_$%€\x00"
 SENTENCE = "the new printer in the second office of our sales team {} burn and smell since this early morning in {}"
 WORDS = ("Invoice", "printer", "not", "two", "Paris", "Berlin", "ann@b.org", "disable", "never", "4711", "over", "I'm")
 texts_of_words = st.lists(st.sampled_from(WORDS), max_size=9).map(" ".join)
