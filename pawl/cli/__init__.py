@@ -6,7 +6,7 @@ import typer
 from rich.console import Console
 
 from libs.contracts.errors import PawlError
-from pawl.cli import campaign, data, evaluation, lifecycle, look, review, stack, work
+from pawl.cli import campaign, data, evaluation, lifecycle, look, review, stack, training, work
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 stack.register(app)
@@ -17,6 +17,7 @@ evaluation.register(app)
 campaign.register(app)
 data.register(app)
 review.register(app)
+training.register(app)
 
 
 def main() -> None:

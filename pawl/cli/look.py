@@ -1,4 +1,4 @@
-"""`pawl tasks`, `turns`, `versions`, `dataset`, `runs`, `decisions`, `dead`: looking at things."""
+"""`pawl tasks`, `turns`, `versions`, `dataset`, `decisions`, `dead`: looking at things."""
 
 import asyncio
 import json
@@ -18,7 +18,7 @@ Task = Annotated[str, typer.Argument(help="name of the task")]
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this file."""
-    for command in (tasks, turns, versions, dataset, runs, decisions):
+    for command in (tasks, turns, versions, dataset, decisions):
         app.command()(command)
     dead = typer.Typer(no_args_is_help=True, help="Dead letters: what could not be handled, and why.")
     dead.command("list")(dead_list)
@@ -82,24 +82,6 @@ def dataset(
         for name, rows in sorted(counts.items(), key=lambda pair: -pair[1]):
             table.add_row(name, str(rows))
         out.print(table)
-
-
-def runs(task: Task, directory: Dir = None) -> None:
-    """Training runs of a task."""
-    table = Table("run", "status", "step", "loss", "tokens/s", "attempt", "reason", box=None, pad_edge=False)
-    with connect(directory) as pawl:
-        for run in pawl.runs(task):
-            speed = f"{run.tokens_per_second:.0f}"
-            table.add_row(
-                run.run_id,
-                run.status,
-                f"{run.step}/{run.total_steps}",
-                f"{run.loss:.4f}",
-                speed,
-                str(run.epoch),
-                run.reason,
-            )
-    out.print(table)
 
 
 def decisions(task: Task, directory: Dir = None) -> None:

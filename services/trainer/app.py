@@ -19,6 +19,7 @@ from services.trainer.handlers.train import Terms
 from services.trainer.rpc import SERVICE_NAME, TrainerRpc
 from services.trainer.settings import TrainerSettings
 from services.trainer.store import METADATA, RunStore
+from services.trainer.workflows import Here, Planning, Remaking
 
 _CHECKPOINT_SHARE = 0.5
 """Of the drain: what a checkpoint and its upload may take; the rest is for handing the command over."""
@@ -47,9 +48,10 @@ async def main(lifecycle: Lifecycle, settings: TrainerSettings) -> None:
     )
     store = RunStore(database)
     wishes = Wishes(link)
+    workspace = Workspace(settings.state_dir, objects)
     handler = TrainHandler(
         store=store,
-        workspace=Workspace(settings.state_dir, objects),
+        workspace=workspace,
         nursery=nursery,
         teacher=Teacher(
             settings.state_dir / "teacher",
@@ -72,7 +74,17 @@ async def main(lifecycle: Lifecycle, settings: TrainerSettings) -> None:
         service="trainer",
     )
     server = GrpcServer(settings.grpc_host, settings.grpc_port, variable=settings.variable("grpc_port"))
-    server.add(add_TrainerServiceServicer_to_server, TrainerRpc(store), SERVICE_NAME)
+    here = Here(
+        device=settings.device,
+        precision=settings.precision,
+        threads=settings.threads,
+        memory_limit_bytes=settings.memory_limit_bytes,
+        lock_digest=lock_digest(settings.lock_file),
+        code_digest=code_digest(),
+        prices=settings.prices,
+    )
+    rpc = TrainerRpc(store, Planning(store, workspace, nursery, here), Remaking(store, workspace, nursery, here))
+    server.add(add_TrainerServiceServicer_to_server, rpc, SERVICE_NAME)
     await server.start()
     lifecycle.on_drain(server.stop)
 

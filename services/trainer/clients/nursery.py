@@ -96,7 +96,14 @@ class Nursery:
         self._directory = directory
         self._standby = standby
         self._waiting: Trainee | None = None
+        self._given: list[Trainee] = []
         self._closed = False
+
+    @property
+    def training(self) -> bool:
+        """Whether a process given out for a job still runs."""
+        self._given = [trainee for trainee in self._given if trainee.alive]
+        return bool(self._given)
 
     async def prepare(self) -> None:
         """Have a process warm up, if one is wanted and none does."""
@@ -106,14 +113,9 @@ class Nursery:
 
     async def take(self, wanted: tuple[str, ...] = ()) -> Trainee:
         """A process for one job: the waiting one if it lives, or one of its own with the optional packages `wanted`."""
-        if wanted:
-            return await self._spawn(wanted)
-        waiting, self._waiting = self._waiting, None
-        if waiting is not None:
-            if waiting.alive:
-                return waiting
-            await waiting.end()
-        return await self._spawn()
+        taken = await (self._spawn(wanted) if wanted else self._ready())
+        self._given.append(taken)
+        return taken
 
     async def ask(self, work: Survey | Export) -> Said:
         """Have a process of its own do a short piece of work; returns its last word.
@@ -137,6 +139,14 @@ class Nursery:
         if self._waiting is not None:
             await self._waiting.end()
             self._waiting = None
+
+    async def _ready(self) -> Trainee:
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None:
+            if waiting.alive:
+                return waiting
+            await waiting.end()
+        return await self._spawn()
 
     async def _spawn(self, wanted: tuple[str, ...] = ()) -> Trainee:
         log_file = self._directory / "training.log"

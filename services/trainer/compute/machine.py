@@ -109,6 +109,16 @@ def peak_flops(machine: Machine) -> float:
     return 2.0 * _MEASURED**3 / min(spent)
 
 
+def memory_total(machine: Machine, limit: int) -> int:
+    """Bytes of memory a run may hold here: the GPU's, else the least of machine, container and limit."""
+    if machine.device.type == "cuda":
+        return int(torch.cuda.get_device_properties(0).total_memory)
+    found = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    held = Path("/sys/fs/cgroup/memory.max")
+    text = held.read_text().strip() if held.is_file() else "max"
+    return min(size for size in (found, int(text) if text.isdigit() else 0, limit) if size)
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that memory ran out, of the GPU or of this machine."""
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)

@@ -98,12 +98,16 @@ def _run(
 ) -> dict[str, int]:
     device, kind = place
     rows, width, trained = batch
-    machine = Machine(torch.device(device), kind)
-    with _imagined(config, layers), FakeTensorMode(allow_non_fake_inputs=True), _Ledger() as ledger:
-        model = AutoModelForCausalLM.from_config(config, attn_implementation=attention_of(machine, is_long(width)))
-        stored = torch.float32 if survey.recipe.method == "full" else kind
-        model = model.to(device=device, dtype=stored)
-        learner = _dressed(survey, model, machine)
+    # A build without CUDA cannot even imagine one: there the GPU's kernels and precision are laid on this processor.
+    real = device if device == "cpu" or torch.cuda.is_available() else "cpu"
+    machine = Machine(torch.device(real), kind)
+    attention = attention_of(Machine(torch.device("cpu"), kind), is_long(width)) if device == "cpu" else "sdpa"
+    stored = torch.float32 if survey.recipe.method == "full" else kind
+    with _imagined(config, layers), torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config, dtype=stored, attn_implementation=attention)
+        learner = _dressed(survey, model, machine, light=device != "cpu")
+    with FakeTensorMode(allow_non_fake_inputs=True) as mode, torch.device(real):
+        _place(learner.model, mode, torch.device(real))
         linear = sum(
             layer.weight.numel()
             for name, layer in learner.plain.named_modules()
@@ -111,23 +115,42 @@ def _run(
         )
         parameters = sum(weight.numel() for name, weight in learner.plain.named_parameters() if ".lora_" not in name)
         trainable = sum(weight.numel() for _, weight in learner.trainable())
-        ledger.held = ledger.most = parameters * stored.itemsize + (0 if stored is torch.float32 else trainable * 4)
-        if survey.recipe.method != "full" and stored is torch.float32:
-            ledger.held = ledger.most = parameters * 4 + trainable * 4
-        tokens = torch.zeros((rows, width), dtype=torch.long, device=device)
-        places = torch.zeros(trained, dtype=torch.long, device=device)
-        made = Batch(tokens, None, places, places, places, rows, tuple(range(rows)))
         learner.assume_short_cut()
-        learner.losses(made).sum().backward()
+        tokens = torch.zeros((rows, width), dtype=torch.long)
+        places = torch.zeros(trained, dtype=torch.long)
+        made = Batch(tokens, None, places, places, places, rows, tuple(range(rows)))
+        with _Ledger() as ledger:
+            for weight in learner.model.parameters():
+                ledger.add(weight)
+            learner.losses(made).sum().backward()
     return {"most": ledger.most, "parameters": parameters, "trainable": trainable, "linear": linear}
 
 
-def _dressed(survey: Survey, model: Any, machine: Machine) -> Learner:
+def _place(model: torch.nn.Module, mode: FakeTensorMode, device: torch.device) -> None:
+    """Give the weights of a model without storage a device, still without storage."""
+    made: dict[int, torch.Tensor] = {}
+
+    def placed(tensor: torch.Tensor) -> torch.Tensor:
+        if id(tensor) not in made:
+            fake = mode.fake_tensor_converter.from_meta_and_device(mode, tensor.detach(), device)
+            made[id(tensor)] = (
+                torch.nn.Parameter(fake, tensor.requires_grad) if isinstance(tensor, torch.nn.Parameter) else fake
+            )
+        return made[id(tensor)]
+
+    for module in model.modules():
+        for held in (module._parameters, module._buffers):  # noqa: SLF001 - there is no public way to replace them
+            for name, tensor in held.items():
+                if tensor is not None and tensor.device.type == "meta":
+                    held[name] = placed(tensor)
+
+
+def _dressed(survey: Survey, model: Any, machine: Machine, *, light: bool) -> Learner:
     if survey.recipe.method == "full":
         model.train()
         return Learner(model, machine)
     model.requires_grad_(False)
-    if machine.device.type == "cuda":
+    if light:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         model.enable_input_require_grads()
     job = Job(

@@ -5,7 +5,7 @@ from pathlib import Path
 from libs.contracts.errors import InvalidInput
 from services.trainer.compute.bases import check_base, check_context, load_tokenizer, pad_of
 from services.trainer.compute.examples import Example, Item
-from services.trainer.compute.machine import Machine, environment, peak_flops
+from services.trainer.compute.machine import Machine, environment, memory_total, peak_flops, peak_memory_bytes
 from services.trainer.compute.mask import check_masks, check_text, show
 from services.trainer.compute.methods import Language
 from services.trainer.compute.reading import Items, pack, read_items
@@ -19,6 +19,7 @@ _ANSWER_SHARE = 4
 
 def look(survey: Survey, machine: Machine) -> Surveyed:
     """Survey a run. Raises what the run itself would be refused with, before anything is computed."""
+    baseline = peak_memory_bytes()
     base = Path(survey.base)
     config = check_base(base)
     check_context(config, survey.recipe.max_length)
@@ -52,6 +53,8 @@ def look(survey: Survey, machine: Machine) -> Surveyed:
         trainable_parameters=memory.get("trainable", 0),
         memory={name: size for name, size in memory.items() if name not in ("parameters", "trainable")},
         mask=tuple(mask),
+        baseline_bytes=baseline,
+        memory_total=memory_total(machine, survey.memory_limit_bytes),
         peak_flops=peak_flops(machine),
         environment=environment(machine),
     )

@@ -216,7 +216,8 @@ class Surveyed(Word):
     trainable_parameters: int
     memory: dict[str, int]
     mask: tuple[MaskedRow, ...]
-    packing_checked: bool = False
+    baseline_bytes: int
+    memory_total: int = Field(description="of the device at hand, bytes")
     peak_flops: float
     environment: dict[str, str]
 

@@ -124,6 +124,14 @@ class RunStore:
         values = {"status": status.value, "reason": reason, "pid": 0}
         await self._commit(attempt, cause, values, fact, "run-failed")
 
+    async def estimated(self, run_id: str, plan: dict[str, Any]) -> None:
+        """What an ended run would have been expected to be."""
+        run = await self.get(run_id)
+        if run is not None:
+            async with self._database.unit(None) as unit:
+                details = {**run.details, "plan": plan}
+                await unit.session.execute(update(runs).where(runs.c.run_id == run_id).values(details=details))
+
     async def checkpoints(self, run_id: str) -> list[tuple[int, str]]:
         """Committed checkpoints as (step, digest), newest step first."""
         query = (

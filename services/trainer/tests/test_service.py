@@ -72,6 +72,30 @@ async def test_a_command_becomes_an_adapter_with_all_its_facts(running: Trainer,
     assert run.adapter_digest == completed["adapter_digest"]
     assert run.pid == 0
 
+    async with channel(f"127.0.0.1:{running.grpc_port}") as opened:
+        stub = trainer_pb2_grpc.TrainerServiceStub(opened)
+        told = await stub.DescribeRun(trainer_pb2.DescribeRunRequest(run_id=command.run_id, estimate=True))
+        compared = {row["what"]: row["off"] for row in json.loads(told.comparison_json)}
+        assert abs(compared["peak memory (bytes)"]) < 0.1, compared
+
+        inputs: dict[str, Any] = {
+            "spec_json": command.spec.model_dump_json(), "base_digest": command.base_digest,
+            "dataset_digest": command.dataset_digest,
+        }  # fmt: skip
+        plan = json.loads((await stub.PlanRun(trainer_pb2.PlanRunRequest(**inputs))).plan_json)
+        assert (plan["steps"], plan["fits"], plan["calibrated_by"]) == (50, True, 1)
+        mask = json.loads((await stub.ShowMask(trainer_pb2.ShowMaskRequest(rows=2, **inputs))).mask_json)
+        assert [part for part in mask["mask"][1]["parts"] if part[1]] == [["sum 1<|end|>", True]]
+
+        request = trainer_pb2.ReproduceRunRequest(run_id=command.run_id)
+        steps = [step async for step in stub.ReproduceRun(request)]
+        assert steps[-1].same, steps[-1].reason
+        exported = await stub.ExportRun(trainer_pb2.ExportRunRequest(run_id=command.run_id))
+    merged = await bench.objects.fetch_tree(exported.digest, tmp_path / "merged")
+    assert {"config.json", "model.safetensors", "tokenizer.json", "chat_template.jinja"} <= {
+        path.name for path in merged.iterdir()
+    }
+
 
 async def test_a_finished_run_that_is_commanded_again_says_nothing_new(running: Trainer, bench: Bench) -> None:
     command = await bench.command(max_steps=4)

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dpawl/trainer/v1/trainer.proto\x12\x0fpawl.trainer.v1\"\x82\x02\n\x03Run\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x0c\n\x04task\x18\x02 \x01(\t\x12\x0e\n\x06status\x18\x03 \x01(\t\x12\r\n\x05\x65poch\x18\x04 \x01(\x04\x12\x0c\n\x04step\x18\x05 \x01(\x04\x12\x13\n\x0btotal_steps\x18\x06 \x01(\x04\x12\x0c\n\x04loss\x18\x07 \x01(\x01\x12\x19\n\x11tokens_per_second\x18\x08 \x01(\x01\x12\x13\n\x0b\x65ta_seconds\x18\t \x01(\x01\x12\x17\n\x0fresumed_at_step\x18\n \x01(\x04\x12\x16\n\x0e\x61\x64\x61pter_digest\x18\x0b \x01(\t\x12\x0e\n\x06reason\x18\x0c \x01(\t\x12\x0b\n\x03pid\x18\r \x01(\x03\x12\x0f\n\x07turn_id\x18\x0e \x01(\t\"\x1f\n\rGetRunRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\"3\n\x0eGetRunResponse\x12!\n\x03run\x18\x01 \x01(\x0b\x32\x14.pawl.trainer.v1.Run\"\x1f\n\x0fListRunsRequest\x12\x0c\n\x04task\x18\x01 \x01(\t\"6\n\x10ListRunsResponse\x12\"\n\x04runs\x18\x01 \x03(\x0b\x32\x14.pawl.trainer.v1.Run2\xac\x01\n\x0eTrainerService\x12I\n\x06GetRun\x12\x1e.pawl.trainer.v1.GetRunRequest\x1a\x1f.pawl.trainer.v1.GetRunResponse\x12O\n\x08ListRuns\x12 .pawl.trainer.v1.ListRunsRequest\x1a!.pawl.trainer.v1.ListRunsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dpawl/trainer/v1/trainer.proto\x12\x0fpawl.trainer.v1\"\xb5\x02\n\x03Run\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x0c\n\x04task\x18\x02 \x01(\t\x12\x0e\n\x06status\x18\x03 \x01(\t\x12\r\n\x05\x65poch\x18\x04 \x01(\x04\x12\x0c\n\x04step\x18\x05 \x01(\x04\x12\x13\n\x0btotal_steps\x18\x06 \x01(\x04\x12\x0c\n\x04loss\x18\x07 \x01(\x01\x12\x19\n\x11tokens_per_second\x18\x08 \x01(\x01\x12\x13\n\x0b\x65ta_seconds\x18\t \x01(\x01\x12\x17\n\x0fresumed_at_step\x18\n \x01(\x04\x12\x16\n\x0e\x61\x64\x61pter_digest\x18\x0b \x01(\t\x12\x0e\n\x06reason\x18\x0c \x01(\t\x12\x0b\n\x03pid\x18\r \x01(\x03\x12\x0f\n\x07turn_id\x18\x0e \x01(\t\x12\x1b\n\x13run_manifest_digest\x18\x0f \x01(\t\x12\x14\n\x0c\x64\x65tails_json\x18\x10 \x01(\t\"\xc0\x01\n\x0ePlanRunRequest\x12\x11\n\tspec_json\x18\x01 \x01(\t\x12\x13\n\x0b\x62\x61se_digest\x18\x02 \x01(\t\x12\x16\n\x0e\x64\x61taset_digest\x18\x03 \x01(\t\x12\x0c\n\x04rows\x18\x04 \x01(\x04\x12\x13\n\x0bmean_tokens\x18\x05 \x01(\x04\x12\x16\n\x0elongest_tokens\x18\x06 \x01(\x04\x12\x0e\n\x06\x64\x65vice\x18\x07 \x01(\t\x12\x0e\n\x06tenant\x18\x08 \x01(\t\x12\x13\n\x0bprices_json\x18\t \x01(\t\"$\n\x0fPlanRunResponse\x12\x11\n\tplan_json\x18\x01 \x01(\t\"o\n\x0fShowMaskRequest\x12\x11\n\tspec_json\x18\x01 \x01(\t\x12\x13\n\x0b\x62\x61se_digest\x18\x02 \x01(\t\x12\x16\n\x0e\x64\x61taset_digest\x18\x03 \x01(\t\x12\x0c\n\x04rows\x18\x04 \x01(\r\x12\x0e\n\x06tenant\x18\x05 \x01(\t\"%\n\x10ShowMaskResponse\x12\x11\n\tmask_json\x18\x01 \x01(\t\"6\n\x12\x44\x65scribeRunRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x10\n\x08\x65stimate\x18\x02 \x01(\x08\"h\n\x13\x44\x65scribeRunResponse\x12!\n\x03run\x18\x01 \x01(\x0b\x32\x14.pawl.trainer.v1.Run\x12\x15\n\rmanifest_json\x18\x02 \x01(\t\x12\x17\n\x0f\x63omparison_json\x18\x03 \x01(\t\"%\n\x13ReproduceRunRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\"e\n\x14ReproduceRunResponse\x12\x0c\n\x04step\x18\x01 \x01(\x04\x12\x13\n\x0btotal_steps\x18\x02 \x01(\x04\x12\x0c\n\x04\x64one\x18\x03 \x01(\x08\x12\x0c\n\x04same\x18\x04 \x01(\x08\x12\x0e\n\x06reason\x18\x05 \x01(\t\"\"\n\x10\x45xportRunRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\"#\n\x11\x45xportRunResponse\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\"\x1f\n\rGetRunRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\"3\n\x0eGetRunResponse\x12!\n\x03run\x18\x01 \x01(\x0b\x32\x14.pawl.trainer.v1.Run\"\x1f\n\x0fListRunsRequest\x12\x0c\n\x04task\x18\x01 \x01(\t\"6\n\x10ListRunsResponse\x12\"\n\x04runs\x18\x01 \x03(\x0b\x32\x14.pawl.trainer.v1.Run2\xd8\x04\n\x0eTrainerService\x12I\n\x06GetRun\x12\x1e.pawl.trainer.v1.GetRunRequest\x1a\x1f.pawl.trainer.v1.GetRunResponse\x12O\n\x08ListRuns\x12 .pawl.trainer.v1.ListRunsRequest\x1a!.pawl.trainer.v1.ListRunsResponse\x12L\n\x07PlanRun\x12\x1f.pawl.trainer.v1.PlanRunRequest\x1a .pawl.trainer.v1.PlanRunResponse\x12O\n\x08ShowMask\x12 .pawl.trainer.v1.ShowMaskRequest\x1a!.pawl.trainer.v1.ShowMaskResponse\x12X\n\x0b\x44\x65scribeRun\x12#.pawl.trainer.v1.DescribeRunRequest\x1a$.pawl.trainer.v1.DescribeRunResponse\x12]\n\x0cReproduceRun\x12$.pawl.trainer.v1.ReproduceRunRequest\x1a%.pawl.trainer.v1.ReproduceRunResponse0\x01\x12R\n\tExportRun\x12!.pawl.trainer.v1.ExportRunRequest\x1a\".pawl.trainer.v1.ExportRunResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,15 +32,35 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'pawl.trainer.v1.trainer_pb2
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_RUN']._serialized_start=51
-  _globals['_RUN']._serialized_end=309
-  _globals['_GETRUNREQUEST']._serialized_start=311
-  _globals['_GETRUNREQUEST']._serialized_end=342
-  _globals['_GETRUNRESPONSE']._serialized_start=344
-  _globals['_GETRUNRESPONSE']._serialized_end=395
-  _globals['_LISTRUNSREQUEST']._serialized_start=397
-  _globals['_LISTRUNSREQUEST']._serialized_end=428
-  _globals['_LISTRUNSRESPONSE']._serialized_start=430
-  _globals['_LISTRUNSRESPONSE']._serialized_end=484
-  _globals['_TRAINERSERVICE']._serialized_start=487
-  _globals['_TRAINERSERVICE']._serialized_end=659
+  _globals['_RUN']._serialized_end=360
+  _globals['_PLANRUNREQUEST']._serialized_start=363
+  _globals['_PLANRUNREQUEST']._serialized_end=555
+  _globals['_PLANRUNRESPONSE']._serialized_start=557
+  _globals['_PLANRUNRESPONSE']._serialized_end=593
+  _globals['_SHOWMASKREQUEST']._serialized_start=595
+  _globals['_SHOWMASKREQUEST']._serialized_end=706
+  _globals['_SHOWMASKRESPONSE']._serialized_start=708
+  _globals['_SHOWMASKRESPONSE']._serialized_end=745
+  _globals['_DESCRIBERUNREQUEST']._serialized_start=747
+  _globals['_DESCRIBERUNREQUEST']._serialized_end=801
+  _globals['_DESCRIBERUNRESPONSE']._serialized_start=803
+  _globals['_DESCRIBERUNRESPONSE']._serialized_end=907
+  _globals['_REPRODUCERUNREQUEST']._serialized_start=909
+  _globals['_REPRODUCERUNREQUEST']._serialized_end=946
+  _globals['_REPRODUCERUNRESPONSE']._serialized_start=948
+  _globals['_REPRODUCERUNRESPONSE']._serialized_end=1049
+  _globals['_EXPORTRUNREQUEST']._serialized_start=1051
+  _globals['_EXPORTRUNREQUEST']._serialized_end=1085
+  _globals['_EXPORTRUNRESPONSE']._serialized_start=1087
+  _globals['_EXPORTRUNRESPONSE']._serialized_end=1122
+  _globals['_GETRUNREQUEST']._serialized_start=1124
+  _globals['_GETRUNREQUEST']._serialized_end=1155
+  _globals['_GETRUNRESPONSE']._serialized_start=1157
+  _globals['_GETRUNRESPONSE']._serialized_end=1208
+  _globals['_LISTRUNSREQUEST']._serialized_start=1210
+  _globals['_LISTRUNSREQUEST']._serialized_end=1241
+  _globals['_LISTRUNSRESPONSE']._serialized_start=1243
+  _globals['_LISTRUNSRESPONSE']._serialized_end=1297
+  _globals['_TRAINERSERVICE']._serialized_start=1300
+  _globals['_TRAINERSERVICE']._serialized_end=1900
 # @@protoc_insertion_point(module_scope)

@@ -36,6 +36,8 @@ class Run(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     PID_FIELD_NUMBER: _builtins.int
     TURN_ID_FIELD_NUMBER: _builtins.int
+    RUN_MANIFEST_DIGEST_FIELD_NUMBER: _builtins.int
+    DETAILS_JSON_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
     task: _builtins.str
     status: _builtins.str
@@ -52,6 +54,9 @@ class Run(_message.Message):
     pid: _builtins.int
     """pid of the training process while it runs"""
     turn_id: _builtins.str
+    run_manifest_digest: _builtins.str
+    details_json: _builtins.str
+    """samples, plan and figures, as far as they are there"""
     def __init__(
         self,
         *,
@@ -69,14 +74,273 @@ class Run(_message.Message):
         reason: _builtins.str = ...,
         pid: _builtins.int = ...,
         turn_id: _builtins.str = ...,
+        run_manifest_digest: _builtins.str = ...,
+        details_json: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter_digest", b"adapter_digest", "epoch", b"epoch", "eta_seconds", b"eta_seconds", "loss", b"loss", "pid", b"pid", "reason", b"reason", "resumed_at_step", b"resumed_at_step", "run_id", b"run_id", "status", b"status", "step", b"step", "task", b"task", "tokens_per_second", b"tokens_per_second", "total_steps", b"total_steps", "turn_id", b"turn_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter_digest", b"adapter_digest", "details_json", b"details_json", "epoch", b"epoch", "eta_seconds", b"eta_seconds", "loss", b"loss", "pid", b"pid", "reason", b"reason", "resumed_at_step", b"resumed_at_step", "run_id", b"run_id", "run_manifest_digest", b"run_manifest_digest", "status", b"status", "step", b"step", "task", b"task", "tokens_per_second", b"tokens_per_second", "total_steps", b"total_steps", "turn_id", b"turn_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Run: _TypeAlias = Run  # noqa: Y015
+
+@_typing.final
+class PlanRunRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SPEC_JSON_FIELD_NUMBER: _builtins.int
+    BASE_DIGEST_FIELD_NUMBER: _builtins.int
+    DATASET_DIGEST_FIELD_NUMBER: _builtins.int
+    ROWS_FIELD_NUMBER: _builtins.int
+    MEAN_TOKENS_FIELD_NUMBER: _builtins.int
+    LONGEST_TOKENS_FIELD_NUMBER: _builtins.int
+    DEVICE_FIELD_NUMBER: _builtins.int
+    TENANT_FIELD_NUMBER: _builtins.int
+    PRICES_JSON_FIELD_NUMBER: _builtins.int
+    spec_json: _builtins.str
+    """the task's specification, as JSON"""
+    base_digest: _builtins.str
+    dataset_digest: _builtins.str
+    """empty: rows are imagined from the three numbers below"""
+    rows: _builtins.int
+    mean_tokens: _builtins.int
+    longest_tokens: _builtins.int
+    device: _builtins.str
+    """empty: the device at hand; else A10, L4, A100, H100..."""
+    tenant: _builtins.str
+    prices_json: _builtins.str
+    """a price table as JSON; empty: the operator's"""
+    def __init__(
+        self,
+        *,
+        spec_json: _builtins.str = ...,
+        base_digest: _builtins.str = ...,
+        dataset_digest: _builtins.str = ...,
+        rows: _builtins.int = ...,
+        mean_tokens: _builtins.int = ...,
+        longest_tokens: _builtins.int = ...,
+        device: _builtins.str = ...,
+        tenant: _builtins.str = ...,
+        prices_json: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_digest", b"base_digest", "dataset_digest", b"dataset_digest", "device", b"device", "longest_tokens", b"longest_tokens", "mean_tokens", b"mean_tokens", "prices_json", b"prices_json", "rows", b"rows", "spec_json", b"spec_json", "tenant", b"tenant"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PlanRunRequest: _TypeAlias = PlanRunRequest  # noqa: Y015
+
+@_typing.final
+class PlanRunResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PLAN_JSON_FIELD_NUMBER: _builtins.int
+    plan_json: _builtins.str
+    def __init__(
+        self,
+        *,
+        plan_json: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["plan_json", b"plan_json"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PlanRunResponse: _TypeAlias = PlanRunResponse  # noqa: Y015
+
+@_typing.final
+class ShowMaskRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SPEC_JSON_FIELD_NUMBER: _builtins.int
+    BASE_DIGEST_FIELD_NUMBER: _builtins.int
+    DATASET_DIGEST_FIELD_NUMBER: _builtins.int
+    ROWS_FIELD_NUMBER: _builtins.int
+    TENANT_FIELD_NUMBER: _builtins.int
+    spec_json: _builtins.str
+    base_digest: _builtins.str
+    dataset_digest: _builtins.str
+    rows: _builtins.int
+    tenant: _builtins.str
+    def __init__(
+        self,
+        *,
+        spec_json: _builtins.str = ...,
+        base_digest: _builtins.str = ...,
+        dataset_digest: _builtins.str = ...,
+        rows: _builtins.int = ...,
+        tenant: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_digest", b"base_digest", "dataset_digest", b"dataset_digest", "rows", b"rows", "spec_json", b"spec_json", "tenant", b"tenant"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ShowMaskRequest: _TypeAlias = ShowMaskRequest  # noqa: Y015
+
+@_typing.final
+class ShowMaskResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MASK_JSON_FIELD_NUMBER: _builtins.int
+    mask_json: _builtins.str
+    def __init__(
+        self,
+        *,
+        mask_json: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["mask_json", b"mask_json"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ShowMaskResponse: _TypeAlias = ShowMaskResponse  # noqa: Y015
+
+@_typing.final
+class DescribeRunRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    ESTIMATE_FIELD_NUMBER: _builtins.int
+    run_id: _builtins.str
+    estimate: _builtins.bool
+    """estimate what the run was expected to be, if nobody did yet: takes seconds"""
+    def __init__(
+        self,
+        *,
+        run_id: _builtins.str = ...,
+        estimate: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["estimate", b"estimate", "run_id", b"run_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DescribeRunRequest: _TypeAlias = DescribeRunRequest  # noqa: Y015
+
+@_typing.final
+class DescribeRunResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_FIELD_NUMBER: _builtins.int
+    MANIFEST_JSON_FIELD_NUMBER: _builtins.int
+    COMPARISON_JSON_FIELD_NUMBER: _builtins.int
+    manifest_json: _builtins.str
+    comparison_json: _builtins.str
+    """rows of {what, planned, actual, off}"""
+    @_builtins.property
+    def run(self) -> Global___Run: ...
+    def __init__(
+        self,
+        *,
+        run: Global___Run | None = ...,
+        manifest_json: _builtins.str = ...,
+        comparison_json: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["run", b"run"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["comparison_json", b"comparison_json", "manifest_json", b"manifest_json", "run", b"run"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DescribeRunResponse: _TypeAlias = DescribeRunResponse  # noqa: Y015
+
+@_typing.final
+class ReproduceRunRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    run_id: _builtins.str
+    def __init__(
+        self,
+        *,
+        run_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["run_id", b"run_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReproduceRunRequest: _TypeAlias = ReproduceRunRequest  # noqa: Y015
+
+@_typing.final
+class ReproduceRunResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STEP_FIELD_NUMBER: _builtins.int
+    TOTAL_STEPS_FIELD_NUMBER: _builtins.int
+    DONE_FIELD_NUMBER: _builtins.int
+    SAME_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    step: _builtins.int
+    total_steps: _builtins.int
+    done: _builtins.bool
+    same: _builtins.bool
+    """whether every byte is the same"""
+    reason: _builtins.str
+    """why it is not, or may not be"""
+    def __init__(
+        self,
+        *,
+        step: _builtins.int = ...,
+        total_steps: _builtins.int = ...,
+        done: _builtins.bool = ...,
+        same: _builtins.bool = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["done", b"done", "reason", b"reason", "same", b"same", "step", b"step", "total_steps", b"total_steps"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReproduceRunResponse: _TypeAlias = ReproduceRunResponse  # noqa: Y015
+
+@_typing.final
+class ExportRunRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    run_id: _builtins.str
+    def __init__(
+        self,
+        *,
+        run_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["run_id", b"run_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExportRunRequest: _TypeAlias = ExportRunRequest  # noqa: Y015
+
+@_typing.final
+class ExportRunResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DIGEST_FIELD_NUMBER: _builtins.int
+    digest: _builtins.str
+    """digest of a directory that loads like any base"""
+    def __init__(
+        self,
+        *,
+        digest: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExportRunResponse: _TypeAlias = ExportRunResponse  # noqa: Y015
 
 @_typing.final
 class GetRunRequest(_message.Message):

@@ -45,6 +45,31 @@ class TrainerServiceStub:
                 request_serializer=pawl_dot_trainer_dot_v1_dot_trainer__pb2.ListRunsRequest.SerializeToString,
                 response_deserializer=pawl_dot_trainer_dot_v1_dot_trainer__pb2.ListRunsResponse.FromString,
                 _registered_method=True)
+        self.PlanRun = channel.unary_unary(
+                '/pawl.trainer.v1.TrainerService/PlanRun',
+                request_serializer=pawl_dot_trainer_dot_v1_dot_trainer__pb2.PlanRunRequest.SerializeToString,
+                response_deserializer=pawl_dot_trainer_dot_v1_dot_trainer__pb2.PlanRunResponse.FromString,
+                _registered_method=True)
+        self.ShowMask = channel.unary_unary(
+                '/pawl.trainer.v1.TrainerService/ShowMask',
+                request_serializer=pawl_dot_trainer_dot_v1_dot_trainer__pb2.ShowMaskRequest.SerializeToString,
+                response_deserializer=pawl_dot_trainer_dot_v1_dot_trainer__pb2.ShowMaskResponse.FromString,
+                _registered_method=True)
+        self.DescribeRun = channel.unary_unary(
+                '/pawl.trainer.v1.TrainerService/DescribeRun',
+                request_serializer=pawl_dot_trainer_dot_v1_dot_trainer__pb2.DescribeRunRequest.SerializeToString,
+                response_deserializer=pawl_dot_trainer_dot_v1_dot_trainer__pb2.DescribeRunResponse.FromString,
+                _registered_method=True)
+        self.ReproduceRun = channel.unary_stream(
+                '/pawl.trainer.v1.TrainerService/ReproduceRun',
+                request_serializer=pawl_dot_trainer_dot_v1_dot_trainer__pb2.ReproduceRunRequest.SerializeToString,
+                response_deserializer=pawl_dot_trainer_dot_v1_dot_trainer__pb2.ReproduceRunResponse.FromString,
+                _registered_method=True)
+        self.ExportRun = channel.unary_unary(
+                '/pawl.trainer.v1.TrainerService/ExportRun',
+                request_serializer=pawl_dot_trainer_dot_v1_dot_trainer__pb2.ExportRunRequest.SerializeToString,
+                response_deserializer=pawl_dot_trainer_dot_v1_dot_trainer__pb2.ExportRunResponse.FromString,
+                _registered_method=True)
 
 
 class TrainerServiceServicer:
@@ -65,6 +90,41 @@ class TrainerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def PlanRun(self, request, context):
+        """What a run would be: memory by part, whether it fits, time, price. Nothing is trained.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ShowMask(self, request, context):
+        """Which tokens of the rows would train; refused when the mask is wrong.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DescribeRun(self, request, context):
+        """A run with its manifest and all that is known of it, its plan beside what came of it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReproduceRun(self, request, context):
+        """Trains an ended run again and compares the bytes; progress on the way.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ExportRun(self, request, context):
+        """Base and adapter of an ended run as one model, in object storage.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_TrainerServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -77,6 +137,31 @@ def add_TrainerServiceServicer_to_server(servicer, server):
                     servicer.ListRuns,
                     request_deserializer=pawl_dot_trainer_dot_v1_dot_trainer__pb2.ListRunsRequest.FromString,
                     response_serializer=pawl_dot_trainer_dot_v1_dot_trainer__pb2.ListRunsResponse.SerializeToString,
+            ),
+            'PlanRun': grpc.unary_unary_rpc_method_handler(
+                    servicer.PlanRun,
+                    request_deserializer=pawl_dot_trainer_dot_v1_dot_trainer__pb2.PlanRunRequest.FromString,
+                    response_serializer=pawl_dot_trainer_dot_v1_dot_trainer__pb2.PlanRunResponse.SerializeToString,
+            ),
+            'ShowMask': grpc.unary_unary_rpc_method_handler(
+                    servicer.ShowMask,
+                    request_deserializer=pawl_dot_trainer_dot_v1_dot_trainer__pb2.ShowMaskRequest.FromString,
+                    response_serializer=pawl_dot_trainer_dot_v1_dot_trainer__pb2.ShowMaskResponse.SerializeToString,
+            ),
+            'DescribeRun': grpc.unary_unary_rpc_method_handler(
+                    servicer.DescribeRun,
+                    request_deserializer=pawl_dot_trainer_dot_v1_dot_trainer__pb2.DescribeRunRequest.FromString,
+                    response_serializer=pawl_dot_trainer_dot_v1_dot_trainer__pb2.DescribeRunResponse.SerializeToString,
+            ),
+            'ReproduceRun': grpc.unary_stream_rpc_method_handler(
+                    servicer.ReproduceRun,
+                    request_deserializer=pawl_dot_trainer_dot_v1_dot_trainer__pb2.ReproduceRunRequest.FromString,
+                    response_serializer=pawl_dot_trainer_dot_v1_dot_trainer__pb2.ReproduceRunResponse.SerializeToString,
+            ),
+            'ExportRun': grpc.unary_unary_rpc_method_handler(
+                    servicer.ExportRun,
+                    request_deserializer=pawl_dot_trainer_dot_v1_dot_trainer__pb2.ExportRunRequest.FromString,
+                    response_serializer=pawl_dot_trainer_dot_v1_dot_trainer__pb2.ExportRunResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -134,6 +219,141 @@ class TrainerService:
             '/pawl.trainer.v1.TrainerService/ListRuns',
             pawl_dot_trainer_dot_v1_dot_trainer__pb2.ListRunsRequest.SerializeToString,
             pawl_dot_trainer_dot_v1_dot_trainer__pb2.ListRunsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PlanRun(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pawl.trainer.v1.TrainerService/PlanRun',
+            pawl_dot_trainer_dot_v1_dot_trainer__pb2.PlanRunRequest.SerializeToString,
+            pawl_dot_trainer_dot_v1_dot_trainer__pb2.PlanRunResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ShowMask(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pawl.trainer.v1.TrainerService/ShowMask',
+            pawl_dot_trainer_dot_v1_dot_trainer__pb2.ShowMaskRequest.SerializeToString,
+            pawl_dot_trainer_dot_v1_dot_trainer__pb2.ShowMaskResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DescribeRun(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pawl.trainer.v1.TrainerService/DescribeRun',
+            pawl_dot_trainer_dot_v1_dot_trainer__pb2.DescribeRunRequest.SerializeToString,
+            pawl_dot_trainer_dot_v1_dot_trainer__pb2.DescribeRunResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReproduceRun(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/pawl.trainer.v1.TrainerService/ReproduceRun',
+            pawl_dot_trainer_dot_v1_dot_trainer__pb2.ReproduceRunRequest.SerializeToString,
+            pawl_dot_trainer_dot_v1_dot_trainer__pb2.ReproduceRunResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExportRun(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pawl.trainer.v1.TrainerService/ExportRun',
+            pawl_dot_trainer_dot_v1_dot_trainer__pb2.ExportRunRequest.SerializeToString,
+            pawl_dot_trainer_dot_v1_dot_trainer__pb2.ExportRunResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -37,6 +37,16 @@ class TrainerServiceStub:
     """One run as it stands."""
     ListRuns: _grpc.UnaryUnaryMultiCallable[_trainer_pb2.ListRunsRequest, _trainer_pb2.ListRunsResponse]
     """Runs of a task, newest first."""
+    PlanRun: _grpc.UnaryUnaryMultiCallable[_trainer_pb2.PlanRunRequest, _trainer_pb2.PlanRunResponse]
+    """What a run would be: memory by part, whether it fits, time, price. Nothing is trained."""
+    ShowMask: _grpc.UnaryUnaryMultiCallable[_trainer_pb2.ShowMaskRequest, _trainer_pb2.ShowMaskResponse]
+    """Which tokens of the rows would train; refused when the mask is wrong."""
+    DescribeRun: _grpc.UnaryUnaryMultiCallable[_trainer_pb2.DescribeRunRequest, _trainer_pb2.DescribeRunResponse]
+    """A run with its manifest and all that is known of it, its plan beside what came of it."""
+    ReproduceRun: _grpc.UnaryStreamMultiCallable[_trainer_pb2.ReproduceRunRequest, _trainer_pb2.ReproduceRunResponse]
+    """Trains an ended run again and compares the bytes; progress on the way."""
+    ExportRun: _grpc.UnaryUnaryMultiCallable[_trainer_pb2.ExportRunRequest, _trainer_pb2.ExportRunResponse]
+    """Base and adapter of an ended run as one model, in object storage."""
 
 @_typing.type_check_only
 class TrainerServiceAsyncStub(TrainerServiceStub):
@@ -47,6 +57,16 @@ class TrainerServiceAsyncStub(TrainerServiceStub):
     """One run as it stands."""
     ListRuns: _aio.UnaryUnaryMultiCallable[_trainer_pb2.ListRunsRequest, _trainer_pb2.ListRunsResponse]  # type: ignore[assignment]
     """Runs of a task, newest first."""
+    PlanRun: _aio.UnaryUnaryMultiCallable[_trainer_pb2.PlanRunRequest, _trainer_pb2.PlanRunResponse]  # type: ignore[assignment]
+    """What a run would be: memory by part, whether it fits, time, price. Nothing is trained."""
+    ShowMask: _aio.UnaryUnaryMultiCallable[_trainer_pb2.ShowMaskRequest, _trainer_pb2.ShowMaskResponse]  # type: ignore[assignment]
+    """Which tokens of the rows would train; refused when the mask is wrong."""
+    DescribeRun: _aio.UnaryUnaryMultiCallable[_trainer_pb2.DescribeRunRequest, _trainer_pb2.DescribeRunResponse]  # type: ignore[assignment]
+    """A run with its manifest and all that is known of it, its plan beside what came of it."""
+    ReproduceRun: _aio.UnaryStreamMultiCallable[_trainer_pb2.ReproduceRunRequest, _trainer_pb2.ReproduceRunResponse]  # type: ignore[assignment]
+    """Trains an ended run again and compares the bytes; progress on the way."""
+    ExportRun: _aio.UnaryUnaryMultiCallable[_trainer_pb2.ExportRunRequest, _trainer_pb2.ExportRunResponse]  # type: ignore[assignment]
+    """Base and adapter of an ended run as one model, in object storage."""
 
 class TrainerServiceServicer(metaclass=_abc_1.ABCMeta):
     """Runs."""
@@ -66,5 +86,45 @@ class TrainerServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_trainer_pb2.ListRunsResponse, _abc.Awaitable[_trainer_pb2.ListRunsResponse]]:
         """Runs of a task, newest first."""
+
+    @_abc_1.abstractmethod
+    def PlanRun(
+        self,
+        request: _trainer_pb2.PlanRunRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_trainer_pb2.PlanRunResponse, _abc.Awaitable[_trainer_pb2.PlanRunResponse]]:
+        """What a run would be: memory by part, whether it fits, time, price. Nothing is trained."""
+
+    @_abc_1.abstractmethod
+    def ShowMask(
+        self,
+        request: _trainer_pb2.ShowMaskRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_trainer_pb2.ShowMaskResponse, _abc.Awaitable[_trainer_pb2.ShowMaskResponse]]:
+        """Which tokens of the rows would train; refused when the mask is wrong."""
+
+    @_abc_1.abstractmethod
+    def DescribeRun(
+        self,
+        request: _trainer_pb2.DescribeRunRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_trainer_pb2.DescribeRunResponse, _abc.Awaitable[_trainer_pb2.DescribeRunResponse]]:
+        """A run with its manifest and all that is known of it, its plan beside what came of it."""
+
+    @_abc_1.abstractmethod
+    def ReproduceRun(
+        self,
+        request: _trainer_pb2.ReproduceRunRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_trainer_pb2.ReproduceRunResponse], _abc.AsyncIterator[_trainer_pb2.ReproduceRunResponse]]:
+        """Trains an ended run again and compares the bytes; progress on the way."""
+
+    @_abc_1.abstractmethod
+    def ExportRun(
+        self,
+        request: _trainer_pb2.ExportRunRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_trainer_pb2.ExportRunResponse, _abc.Awaitable[_trainer_pb2.ExportRunResponse]]:
+        """Base and adapter of an ended run as one model, in object storage."""
 
 def add_TrainerServiceServicer_to_server(servicer: TrainerServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -1,0 +1,1 @@
+"""Training: speed beside TRL, and what the other benchmarks of training stand on."""

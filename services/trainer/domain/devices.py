@@ -1,0 +1,40 @@
+"""Devices a run can be planned for: memory, speed at best, power; from the makers' data sheets (dense bf16)."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+GIB = 1 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """`memory` in bytes, `flops` per second at best in bf16, `watts` when busy, `overhead` bytes of context."""
+
+    name: str
+    memory: int
+    flops: float
+    watts: float
+    overhead: int
+    kind: Literal["cpu", "gpu"] = "gpu"
+
+
+def _gpu(name: str, gib: float, teraflops: float, watts: float) -> Device:
+    # A CUDA context, its libraries and workspaces take about this before the first tensor.
+    return Device(name, int(gib * GIB), teraflops * 1e12, watts, int(0.9 * GIB))
+
+
+DEVICES = {
+    device.name: device
+    for device in (
+        _gpu("T4", 15, 65, 70),
+        _gpu("L4", 22.5, 121, 72),
+        _gpu("A10", 22.5, 125, 150),
+        _gpu("L40S", 45, 362, 350),
+        _gpu("RTX4090", 24, 165, 450),
+        _gpu("A100", 40, 312, 400),
+        _gpu("A100-80", 80, 312, 400),
+        _gpu("H100", 80, 989, 700),
+        _gpu("H200", 141, 989, 700),
+        _gpu("B200", 180, 2250, 1000),
+    )
+}

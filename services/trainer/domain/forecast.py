@@ -1,0 +1,171 @@
+"""A run's plan: memory by part, whether it fits, hours, energy, price, pay-back, and what to change."""
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from libs.contracts.errors import InvalidInput
+from libs.contracts.task import RecipeSpec
+from services.trainer.domain.devices import Device
+from services.trainer.domain.protocol import Surveyed
+
+_GUESSED_MFU = {"cpu": 0.10, "gpu": 0.35}
+"""Share of the peak a run is expected to reach on a device that has not trained yet."""
+_FRAGMENTATION = {"cpu": 1.0, "gpu": 1.06}
+_LEAST_RUNS = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """What earlier runs taught: actual over planned peak, and share of peak speed, by device name."""
+
+    memory: Mapping[str, float] = field(default_factory=dict)
+    mfu: Mapping[str, float] = field(default_factory=dict)
+    runs: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Prices:
+    """The operator's table: money per hour by device, per kWh, per million tokens elsewhere, per request."""
+
+    currency: str = ""
+    devices: Mapping[str, float] = field(default_factory=dict)
+    kwh: float = 0.0
+    managed_per_million_tokens: float = 0.0
+    incumbent_per_request: float = 0.0
+    own_per_request: float = 0.0
+
+
+def calibrate(history: Sequence[Mapping[str, Any]]) -> Calibration:
+    """From the details of ended runs: medians, so that one odd run moves little."""
+    memory: dict[str, list[float]] = {}
+    mfu: dict[str, list[float]] = {}
+    for details in history:
+        actual, plan = details.get("actual") or {}, details.get("plan") or {}
+        name = str(actual.get("device", ""))
+        if actual.get("mfu"):
+            mfu.setdefault(name, []).append(float(actual["mfu"]))
+        planned, held = _variable(plan), float(actual.get("peak_memory_bytes", 0)) - _fixed(plan)
+        if planned > 0 and held > 0 and actual.get("split", 1) == 1:
+            memory.setdefault(name, []).append(min(2.0, max(0.5, held / planned)))
+    return Calibration(
+        {name: statistics.median(found) for name, found in memory.items() if len(found) >= _LEAST_RUNS},
+        {name: statistics.median(found) for name, found in mfu.items() if len(found) >= _LEAST_RUNS},
+        len(history),
+    )
+
+
+def prices_of(table: Mapping[str, Any]) -> Prices:
+    """The operator's price table; InvalidInput names a key that is not one."""
+    unknown = sorted(set(table) - set(Prices.__dataclass_fields__))
+    if unknown:
+        known = ", ".join(Prices.__dataclass_fields__)
+        raise InvalidInput(f"price table: unknown key {unknown[0]!r}; there are {known}", field=unknown[0])
+    return Prices(**table)
+
+
+def forecast(
+    seen: Surveyed, recipe: RecipeSpec, device: Device, calibration: Calibration, prices: Prices
+) -> dict[str, Any]:
+    """The plan as JSON: counts, `memory` by part in bytes, `fits`, `seconds`, `kwh`, `price`, `suggestions`."""
+    kind = device.kind
+    memory = _memory(seen, device, calibration.memory.get(device.name, _FRAGMENTATION[kind]))
+    fits = memory["peak"] <= device.memory
+    per_token = (6 if recipe.method == "full" else 4) * seen.parameters
+    mfu = calibration.mfu.get(device.name, _GUESSED_MFU[kind])
+    seconds = seen.padded_tokens * per_token / (mfu * device.flops * recipe.processes)
+    plan: dict[str, Any] = {
+        "method": recipe.method,
+        "device": device.name,
+        "device_memory": device.memory,
+        "rows": seen.rows,
+        "too_long": seen.too_long,
+        "skipped": seen.skipped,
+        "parameters": seen.parameters,
+        "trainable_parameters": seen.trainable_parameters,
+        "steps": seen.total_steps,
+        "tokens": seen.tokens,
+        "padded_tokens": seen.padded_tokens,
+        "memory": memory,
+        "fits": fits,
+        "seconds": round(seconds, 1),
+        "tokens_per_second": round(seen.tokens / max(seconds, 1e-9), 1),
+        "mfu": round(mfu, 4),
+        "calibrated_by": calibration.runs if device.name in calibration.mfu else 0,
+        "kwh": round(seconds / 3600 * device.watts * recipe.processes / 1000, 6),
+        "suggestions": [] if fits else _suggestions(seen, recipe, memory, device.memory),
+    }
+    return {**plan, **_money(plan, seconds / 3600 * recipe.processes, prices)}
+
+
+def beside(plan: Mapping[str, Any], actual: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Estimate and actual of what both know, with the difference as a share of the actual."""
+    pairs = (
+        ("peak memory (bytes)", plan.get("memory", {}).get("peak"), actual.get("peak_memory_bytes")),
+        ("seconds", plan.get("seconds"), actual.get("seconds")),
+        ("tokens/s", plan.get("tokens_per_second"), actual.get("tokens_per_second")),
+        ("steps", plan.get("steps"), actual.get("steps")),
+        ("MFU", plan.get("mfu"), actual.get("mfu")),
+    )
+    return [
+        {"what": what, "planned": planned, "actual": was, "off": round((planned - was) / was, 4)}
+        for what, planned, was in pairs
+        if planned is not None and was
+    ]
+
+
+def _memory(seen: Surveyed, device: Device, factor: float) -> dict[str, int]:
+    parts = dict(seen.memory)
+    saving = parts.pop("saving", 0)
+    overhead = device.overhead or seen.baseline_bytes
+    resident = parts["weights"] + parts["adapter"] + parts["optimizer"]
+    in_step = parts["gradients"] + parts["activations"]
+    # A checkpoint is written between steps: what it needs at once and what a step needs never meet.
+    variable = int((resident + max(in_step, saving)) * factor)
+    return {**parts, "saving": saving, "overhead": overhead, "variable": variable, "peak": overhead + variable}
+
+
+def _fixed(plan: Mapping[str, Any]) -> float:
+    return float((plan.get("memory") or {}).get("overhead", 0))
+
+
+def _variable(plan: Mapping[str, Any]) -> float:
+    memory = plan.get("memory") or {}
+    parts = [float(memory.get(name, 0)) for name in ("weights", "adapter", "optimizer")]
+    in_step = float(memory.get("gradients", 0)) + float(memory.get("activations", 0))
+    return sum(parts) + max(in_step, float(memory.get("saving", 0)))
+
+
+def _money(plan: Mapping[str, Any], hours: float, prices: Prices) -> dict[str, Any]:
+    hourly = next((price for name, price in prices.devices.items() if plan["device"].startswith(name)), None)
+    price = None if hourly is None and not prices.kwh else (hourly or 0.0) * hours + prices.kwh * plan["kwh"]
+    managed = prices.managed_per_million_tokens * plan["tokens"] / 1e6
+    saved = prices.incumbent_per_request - prices.own_per_request
+    return {
+        "currency": prices.currency,
+        "price": None if price is None else round(price, 6),
+        "managed_price": round(managed, 6) if managed else None,
+        "pay_back_requests": None if price is None or saved <= 0 else -(-price // saved),
+    }
+
+
+def _suggestions(seen: Surveyed, recipe: RecipeSpec, memory: Mapping[str, int], room: int) -> list[str]:
+    found = []
+    over = memory["peak"] - room
+    per_row = memory["activations"] / recipe.batch_size
+    rows = recipe.batch_size - int(-(-over // max(1.0, per_row)))
+    if rows >= 1:
+        divisor = max(size for size in range(1, rows + 1) if recipe.batch_size % size == 0)
+        times = recipe.batch_size // divisor * recipe.gradient_accumulation
+        found.append(f"batch_size {divisor} with gradient_accumulation {times}: the same result")
+    if recipe.method in ("lora", "dpo", "kto", "distil-logits", "distil-sequence"):
+        saved = int(seen.memory["weights"] * 0.7)
+        found.append(f"method qlora: the base in 4 bits, about {saved / 2**30:.1f} GiB less")
+    if recipe.method == "full":
+        freed = memory["gradients"] + memory["optimizer"]
+        found.append(f"method lora: no gradients and moments of frozen weights, {freed / 2**30:.1f} GiB less")
+    if recipe.max_length > 2 * seen.mean_tokens:
+        found.append(f"a max_length nearer to the mean of {seen.mean_tokens:.0f} tokens: longer rows are dropped")
+    found.append(f"a device with {memory['peak'] / 2**30:.1f} GiB, or recipe.processes over several")
+    return found
