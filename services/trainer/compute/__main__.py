@@ -1,10 +1,12 @@
 """The spawned process: import what is heavy, wait for one job, do it, say how it went."""
 
+import contextlib
 import gc
 import os
 import signal
 import sys
 import time
+from pathlib import Path
 
 # Read by libraries as they load, so set before the first of them.
 _ENVIRONMENT = {
@@ -37,7 +39,7 @@ def main(wanted: list[str]) -> None:
             sys.modules[name] = None  # type: ignore[assignment]
     # The parent decides when to stop; a signal to the whole terminal must not take the checkpoint away.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    os.nice(10)  # whoever answers people on the same cores goes first
+    _give_way()
     gc.disable()
     from libs.runtime.child_main import ParentChannel
     from services.trainer.compute.serve import serve
@@ -51,6 +53,14 @@ def main(wanted: list[str]) -> None:
     if message is None:
         return
     serve(message, channel)
+
+
+def _give_way() -> None:
+    """Let whoever answers people on the same cores go first."""
+    os.nice(10)
+    # Where the kernel groups processes by session, the niceness that counts is the group's.
+    with contextlib.suppress(OSError):
+        Path("/proc/self/autogroup").write_text("10")
 
 
 if __name__ == "__main__":
