@@ -15,7 +15,7 @@ from triage.traffic import Traffic
 from libs.contracts.errors import Transient
 from libs.contracts.stubs.pawl.registry.v1 import registry_pb2
 from pawl.client import Connection, Pawl
-from tests.e2e.stack import RunningStack, discard, small_task, until
+from tests.e2e.stack import RunningStack, discard, lax_task, until
 
 TASK = "support-triage"
 PROCESSES = ("nats", "s3", "registry", "ingestion", "curation", "trainer", "evaluator", "gateway", "console", "engine-")
@@ -29,17 +29,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
     try:
         running.pawl("up", "--detach")
         # what counts here is that a turn ends, whatever 24 steps have taught
-        gate = "    - {name: %s, kind: %s"
-        lax = {
-            "    - {name: good-enough": gate % ("good-enough", "floor, metric: exact_match, at_least: 0.0}"),
-            "    - {name: valid-json": gate % ("valid-json", "floor, metric: json_valid, at_least: 0.0}"),
-            "    - {name: better-than-base": gate % ("any-base", "non_inferiority, against: base, margin: 0.9}"),
-            "    - {name: not-worse-than-stable": gate
-            % ("any-stable", "non_inferiority, against: stable, margin: 0.9}"),
-            "  shadow:": "  shadow: {rate: 1.0, min_pairs: 10, margin: 0.9, alpha: 0.05}",
-            "  canary:": "  canary: {steps: [50, 100], min_windows: 5, window_seconds: 3, harm_ratio: 5.0}",
-        }
-        running.pawl("apply", str(small_task(home / "task", **lax)))
+        running.pawl("apply", str(lax_task(home / "task")))
         rows = home / "task" / "history.jsonl"
         history.main(["--seed", "7", "--out", str(rows), "--truth", str(rows.with_suffix(".truth"))])
         until(

@@ -1,8 +1,10 @@
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.e2e.promotion import Promotion, promote
 from tests.e2e.stack import EXAMPLE, RunningStack, discard, small_task, until
 
 
@@ -21,6 +23,12 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
         yield running
     finally:
         discard(home)
+
+
+@pytest.fixture(scope="session")
+def promotion(stack: RunningStack, tmp_path_factory: pytest.TempPathFactory) -> Promotion:
+    """A version brought to stable by a whole turn, once for all."""
+    return asyncio.run(promote(stack, tmp_path_factory.mktemp("loop")))
 
 
 @pytest.fixture(scope="session")

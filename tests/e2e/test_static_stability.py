@@ -9,31 +9,40 @@ import httpx
 import psutil
 import pytest
 
+from tests.e2e.promotion import TASK, Promotion
 from tests.e2e.stack import RunningStack, until
 from tests.e2e.test_doors import TICKET
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(420)
 def test_inference_goes_on_when_all_but_gateway_and_engine_are_killed_and_those_two_restarted_alone(
-    stack: RunningStack,
+    stack: RunningStack, promotion: Promotion
 ) -> None:
     told = stack.status()
     headers = {"authorization": f"Bearer {told['api_key']}"}
-    body = {"model": "support-triage", "messages": [{"role": "user", "content": TICKET}], "max_tokens": 4}
+    body = {"model": TASK, "messages": [{"role": "user", "content": TICKET}], "max_tokens": 4, "temperature": 0}
 
-    def answers() -> bool:
+    def answer() -> str:
+        """What the promoted adapter says; nothing while nobody answers."""
         try:
             reply = httpx.post(f"{told['endpoints']['http']}/chat/completions", json=body, headers=headers, timeout=60)
         except httpx.HTTPError:
-            return False
-        return reply.status_code == 200
+            return ""
+        if reply.status_code != 200:
+            return ""
+        document = reply.json()
+        assert document["model"] == f"{TASK}@{promotion.version.number}"
+        assert document["pawl"]["adapter_digest"] == promotion.version.digest
+        return str(document["choices"][0]["message"]["content"])
 
     serving = [each for each in told["processes"] if each["name"] == "gateway" or each["name"].startswith("engine-")]
     others = [each for each in told["processes"] if each not in serving]
-    assert answers()
+    before = answer()
+    assert before
     for each in sorted(others, key=lambda each: each["name"] != "supervisor"):
         os.kill(each["pid"], signal.SIGKILL)
-    assert answers(), "with the control plane dead"
+    assert answer() == before, "with the control plane dead"
     for each in serving:
         os.kill(each["pid"], signal.SIGKILL)
     until(lambda: not any(psutil.pid_exists(each["pid"]) for each in serving), 10, "dead")
@@ -51,17 +60,18 @@ def test_inference_goes_on_when_all_but_gateway_and_engine_are_killed_and_those_
     ]
     alone = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     try:
-        until(answers, 90, "answering from local state alone")
+        assert until(answer, 90, "answering from local state alone") == before
         names = {each["name"] for each in stack.status()["processes"]}
         assert names == {"supervisor", *(each["name"] for each in serving)}
     finally:
         alone.terminate()
         alone.wait(60)
     stack.pawl("up", "--detach")
-    assert answers(), "and with everything back"
+    assert answer() == before, "and with everything back"
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(420)
 def test_down_leaves_no_process_behind_even_after_the_supervisor_was_killed(stack: RunningStack) -> None:
     os.kill(stack.pid("supervisor"), signal.SIGKILL)
     stack.pawl("down")
