@@ -43,6 +43,8 @@ def draw(candidates: Sequence[Candidate], design: Design) -> Plan:
     wanted = dict.fromkeys((each.item_id for each in asked), 1)
     wanted |= {each.item_id: design.raters for each in _some(asked, design.overlap, rng)}
     items = {each.item_id: _item(each, each.item_id in agreed, wanted.get(each.item_id, 0)) for each in sampled}
+    # Those left out belong to it too: nobody is asked about them, but a judge's view of them may count.
+    items |= {each.item_id: _item(each, agreed=False, wanted=0) for each in rest}
     drafts = _pairs([items[each.item_id] for each in asked], rng)
     repeats = [_swapped(draft, drafts, rng) for draft in _some(drafts, design.swapped, rng, whole=len(asked))]
     for draft in list(drafts):

@@ -4,23 +4,18 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import fmean
+from statistics import NormalDist, fmean
 from typing import Any
 
 from libs.contracts.campaign import BOTH_BAD, LEFT, RIGHT, VOTES, Ballot, Slot, effective
-from libs.contracts.events import Estimate
-from libs.statistics.bounded import confidence_sequence
-from libs.statistics.evidence import plain
-from libs.statistics.paired import paired_difference
-from libs.statistics.proportions import wilson
-from libs.statistics.votes import log_evidence_wins
+from libs.statistics.proportions import normal_quantile, wilson
+from libs.statistics.winrate import DECISIVE_NEEDED, STRONG, Standing, WinRate, win_rate
 from services.evaluator.domain.campaign import CLOSED, Campaign, Item
 from services.evaluator.domain.campaign_raters import agreement_of, judges_of, length_controlled_of
 
 ALPHA = 0.05
-FEWEST_DECISIVE = 30
-STRONG = 0.7
 LOWEST_AGREEMENT = 0.4
+_Z95, _Z80 = normal_quantile(0.95), NormalDist().inv_cdf(0.8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,33 +104,25 @@ def _closed(
 
 
 def _rate(scored: Sequence[Scored]) -> dict[str, Any]:
-    """(W + T/2) / N with its clustered interval."""
-    values = [each.preference for each in scored]
-    groups = [each.item.group for each in scored]
-    if not values:
-        return Estimate(value=0.5, low=0.0, high=1.0, n=0).model_dump()
-    # The preference p as the difference p - (1 - p) in [-1, 1]: exact methods for ternary scores, clusters included.
-    told = paired_difference(values, [1.0 - value for value in values], groups).interval(1.0 - ALPHA)
-    halves = {name: (getattr(told, name) + 1.0) / 2.0 for name in ("value", "low", "high")}
-    return Estimate(**halves, n=told.n).model_dump()
+    """(W + T/2) / N with its clustered interval, for one look."""
+    return win_rate([each.preference for each in scored], [each.item.group for each in scored]).fixed.model_dump()
 
 
 def _line(scored: Sequence[Scored], blocked: bool) -> dict[str, Any]:
-    sizes = Counter(_side(each.preference) for each in scored)
-    # One score per cluster enters the sequential evidence: its later items would show the same toss again.
+    # One score per cluster enters the sequential evidence, the first: its later items would show the same toss again,
+    # and a mean that changes after it was counted is no longer a step of the same game.
     first: dict[str, Scored] = {}
     for each in scored:
         first.setdefault(each.item.group, each)
-    counts = Counter(2.0 * each.preference - 1.0 for each in first.values())
-    low, high = ((bound + 1.0) / 2.0 for bound in confidence_sequence(dict(counts), ALPHA))
-    decisive = Counter(_side(each.preference) for each in first.values())
+    always = win_rate([each.preference for each in first.values()], alpha=ALPHA)
+    sizes = Counter(_side(each.preference) for each in scored)
     rate = _rate(scored)
-    verdict, reason = _verdict(rate["value"], low, high, decisive["win"] + decisive["loss"], blocked)
+    verdict, reason = _verdict(always, blocked)
     return {
         "win_rate": rate["value"],
         "interval": rate,
-        "sequence": {"low": low, "high": high},
-        "e_value": plain(log_evidence_wins(decisive["win"], decisive["loss"])),
+        "sequence": {"low": always.always.low, "high": always.always.high},
+        "e_value": always.e_value,
         "wins": sizes["win"],
         "losses": sizes["loss"],
         "ties": sizes["tie"],
@@ -147,27 +134,33 @@ def _line(scored: Sequence[Scored], blocked: bool) -> dict[str, Any]:
     }
 
 
-def _verdict(rate: float, low: float, high: float, decisive: int, blocked: bool) -> tuple[str, str]:
-    told = f"{rate:.0%}, at all times within {low:.0%} to {high:.0%}"
+def _verdict(found: WinRate, blocked: bool) -> tuple[str, str]:
+    rate, decisive = found.always, found.wins + found.losses
+    told = f"{rate.value:.0%}, at all times within {rate.low:.0%} to {rate.high:.0%}"
     if blocked:
         return "blocked", f"raters agree too little (alpha below {LOWEST_AGREEMENT}): mend the guidelines; {told}"
-    if decisive < FEWEST_DECISIVE:
-        return "inconclusive", f"{decisive} decisive items, {FEWEST_DECISIVE} needed for any verdict; {told}"
-    if low >= STRONG:
-        return "proven strong", f"the rate itself is at least {STRONG:.0%}: {told}"
-    if low > 0.5:
-        return ("strong" if rate >= STRONG else "better"), f"preferred: {told}"
-    if high < 0.5:
-        return "worse", f"the other arm is preferred: {told}"
-    return "inconclusive", f"about {_more(rate, decisive)} more decisive items needed if it goes on so; {told}"
+    match found.standing:
+        case Standing.TOO_FEW:
+            return "inconclusive", f"{decisive} decisive items, {DECISIVE_NEEDED} needed for any verdict; {told}"
+        case Standing.UNDECIDED:
+            return "inconclusive", f"{_more(found)}; {told}"
+        case Standing.WORSE:
+            return "worse", f"the other arm is preferred: {told}"
+        case Standing.PROVEN_STRONG:
+            return "proven strong", f"the rate itself is at least {STRONG:.0%}: {told}"
+        case standing:
+            return standing.value, f"preferred: {told}"
 
 
-def _more(rate: float, decisive: int) -> str:
-    """Decisive items still missing until the mixture over p is expected to reach 1 / alpha, at the present rate."""
-    gap = min(max(abs(rate - 0.5), 0.01), 0.49)
-    growth = math.log(2.0) + (0.5 + gap) * math.log(0.5 + gap) + (0.5 - gap) * math.log(0.5 - gap)
-    needed = (math.log(2.0 / ALPHA) + 0.5 * math.log(max(decisive, 1) + 1)) / growth
-    return str(max(1, math.ceil(needed - decisive))) if needed < 1e5 else "100,000 or"
+def _more(found: WinRate) -> str:
+    """How many more decisive items a verdict may take at the present share (Noether 1987, JASA 82:645)."""
+    decisive = found.wins + found.losses
+    gap = abs(found.wins / decisive - 0.5)
+    if gap < 0.02:
+        return "preferred about as often as not"
+    needed = ((_Z95 * 0.5 + _Z80 * math.sqrt(0.25 - gap * gap)) / gap) ** 2
+    # That is for one look at a size fixed beforehand; watching all the time costs about half as many again.
+    return f"about {max(10, round(1.5 * needed) - decisive)} more decisive items needed if it goes on so"
 
 
 def _side(value: float) -> str:

@@ -98,6 +98,25 @@ class Table:
         }
 
 
+def judged(table: Table, good: float, seed: int = 4) -> dict[str, dict[str, Any]]:
+    """The judges' part of the standing, of a judge that says what an expert would with probability `good`."""
+    rng = random.Random(seed)
+    truth = {item.item_id: float(hash_of(item.item_id) % 10 < 7) for item in table.plan.items}
+    given = {item: value if rng.random() < good else float(rng.random() < 0.9) for item, value in truth.items()}
+    told = standing_of(table.desk.campaign, table.plan.items, table.plan.slots, table.desk.ballots, {"judge-1": given})
+    judges: dict[str, dict[str, Any]] = told["judges"]
+    return judges
+
+
+def hash_of(item_id: str) -> int:
+    return int(item_id.split("-")[1]) * 7919 % 1000
+
+
+def expert(slot: Slot) -> str:
+    other = {"left": "right", "right": "left"}
+    return slot.treatment if hash_of(slot.item_id) % 10 < 7 else other[slot.treatment]
+
+
 def for_treatment(slot: Slot) -> str:
     return slot.treatment
 
@@ -295,3 +314,56 @@ def test_a_pull_to_one_side_is_told_and_wins_nothing() -> None:
     assert told["sides"]["swapped"]["value"] == 0.0
     assert abs(told["overall"]["win_rate"] - 0.5) < 0.03
     assert told["overall"]["verdict"] == "inconclusive"
+
+
+def test_raters_who_vote_at_random_block_the_verdict_and_those_who_agree_do_not() -> None:
+    rng = random.Random(3)
+    table = Table(Design(seed=2, overlap=0.5, raters=3), count=100)
+    table.everybody(3, lambda slot: rng.choice(("left", "right", "tie")))
+    told = table.standing()
+    assert told["agreement"]["value"] < 0.2
+    assert told["overall"]["verdict"] == "blocked"
+    assert "guidelines" in told["overall"]["reason"]
+    agreeing = Table(Design(seed=2, overlap=0.5, raters=3), count=100)
+    agreeing.everybody(3, expert)
+    assert agreeing.standing()["agreement"]["value"] == 1.0
+    assert agreeing.standing()["overall"]["verdict"] in ("better", "strong")
+
+
+def test_a_judge_counts_only_once_calibrated_and_its_bias_is_taken_out() -> None:
+    table = Table(Design(seed=2, max_items=120, overlap=0.0), count=600)
+    table.everybody(1, expert)
+    good, useless = judged(table, 0.9)["judge-1"], judged(table, 0.0)["judge-1"]
+    assert good["admitted"]
+    assert (good["both"], good["others"]) == (120, 480)
+    helped, alone = good["win_rate"]["estimate"], good["win_rate"]["experts"]
+    assert helped["high"] - helped["low"] < alone["high"] - alone["low"]
+    assert helped["low"] <= 0.7 <= helped["high"]
+    assert good["win_rate"]["effective_extra_votes"] > 50
+    assert not useless["admitted"]
+    assert useless["win_rate"] is None
+
+
+def test_a_judge_is_not_admitted_on_a_handful_of_votes() -> None:
+    table = Table(Design(seed=2, max_items=20, overlap=0.0), count=100)
+    table.everybody(1, expert)
+    told = judged(table, 1.0)["judge-1"]
+    assert not told["admitted"]
+    assert "fewer than 30" in told["reason"]
+
+
+def test_the_rate_at_equal_length_takes_the_pull_of_length_out() -> None:
+    longer = [replace(each, treatment=each.treatment + " and more" * (n % 5)) for n, each in enumerate(candidates(200))]
+    plan = draw(longer, Design(seed=2, overlap=0.0))
+    table = Table(Design(seed=2, overlap=0.0), count=200)
+    table.plan = plan
+    table.desk = Desk(campaign(plan), plan.slots, [], {})
+    by_item = {item.item_id: len(item.treatment) - len(item.control) for item in plan.items}
+    rng = random.Random(5)
+    other = {"left": "right", "right": "left"}
+    table.everybody(
+        1, lambda slot: slot.treatment if by_item[slot.item_id] > 12 or rng.random() < 0.5 else other[slot.treatment]
+    )
+    told = table.standing()
+    assert told["length_controlled"]["pull"] > 0.3
+    assert told["length_controlled"]["estimate"]["value"] < told["overall"]["win_rate"] - 0.05
