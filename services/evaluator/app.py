@@ -2,10 +2,11 @@
 
 import asyncio
 import os
+import time
 from collections.abc import Sequence
 
 from libs.artifacts import ObjectStore
-from libs.contracts.errors import PawlError
+from libs.contracts.errors import PawlError, Transient
 from libs.eventing.batches import BatchConsumer, RawMessage
 from libs.eventing.connection import NatsLink
 from libs.eventing.subscriptions import Consumers
@@ -16,15 +17,17 @@ from libs.runtime.grpc_server import GrpcServer
 from libs.runtime.process import Lifecycle
 from libs.telemetry import get_logger
 from services.evaluator.clients import Backlog, Gateway
+from services.evaluator.clients.lookup import Lookup
 from services.evaluator.clients.outside import OutsideModel
+from services.evaluator.handlers.asked import AskedFor
 from services.evaluator.handlers.evaluation import Evaluation
 from services.evaluator.handlers.generation import Generation
 from services.evaluator.handlers.live import LiveWatch
 from services.evaluator.handlers.monitor import INFERENCES, OUTCOMES, Monitor
 from services.evaluator.handlers.suites import Shelf
 from services.evaluator.rpc import SERVICE, EvaluatorServicer, campaigns, live, register
-from services.evaluator.settings import EvaluatorSettings
-from services.evaluator.store import METADATA, Answers, Ledger, Reports
+from services.evaluator.settings import EvaluatorSettings, read_prices
+from services.evaluator.store import METADATA, Answers, AskedEvaluations, Ledger, Reports
 from services.evaluator.store.campaigns import Campaigns
 from services.evaluator.store.ledger import CONSUMER
 from services.evaluator.store.live import CONSUMER as TASKS
@@ -34,6 +37,7 @@ from services.evaluator.store.live_readings import LiveReadings
 _BATCH = 1000
 _BATCH_SECONDS = 0.25
 _DAY = 86_400.0
+_HOUR = 3600.0
 _CATCH_UP_SECONDS = 0.5
 
 log = get_logger(__name__)
@@ -68,7 +72,14 @@ async def serve(lifecycle: Lifecycle) -> None:
     answers = Answers(database)
     generation = Generation(answers, gateway, patience=settings.patience_seconds, routing=settings.routing_seconds)
     shelf = Shelf(objects, settings.state_dir / "suites")
-    evaluation = Evaluation(reports, objects, generation, shelf, lambda spec: OutsideModel(spec, os.environ.get))
+    evaluation = Evaluation(
+        reports,
+        objects,
+        generation,
+        shelf,
+        lambda spec: OutsideModel(spec, os.environ.get),
+        await asyncio.to_thread(read_prices, settings.prices),
+    )
     backlog = Backlog(link)
     monitor = Monitor(ledger, backlog.unhandled, settle=settings.settle_seconds, keep=settings.evidence_days * _DAY)
     await monitor.load()
@@ -92,7 +103,8 @@ async def serve(lifecycle: Lifecycle) -> None:
         streams.append(stream)
 
     server = GrpcServer(settings.grpc_host, settings.grpc_port, variable=settings.variable("grpc_port"))
-    server.add(register, EvaluatorServicer(reports, ledger, objects), SERVICE)
+    asked = AskedFor(AskedEvaluations(database), reports, evaluation, Lookup(link), objects)
+    server.add(register, EvaluatorServicer(reports, ledger, objects, asked), SERVICE)
     blind = campaigns.CampaignServicer(Campaigns(database), reports, objects)
     server.add(campaigns.register, blind, campaigns.SERVICE)
     seen = live.LiveServicer(kept, LiveReadings(database), ledger, watch.state)
@@ -106,7 +118,21 @@ async def serve(lifecycle: Lifecycle) -> None:
     lifecycle.spawn(_read_streams(backlog, streams), "streams")
     lifecycle.spawn(monitor.run(settings.assess_seconds), "monitor")
     lifecycle.spawn(watch.run(settings.assess_seconds), "live")
+    lifecycle.spawn(asked.run(), "asked")
+    lifecycle.spawn(_prune(answers, settings.answers_days * _DAY), "answers")
     await lifecycle.wait_stopped()
+
+
+async def _prune(answers: Answers, keep: float) -> None:
+    """Drop answers that no report has used for `keep` seconds, once an hour."""
+    while True:
+        try:
+            gone = await answers.prune(time.time() - keep)
+            if gone:
+                log.info("kept answers dropped", answers=gone)
+        except Transient as error:
+            log.warning("kept answers were not looked through", reason=str(error))
+        await asyncio.sleep(_HOUR)
 
 
 async def _read_streams(backlog: Backlog, streams: Sequence[BatchConsumer]) -> None:

@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from libs.contracts.events import GateResult, Verdict
 from libs.contracts.task import GateSpec
 from libs.contracts.task.evaluation import TASK_SUITE, UNTRAINED
-from libs.statistics.clusters import design_effect
 from libs.statistics.corpus import corpus_estimate
-from libs.statistics.gates import Decision, floor, floor_of, floor_of_mean, non_inferiority, superiority
+from libs.statistics.gates import Decision, floor_of, floor_of_mean, non_inferiority, superiority
 from services.evaluator.domain.scores import Incomparable, Score
 from services.evaluator.domain.sheet import Sheet
 
@@ -123,11 +122,7 @@ def _floor(gate: GateSpec, score: Score, keep: Sequence[int] | None) -> Decision
     if score.column.corpus is not None and score.column.statistics is not None:
         value = corpus_estimate(score.column.statistics[places], score.column.corpus, groups)
         return floor_of(value, at_least, gate.alpha)
-    values = score.values(places)
-    if score.column.binary:
-        effect = design_effect(values, groups) if values else 1.0
-        return floor(int(sum(values)), len(values), at_least, gate.alpha, design_effect=effect)
-    return floor_of_mean(values, at_least, gate.alpha, clusters=groups)
+    return floor_of_mean(score.values(places), at_least, gate.alpha, clusters=groups)
 
 
 def _result(gate: GateSpec, verdict: Verdict, reason: str, decision: Decision | None) -> GateResult:

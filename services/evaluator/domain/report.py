@@ -293,8 +293,8 @@ def _passport(subject: Subject, sheets: Mapping[str, Sheet], setting: Setting) -
         "sampling": {"temperature": 0, "max_tokens": setting.max_tokens},
         "metrics": {name: score.passport.signature for name, score in sheet.scores[sheet.candidate.name].items()},
         "suites": {name: each.suite.digest for name, each in sheets.items()},
-        "intervals": "95 %; right-or-wrong scores: Wilson with design effect; graded: score method on the clustered"
-        " variance; corpus metrics: bootstrap of clusters; differences: paired, the wider of clustered t and Tango",
+        "intervals": "95 %; scores: Wilson's score method on the clustered variance with Student's quantile; corpus"
+        " metrics: bootstrap of clusters; differences: paired, the wider of clustered t and Tango",
     }
 
 

@@ -1,17 +1,15 @@
 """Scores with their passports: what may be subtracted from what, and with which interval."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from libs.contracts.errors import FailedPrecondition
 from libs.contracts.events import Estimate
-from libs.statistics.clusters import design_effect
 from libs.statistics.corpus import CorpusEvidence, corpus_difference, corpus_estimate
 from libs.statistics.means import bounded_mean
 from libs.statistics.paired import PairedDifference, paired_difference
-from libs.statistics.proportions import wilson
 from services.evaluator.domain.answers import ENGINE_MODE, Arm
 from services.evaluator.domain.metrics.core import Array, Column
 from services.evaluator.domain.metrics.sums import ratio
@@ -72,13 +70,10 @@ class Score:
         places = self.scored(keep)
         groups = [self.groups[place] for place in places]
         if weights is not None:
-            return corpus_estimate(self.weighed(places, weights), ratio, groups).interval()
+            return _sized(corpus_estimate(self.weighed(places, weights), ratio, groups), places, weights).interval()
         if self.column.corpus is not None and self.column.statistics is not None:
             return corpus_estimate(self.column.statistics[places], self.column.corpus, groups).interval()
-        values = [self._value(place) for place in places]
-        if self.column.binary:
-            return wilson(int(sum(values)), len(values), design_effect=design_effect(values, groups) if values else 1.0)
-        return bounded_mean(values, groups).interval()
+        return bounded_mean(self.values(places), groups).interval()
 
     def minus(
         self, other: "Score", keep: Sequence[int] | None = None, weights: Sequence[float] | None = None
@@ -91,7 +86,8 @@ class Score:
         groups = [self.groups[place] for place in places]
         mine, theirs = self.column, other.column
         if weights is not None:
-            return corpus_difference(self.weighed(places, weights), other.weighed(places, weights), ratio, groups)
+            found = corpus_difference(self.weighed(places, weights), other.weighed(places, weights), ratio, groups)
+            return _sized(found, places, weights)
         if mine.corpus is not None and mine.statistics is not None and theirs.statistics is not None:
             return corpus_difference(mine.statistics[places], theirs.statistics[places], mine.corpus, groups)
         return paired_difference(self.values(places), other.values(places), groups)
@@ -120,6 +116,13 @@ class Score:
         value = self.column.scores[place]
         assert value is not None
         return value
+
+
+def _sized(evidence: CorpusEvidence, places: Sequence[int], weights: Sequence[float]) -> CorpusEvidence:
+    """Evidence that knows how few items carry its weight (effective sample size: Kish 1965, section 11.7)."""
+    kept = [weights[place] for place in places]
+    squares = sum(weight * weight for weight in kept)
+    return replace(evidence, n=int(sum(kept) ** 2 / squares + 1e-9) if squares else 0)
 
 
 def passport(arm: Arm, signature: str, suite_digest: str, max_tokens: int) -> Passport:

@@ -127,7 +127,7 @@ def test_scores_of_other_templates_signatures_or_suites_refuse_to_be_subtracted(
     bleu = sheet(80, arm("fine_tuned", lambda _: True, 80, 1), metrics=())
     changed = bleu.score("fine_tuned", "exact_match")
     assert changed is not None
-    strange = Column("exact_match|other|v2", changed.column.scores, True)
+    strange = Column("exact_match|other|v2", changed.column.scores)
     moved = make_sheet(
         Suite("task", "task", "sha256:elsewhere", items(80)), [arm("fine_tuned", lambda _: True, 80, 1)], (), 256,
         columns={"fine_tuned": {"exact_match": strange}},

@@ -35,14 +35,12 @@ class Metric:
         signature: Everything that changes its value; two scores of different signatures are never compared.
         measure: Scores one answer.
         corpus: Value in [0, 1] of summed statistics, shape (..., k) to (...); None for a mean of scores.
-        binary: Whether every score is 0 or 1.
     """
 
     name: str
     signature: str
     measure: Callable[[Sample], Measure]
     corpus: Callable[[Array], Array] | None = None
-    binary: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +53,6 @@ class Column:
 
     signature: str
     scores: tuple[float | None, ...]
-    binary: bool = False
     statistics: Array | None = None
     corpus: Callable[[Array], Array] | None = None
     failures: Mapping[int, str] | None = None
@@ -69,4 +66,4 @@ def column(metric: Metric, samples: Sequence[Sample], refused: Collection[int] =
         for place, sample in enumerate(samples)
     ]
     statistics = np.array([each.statistics for each in measures], dtype=np.float64) if metric.corpus else None
-    return Column(metric.signature, tuple(each.score for each in measures), metric.binary, statistics, metric.corpus)
+    return Column(metric.signature, tuple(each.score for each in measures), statistics, metric.corpus)

@@ -26,13 +26,13 @@ def exact_match(name: str = "exact_match") -> Metric:
     def measure(sample: Sample) -> Measure:
         return Measure(float(same_answer(sample.text, sample.reference)))
 
-    return Metric(name, "exact_match|json:by-value|text:single-spaces|v1", measure, binary=True)
+    return Metric(name, "exact_match|json:by-value|text:single-spaces|v1", measure)
 
 
 def json_valid(valid: Callable[[str], bool], schema_digest: str, name: str = "json_valid") -> Metric:
     """1 when the answer is strict JSON and fits the task's schema."""
     signature = f"json_valid|strict:no-duplicate-keys,no-nan|jsonschema:2020-12|schema:{schema_digest[7:19]}|v1"
-    return Metric(name, signature, lambda sample: Measure(float(valid(sample.text))), binary=True)
+    return Metric(name, signature, lambda sample: Measure(float(valid(sample.text))))
 
 
 def pattern_of(text: str, field: str) -> re.Pattern[str]:
@@ -54,7 +54,7 @@ def regex(name: str, pattern: str) -> Metric:
         wanted = compiled.search(sample.reference) if compiled.groups else None
         return Measure(float(wanted is None or wanted.groups() == found.groups()))
 
-    return Metric(name, f"regex|{_digest(pattern)}|v1", measure, binary=True)
+    return Metric(name, f"regex|{_digest(pattern)}|v1", measure)
 
 
 def numeric(name: str, pattern: str | None = None, tolerance: float = 0.0, path: str | None = None) -> Metric:
@@ -78,7 +78,7 @@ def numeric(name: str, pattern: str | None = None, tolerance: float = 0.0, path:
         return Measure(float(same))
 
     where = f"|path:{path}" if path else ""
-    return Metric(name, f"numeric|last|{_digest(compiled.pattern)}|rel:{tolerance:g}{where}|v1", measure, binary=True)
+    return Metric(name, f"numeric|last|{_digest(compiled.pattern)}|rel:{tolerance:g}{where}|v1", measure)
 
 
 def edit_similarity(name: str = "edit_similarity") -> Metric:
@@ -124,7 +124,7 @@ def refusal(name: str = "refusal", pattern: str | None = None) -> Metric:
         refused = compiled.search(sample.text[:_LONGEST]) is not None
         return Measure(float(refused == (sample.reference.strip() == "refuse")))
 
-    return Metric(name, f"refusal|{_digest(compiled.pattern)}|v1", measure, binary=True)
+    return Metric(name, f"refusal|{_digest(compiled.pattern)}|v1", measure)
 
 
 def field_text(text: str, path: str) -> str | None:

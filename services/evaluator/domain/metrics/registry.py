@@ -18,7 +18,7 @@ Plugin = Callable[[MetricSpec], Metric]
 
 def local_metrics(
     output: OutputSpec, specs: tuple[MetricSpec, ...] = (), plugins: Mapping[str, Plugin] | None = None
-) -> tuple[Metric, ...]:  # noqa: E501
+) -> tuple[Metric, ...]:
     """Metrics that need nothing but texts. Raises InvalidInput for a wrong pattern, schema or unknown plugin."""
     made = [exact.exact_match()]
     valid = validity(output)
@@ -31,7 +31,7 @@ def local_metrics(
 
 def of_suite(
     kind: str, output: OutputSpec, specs: tuple[MetricSpec, ...], plugins: Mapping[str, Plugin]
-) -> tuple[Metric, ...]:  # noqa: E501
+) -> tuple[Metric, ...]:
     """Metrics of a suite beside the task's own: safety and general suites bring what their items are judged by."""
     if kind == "safety":
         return (exact.refusal(),)
