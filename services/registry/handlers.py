@@ -13,6 +13,7 @@ from libs.contracts.events import (
     CheckpointSaved,
     DatasetBuilt,
     DatasetRefused,
+    DropDetected,
     EvaluationFailed,
     Fact,
     ImportCompleted,
@@ -57,6 +58,7 @@ _RULES: dict[str, dict[type[Fact], Rule]] = {
     "registry-evaluator": {
         ReportCompleted: turns.report_completed,
         EvaluationFailed: turns.evaluation_failed,
+        DropDetected: triggers.drop_detected,
     },
 }
 

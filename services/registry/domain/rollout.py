@@ -1,6 +1,7 @@
 """The live half of a turn: shadow, canary steps, stable, or out again; moved by evidence and by nothing else."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -127,7 +128,8 @@ def roll_back_stable(task: Task, occasion: Occasion, reason: str, by: str) -> De
     assert previous is not None  # the caller refuses politely
     task = task.with_version(stable.number, status=Status.ROLLED_BACK)
     task = task.with_version(previous.number, status=Status.STABLE)
-    decision = reroute(task)
+    # A drop of the version that goes is answered by its going.
+    decision = reroute(replace(task, drop_reason=""))
     fact = RolloutChanged(
         tenant=task.tenant,
         task=task.name,

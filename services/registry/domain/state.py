@@ -25,6 +25,7 @@ class Trigger(StrEnum):
 
     IMPORT = "import"
     CORRECTIONS = "corrections"
+    DROP = "drop"
     HAND = "hand"
     OVERRIDE = "override"
 
@@ -140,7 +141,8 @@ class Task:
 
     `turn` is the newest turn, open or ended. `watermark` is the highest segment known, `consumed` the watermark of the
     newest learning turn, `corrections` those that arrived above it, `import_watermark` the end of the newest import.
-    `trigger_traceparent` is the trace of what arrived last, which a turn opened later continues.
+    `trigger_traceparent` is the trace of what arrived last, which a turn opened later continues. `drop_reason` is what
+    the monitors said of a drop of the stable version that no turn has answered yet.
     """
 
     tenant: str
@@ -158,6 +160,7 @@ class Task:
     import_watermark: int = 0
     trigger_traceparent: str = ""
     datasets: int = 0
+    drop_reason: str = ""
 
     @property
     def open_turn(self) -> Turn | None:

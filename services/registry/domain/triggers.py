@@ -5,9 +5,9 @@ from datetime import timedelta
 
 from libs.contracts.commands import BuildDataset
 from libs.contracts.errors import FailedPrecondition
-from libs.contracts.events import ImportCompleted, SegmentWritten, TurnState
+from libs.contracts.events import DropDetected, ImportCompleted, SegmentWritten, TurnState
 from libs.contracts.ids import derived_id
-from services.registry.domain.decision import REGISTRY, Decision, Send, enter
+from services.registry.domain.decision import REGISTRY, Decision, Record, Send, enter
 from services.registry.domain.state import Occasion, Task, Trigger, Turn
 
 
@@ -36,6 +36,15 @@ def import_completed(task: Task, fact: ImportCompleted, occasion: Occasion) -> D
             trigger_traceparent=occasion.traceparent,
         )
     )
+
+
+def drop_detected(task: Task, fact: DropDetected, occasion: Occasion) -> Decision:
+    """Note that production got worse under the stable version; what is said of another version changes nothing."""
+    if fact.version != task.stable.number:
+        return Decision(task)
+    noted = replace(task, drop_reason=fact.reason, trigger_traceparent=occasion.traceparent)
+    evidence = fact.model_dump(mode="json", exclude={"tenant", "task"})
+    return Decision(noted, (Record("drop", "evaluator", fact.reason, "", evidence),))
 
 
 def consider(task: Task, occasion: Occasion) -> Decision:
@@ -83,6 +92,9 @@ def _due(task: Task) -> tuple[Trigger, str] | None:
         return Trigger.IMPORT, f"an import reached segment {task.import_watermark}"
     if triggers.corrections is not None and task.corrections >= triggers.corrections:
         return Trigger.CORRECTIONS, f"{task.corrections} new corrections, {triggers.corrections} asked for"
+    # The same data would make the same model: a drop waits for something new to learn from.
+    if triggers.on_drop is not None and task.drop_reason and task.watermark > task.consumed:
+        return Trigger.DROP, f"production dropped: {task.drop_reason}"
     return None
 
 
@@ -98,7 +110,7 @@ def _open(task: Task, trigger: Trigger, traceparent: str, occasion: Occasion, re
         dataset_number=number,
     )
     evidence = {"watermark": task.watermark, "corrections": task.corrections, "import_watermark": task.import_watermark}
-    task = replace(task, turn=turn, consumed=task.watermark, corrections=0, datasets=number)
+    task = replace(task, turn=turn, consumed=task.watermark, corrections=0, datasets=number, drop_reason="")
     command = BuildDataset(
         tenant=task.tenant,
         task=task.name,

@@ -28,6 +28,7 @@ def task_row(task: Task) -> dict[str, Any]:
         "import_watermark": task.import_watermark,
         "trigger_traceparent": task.trigger_traceparent,
         "datasets": task.datasets,
+        "drop_reason": task.drop_reason,
     }
 
 

@@ -45,6 +45,7 @@ tasks = Table(
     Column("import_watermark", BigInteger, nullable=False),
     Column("trigger_traceparent", String(80), nullable=False),
     Column("datasets", Integer, nullable=False),
+    Column("drop_reason", Text, nullable=False, server_default=""),
 )
 
 versions = Table(
