@@ -6,7 +6,7 @@ import typer
 from rich.console import Console
 
 from libs.contracts.errors import PawlError
-from pawl.cli import campaign, data, evaluation, lifecycle, look, review, stack, training, work
+from pawl.cli import campaign, data, evaluation, evidence, lifecycle, look, review, stack, training, work
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 stack.register(app)
@@ -15,6 +15,7 @@ lifecycle.register(app)
 look.register(app)
 evaluation.register(app)
 campaign.register(app)
+evidence.register(app)
 data.register(app)
 review.register(app)
 training.register(app)
