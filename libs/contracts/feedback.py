@@ -2,7 +2,7 @@
 
 from datetime import datetime
 from enum import StrEnum
-from typing import ClassVar, Self
+from typing import ClassVar, Protocol, Self
 
 from pydantic import Field, model_validator
 
@@ -74,14 +74,41 @@ class Feedback(Event):
     @property
     def is_good(self) -> bool | None:
         """True for praise, False for blame, None when the signal says neither."""
-        if self.kind is FeedbackKind.RATING and self.rating is not None:
-            return (
-                self.rating == 1
-                if self.scale == 1
-                else (True if self.rating >= 4 else (False if self.rating <= 2 else None))
-            )
-        if self.kind is FeedbackKind.CORRECTION:
-            return self.correction == self.output if self.output is not None else False
-        if self.kind in (FeedbackKind.ESCALATION, FeedbackKind.ERROR):
-            return False
-        return None
+        return praises(self)
+
+
+class Said(Protocol):
+    """The fields by which a signal praises or blames."""
+
+    @property
+    def kind(self) -> FeedbackKind:
+        """What the signal says."""
+
+    @property
+    def rating(self) -> int | None:
+        """0 or 1, or 1 to 5 where `scale` is 5."""
+
+    @property
+    def scale(self) -> int:
+        """1 or 5."""
+
+    @property
+    def correction(self) -> str | None:
+        """The right answer."""
+
+    @property
+    def output(self) -> str | None:
+        """The answer given."""
+
+
+def praises(said: Said) -> bool | None:
+    """True for praise, False for blame, None when the signal says neither."""
+    if said.kind is FeedbackKind.RATING and said.rating is not None:
+        if said.scale == 1:
+            return said.rating == 1
+        return True if said.rating >= 4 else (False if said.rating <= 2 else None)
+    if said.kind is FeedbackKind.CORRECTION:
+        return said.correction == said.output if said.output is not None else False
+    if said.kind in (FeedbackKind.ESCALATION, FeedbackKind.ERROR):
+        return False
+    return None

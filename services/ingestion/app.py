@@ -19,8 +19,11 @@ from libs.telemetry import get_logger
 from services.ingestion.clients.buckets import Buckets
 from services.ingestion.clients.keys import Keys
 from services.ingestion.clients.tasks import Tasks
+from services.ingestion.domain.hygiene import Echoes
 from services.ingestion.domain.imports import ImportRequest
-from services.ingestion.handlers import FeedbackIntake, InferenceIntake
+from services.ingestion.handlers.feedback import FeedbackIntake
+from services.ingestion.handlers.inferences import InferenceIntake
+from services.ingestion.handlers.memory import RecentInferences
 from services.ingestion.http.app import ImportDoor
 from services.ingestion.http.server import HttpServer
 from services.ingestion.rpc import SERVICE, IngestionServicer, quarantine
@@ -62,10 +65,15 @@ async def main(lifecycle: Lifecycle, settings: Settings) -> None:
     lifecycle.on_drain(tasks.stop, "tasks")
     lifecycle.ready("tasks", tasks.check)
 
+    recent, echoes = RecentInferences(), Echoes()
     feedback = FeedbackIntake(
-        database, link, objects.for_tenant, tasks, patience=settings.join_patience, pace=settings.pace
-    )
-    inferences = InferenceIntake(database, link, objects.for_tenant, arrived=feedback.wake.set, pace=settings.pace)
+        database, link, objects.for_tenant, tasks,
+        patience=settings.join_patience, pace=settings.pace, recent=recent, echoes=echoes,
+    )  # fmt: skip
+    inferences = InferenceIntake(
+        database, link, objects.for_tenant,
+        arrived=feedback.wake.set, pace=settings.pace, recent=recent, echoes=echoes,
+    )  # fmt: skip
     for durable, take in (("ingestion-feedback", feedback.take), ("ingestion-inference", inferences.take)):
         consumer = BatchConsumer(link, durable, settings.batch_size, settings.batch_wait, take)
         await consumer.start()

@@ -1,7 +1,15 @@
 """The task specification: everything a task declares about itself, in one YAML file."""
 
 from libs.contracts.task.curation import Act, CurationSpec, JudgeSpec, SynthesisSpec
-from libs.contracts.task.data import ColumnMap, DataSpec, DuplicateSpec, PersonalData, RedactionSpec, SplitSpec
+from libs.contracts.task.data import (
+    ColumnMap,
+    DataSpec,
+    DuplicateSpec,
+    FeedbackSpec,
+    PersonalData,
+    RedactionSpec,
+    SplitSpec,
+)
 from libs.contracts.task.evaluation import (
     AdmissionSpec,
     ArmSpec,
@@ -31,6 +39,7 @@ __all__ = [
     "EndpointSpec",
     "EvaluationSpec",
     "ExtraSuiteSpec",
+    "FeedbackSpec",
     "GateSpec",
     "JudgeSpec",
     "LiveSpec",

@@ -1,7 +1,7 @@
 """How raw rows become a dataset version."""
 
 from enum import StrEnum
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -73,6 +73,21 @@ class SplitSpec(Section):
         return self
 
 
+class FeedbackSpec(Section):
+    """How feedback is weighed before it trains.
+
+    `weights` are per source, 0 to 1, those not named 1. A user or source beyond its signals per hour (0: no limit) is
+    damped, and what it says then needs a person's look. A "correction" that is a long answer of our own models is
+    their echo: `review` or `keep`.
+    """
+
+    weights: dict[str, Fraction] = Field(default_factory=dict)
+    user_per_hour: int = Field(1000, ge=0)
+    source_per_hour: int = Field(0, ge=0)
+    own_output: Literal["review", "keep"] = "review"
+    redact: bool = Field(True, description="replace the personal data that `redact` names before a signal is stored")
+
+
 class DataSpec(Section):
     """How raw rows become a dataset version."""
 
@@ -81,6 +96,7 @@ class DataSpec(Section):
     duplicates: DuplicateSpec = DuplicateSpec()
     split: SplitSpec = SplitSpec()
     curation: CurationSpec = CurationSpec()
+    feedback: FeedbackSpec = FeedbackSpec()
     sources: tuple[str, ...] = Field((), description="feedback sources that may train; empty means all")
     max_rows: int = Field(1_000_000, ge=1)
     min_train_rows: int = Field(20, ge=1)

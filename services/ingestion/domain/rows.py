@@ -7,15 +7,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+import msgspec
+
 from libs.contracts.feedback import FeedbackKind
 from libs.contracts.inference import Message
 
 EXAMPLE = "example"
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One row; the fields are the columns of a segment, times are aware UTC.
+class Row(msgspec.Struct, frozen=True, kw_only=True):
+    """One row, a struct since there are millions; the fields are the columns of a segment, times are aware UTC.
 
     `history` holds the turns before `input` as JSON (a list of role and content), None for a single turn.
     `user` is a hash. `signal` is good, bad or neutral. `version` is the model version that answered. What the other
@@ -64,8 +65,7 @@ class Counts:
     categories: dict[str, int]
 
 
-@dataclass(frozen=True, slots=True)
-class Prompt:
+class Prompt(msgspec.Struct, frozen=True):
     """The request part of a conversation: system prompt, earlier turns as JSON, and the last user message."""
 
     system: str | None

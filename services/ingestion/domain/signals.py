@@ -1,37 +1,44 @@
-"""What a signal says once it is joined to the inference it is about."""
+"""What a signal says once it is joined to the inference it is about.
 
-from dataclasses import dataclass
+The values that exist once for every signal are msgspec structs: frozen like dataclasses, and made ten times as fast.
+"""
+
 from datetime import datetime
+from hashlib import blake2b
 
-from libs.contracts.answers import answer_digest, same_answer
-from libs.contracts.feedback import Feedback, FeedbackKind
-from libs.contracts.inference import Inference, Outcome, Role, Signal
-from services.ingestion.domain.rows import Prompt, Row, hashed_user, prompt_of, stable_id
+import msgspec
+
+from libs.contracts.answers import canonical_answer
+from libs.contracts.feedback import FeedbackKind
+from libs.contracts.ids import digest_bytes
+from libs.contracts.inference import Inference, Role, Signal
+from services.ingestion.domain.rows import Prompt, prompt_of
+from services.ingestion.domain.shapes import KTO, PREFERENCE, SFT
+from services.ingestion.domain.wire import Words
+
+_SIGNALS = {True: Signal.GOOD, False: Signal.BAD, None: Signal.NEUTRAL}
 
 
-@dataclass(frozen=True, slots=True)
-class Address:
-    """Whose feedback it is and under which id it is counted once."""
+class Arrival(msgspec.Struct, frozen=True):
+    """One valid signal: whose it is, under which id it is counted once (`key`), where it lay and when it came (UTC)."""
 
     tenant: str
     task: str
     source: str
     id: str
-
-
-@dataclass(frozen=True, slots=True)
-class Arrival:
-    """One valid signal: address, payload, arrival (aware UTC), place in its stream and trace."""
-
-    address: Address
-    feedback: Feedback
+    key: bytes
+    feedback: Words
     arrived_at: datetime
     stream_seq: int
     traceparent: str | None = None
 
+    @property
+    def row_id(self) -> str:
+        """The id of its row; the same signal always gets the same."""
+        return f"fb-{self.key.hex()}"
 
-@dataclass(frozen=True, slots=True)
-class Answered:
+
+class Answered(msgspec.Struct, frozen=True):
     """What is kept of an inference so that feedback can be joined to it."""
 
     request_id: str
@@ -43,6 +50,30 @@ class Answered:
     unit: str
     segment: str | None
     answered_at: datetime
+
+
+class Claim(msgspec.Struct, frozen=True):
+    """What one signal claims: `right` is the answer it vouches for, `rejected` the one it turns down.
+
+    `canonical` is the canonical form of `right`; `form` and `label` are as in a segment.
+    """
+
+    signal: Signal
+    right: str | None = None
+    rejected: str | None = None
+    canonical: str | None = None
+    form: str | None = None
+    label: bool | None = None
+
+    @property
+    def reference_digest(self) -> str | None:
+        """`answers.answer_digest` of the right answer."""
+        return digest_bytes(self.canonical.encode()) if self.canonical is not None else None
+
+
+def key_of(tenant: str, task: str, *names: str) -> bytes:
+    """16 bytes that stand for these names under a task; names hold no NUL, so that no two lists read the same."""
+    return blake2b("\0".join((tenant, task, *names)).encode(), digest_size=16).digest()
 
 
 def answered(inference: Inference) -> Answered:
@@ -61,83 +92,30 @@ def answered(inference: Inference) -> Answered:
     )
 
 
-def signal_of(feedback: Feedback, output: str | None) -> Signal:
-    """good, bad or neutral, given the answer it is about (None: not known)."""
+def claim_of(feedback: Words, output: str | None) -> Claim:
+    """What a signal claims of the answer `output` (None: serving logged none, and the sender's own word stands)."""
     given = output if output is not None else feedback.output
-    match feedback.kind:
-        case FeedbackKind.CORRECTION:
-            same = given is not None and same_answer(feedback.correction or "", given)
-            return Signal.GOOD if same else Signal.BAD
-        case FeedbackKind.PREFERENCE:
-            if given is not None and same_answer(feedback.chosen or "", given):
-                return Signal.GOOD
-            if given is not None and same_answer(feedback.rejected or "", given):
-                return Signal.BAD
-            return Signal.NEUTRAL
-        case _:
-            return {True: Signal.GOOD, False: Signal.BAD, None: Signal.NEUTRAL}[feedback.is_good]
-
-
-def right_answer(feedback: Feedback, output: str | None) -> str | None:
-    """The answer the signal vouches for: a correction, the preferred one, or the praised output."""
     if feedback.kind is FeedbackKind.CORRECTION:
-        return feedback.correction
+        right = feedback.correction or ""
+        canonical = canonical_answer(right)
+        if given is not None and canonical == canonical_answer(given):
+            return Claim(Signal.GOOD, right, None, canonical, KTO, True)
+        return Claim(Signal.BAD, right, given, canonical, SFT if given is None else PREFERENCE)
     if feedback.kind is FeedbackKind.PREFERENCE:
-        return feedback.chosen
-    return (output if output is not None else feedback.output) if feedback.is_good else None
-
-
-def row_of(arrival: Arrival, about: Answered | None) -> Row:
-    """The row of a signal; what serving logged of the inference stands above what the sender says of it."""
-    feedback, address = arrival.feedback, arrival.address
-    output = about.output if about is not None else feedback.output
-    signal = signal_of(feedback, output)
-    rejected = feedback.rejected if feedback.kind is FeedbackKind.PREFERENCE else None
-    if rejected is None and signal is Signal.BAD:
-        rejected = output
-    return Row(
-        row_id=stable_id("fb", address.tenant, address.task, address.source, address.id),
-        kind=feedback.kind.value,
-        source=address.source,
-        system=about.prompt.system if about is not None else None,
-        history=about.prompt.history if about is not None else None,
-        input=(about.prompt.input if about is not None else None) or feedback.input or "",
-        output=right_answer(feedback, output),
-        rejected=rejected,
-        category=feedback.category,
-        group=feedback.group,
-        user=hashed_user(address.tenant, feedback.user or (about.unit if about is not None else None)),
-        segment=feedback.segment or (about.segment if about is not None else None),
-        request_id=feedback.request_id,
-        signal=signal.value,
-        consent=feedback.consent,
-        licence=feedback.licence,
-        version=about.version if about is not None else None,
-        created_at=feedback.created_at or arrival.arrived_at,
-        arrived_at=arrival.arrived_at,
-    )
-
-
-def outcome_of(arrival: Arrival, about: Answered) -> Outcome:
-    """How an inference turned out, without text."""
-    feedback = arrival.feedback
-    reference = right_answer(feedback, about.output)
-    return Outcome(
-        feedback_id=arrival.address.id,
-        source=arrival.address.source,
-        kind=feedback.kind.value,
-        signal=signal_of(feedback, about.output),
-        request_id=about.request_id,
-        version=about.version,
-        role=about.role,
-        generation=about.generation,
-        unit=about.unit,
-        segment=feedback.segment or about.segment,
-        category=feedback.category,
-        reference_digest=answer_digest(reference) if reference is not None else None,
-        answered_at=about.answered_at,
-        created_at=feedback.created_at or arrival.arrived_at,
-    )
+        chosen, turned = feedback.chosen or "", feedback.rejected or ""
+        canonical, about = canonical_answer(chosen), canonical_answer(given) if given is not None else None
+        signal = Signal.NEUTRAL
+        if about is not None and about == canonical:
+            signal = Signal.GOOD
+        elif about is not None and about == canonical_answer(turned):
+            signal = Signal.BAD
+        return Claim(signal, chosen, turned, canonical, PREFERENCE)
+    signal = _SIGNALS[feedback.is_good]
+    if given is None or signal is Signal.NEUTRAL:
+        return Claim(signal)
+    if signal is Signal.GOOD:
+        return Claim(signal, given, None, canonical_answer(given), KTO, True)
+    return Claim(signal, None, given, None, KTO, False)
 
 
 def _plain(text: str | None) -> str | None:

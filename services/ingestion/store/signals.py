@@ -2,27 +2,31 @@
 
 import time
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
 from sqlalchemy import and_, delete, func, or_, select, tuple_
 
 from libs.contracts.errors import Conflict
 from libs.contracts.feedback import Feedback
-from libs.contracts.inference import Outcome, Role
+from libs.contracts.inference import Role
 from libs.outbox.database import Database
 from libs.outbox.unit import UnitOfWork
+from services.ingestion.domain.joined import OutcomeWords
+from services.ingestion.domain.judgement import Said
 from services.ingestion.domain.rows import Prompt
-from services.ingestion.domain.signals import Address, Answered, Arrival
+from services.ingestion.domain.signals import Answered, Arrival, key_of
+from services.ingestion.domain.wire import plainly, spoken
 from services.ingestion.store.segments import Intake, Stored, add_duplicates, list_segment
 from services.ingestion.store.tables import (
+    COUNTED,
     INFERENCE_SEGMENTS,
     INFERENCES,
     INTAKES,
     KINDS,
     REJECTED,
-    SIGNALS,
+    SAID,
     WAITING,
     insert,
 )
@@ -31,29 +35,40 @@ Owner = tuple[str, str]
 """Tenant and task."""
 # SQLite binds at most 32,766 values in one statement.
 _CHUNK = 500
+_SAID = msgspec.json.Decoder(Said)
 
 
-@dataclass(frozen=True, slots=True)
-class Intaken:
-    """What one batch adds for one task: its segment (None when nothing is ready), outcomes and those who wait."""
+class Intaken(msgspec.Struct, frozen=True):
+    """What one batch adds for one task: its segment (None when nothing is ready), those who wait, and what was said.
+
+    `said` holds response, revision and the encoded `Said` of each signal that is about a response.
+    """
 
     owner: Owner
     segment: Stored | None
-    outcomes: tuple[tuple[Arrival, Outcome], ...]
-    waiting: tuple[Arrival, ...]
-    duplicates: int
+    said: tuple[tuple[bytes, int, bytes], ...] = ()
+    waiting: tuple[Arrival, ...] = ()
+    duplicates: int = 0
 
 
-async def seen(database: Database, addresses: Collection[Address]) -> dict[Address, int]:
-    """Those of `addresses` that are counted already, each with the stream sequence it was counted from."""
-    found: dict[Address, int] = {}
-    columns = (SIGNALS.c.tenant, SIGNALS.c.task, SIGNALS.c.source, SIGNALS.c.id)
+async def seen(database: Database, keys: Collection[bytes]) -> dict[bytes, int]:
+    """Those of `keys` that are counted already, each with the stream sequence it was counted from."""
+    found: dict[bytes, int] = {}
     async with database.reading() as session:
-        for chunk in _chunks(list(addresses)):
-            keys = [(each.tenant, each.task, each.source, each.id) for each in chunk]
-            query = select(*columns, SIGNALS.c.stream_seq).where(tuple_(*columns).in_(keys))
-            for row in (await session.execute(query)).all():
-                found[Address(row[0], row[1], row[2], row[3])] = int(row[4])
+        for chunk in _chunks(list(keys)):
+            query = select(COUNTED.c.key, COUNTED.c.stream_seq).where(COUNTED.c.key.in_(chunk))
+            found.update((bytes(key), int(seq)) for key, seq in (await session.execute(query)).all())
+    return found
+
+
+async def said(database: Database, responses: Collection[bytes]) -> dict[bytes, list[Said]]:
+    """What was said of these responses so far, in order."""
+    found: dict[bytes, list[Said]] = {}
+    async with database.reading() as session:
+        for chunk in _chunks(list(responses)):
+            query = select(SAID.c.response, SAID.c.said).where(SAID.c.response.in_(chunk)).order_by(SAID.c.revision)
+            for response, word in (await session.execute(query)).all():
+                found.setdefault(bytes(response), []).append(_SAID.decode(word))
     return found
 
 
@@ -71,10 +86,10 @@ async def inferences(database: Database, owner: Owner, request_ids: Collection[s
 
 
 async def take_in(unit: UnitOfWork, arrivals: Sequence[Arrival], parts: Sequence[Intaken], patience: float) -> None:
-    """Count a batch: ids, segments, outcomes and those who wait up to `patience` seconds; Conflict when raced."""
+    """Count a batch: keys, segments, what was said and those who wait up to `patience` seconds; Conflict when raced."""
     if arrivals:
-        rows = [{**_key(arrival.address), "stream_seq": arrival.stream_seq} for arrival in arrivals]
-        await _insert_new(unit, SIGNALS, rows)
+        rows = [{"key": arrival.key, "stream_seq": arrival.stream_seq} for arrival in arrivals]
+        await _insert_new(unit, COUNTED, rows)
     for part in parts:
         await _write(unit, part)
         if part.duplicates:
@@ -85,15 +100,29 @@ async def take_in(unit: UnitOfWork, arrivals: Sequence[Arrival], parts: Sequence
             )
 
 
-async def release(unit: UnitOfWork, part: Intaken, released: Sequence[Arrival]) -> None:
+async def release(
+    unit: UnitOfWork,
+    part: Intaken,
+    released: Sequence[Arrival],
+    outcomes: Sequence[tuple[Arrival, OutcomeWords]],
+) -> None:
     """Let signals that waited go on; Conflict when another replica released one of them first."""
     columns = (WAITING.c.tenant, WAITING.c.task, WAITING.c.source, WAITING.c.id)
     for chunk in _chunks(released):
-        keys = [tuple(_key(each.address).values()) for each in chunk]
+        keys = [(each.tenant, each.task, each.source, each.id) for each in chunk]
         gone = await unit.session.execute(delete(WAITING).where(tuple_(*columns).in_(keys)))
         if gone.rowcount != len(chunk):  # type: ignore[attr-defined]
             raise Conflict("somebody else released these signals", reason="RELEASED_TWICE")
     await _write(unit, part)
+    for arrival, outcome in outcomes:
+        unit.emit(
+            outcome.event(),
+            output="outcome",
+            tenant=arrival.tenant,
+            task=arrival.task,
+            key=f"{arrival.tenant}/{arrival.task}/{arrival.source}/{arrival.id}",
+            traceparent=arrival.traceparent,
+        )
 
 
 async def ready_to_release(database: Database, now: float, limit: int) -> list[tuple[Arrival, Answered | None]]:
@@ -138,8 +167,9 @@ async def log_inferences(unit: UnitOfWork, owner: Owner, log: Sequence[Answered]
 
 
 async def forget_inferences(unit: UnitOfWork, before: float) -> int:
-    """Drop the joinable part of inferences stored before `before` (epoch seconds); their segments stay."""
+    """Drop joinable inferences and what was said, stored before `before` (epoch seconds); segments stay."""
     gone = await unit.session.execute(delete(INFERENCES).where(INFERENCES.c.stored_at < before))
+    await unit.session.execute(delete(SAID).where(SAID.c.stored_at < before))
     return int(gone.rowcount)  # type: ignore[attr-defined]
 
 
@@ -164,19 +194,16 @@ async def intake(database: Database, tenant: str, task: str) -> Intake:
 
 
 async def _write(unit: UnitOfWork, part: Intaken) -> None:
-    tenant, task = part.owner
     if part.segment is not None:
-        await list_segment(unit, tenant, task, part.segment)
-    for arrival, outcome in part.outcomes:
-        address = arrival.address
-        unit.emit(
-            outcome,
-            output="outcome",
-            tenant=tenant,
-            task=task,
-            key=f"{tenant}/{task}/{address.source}/{address.id}",
-            traceparent=arrival.traceparent,
-        )
+        await list_segment(unit, *part.owner, part.segment)
+    if part.said:
+        now = time.time()
+        rows = [
+            {"response": response, "revision": revision, "stored_at": now, "said": word}
+            for response, revision, word in part.said
+        ]
+        # A revision that somebody else wrote meanwhile fails the transaction: it was judged without this one.
+        await _insert_new(unit, SAID, rows)
 
 
 async def _insert_new(unit: UnitOfWork, table: Any, rows: list[dict[str, Any]]) -> None:
@@ -184,15 +211,14 @@ async def _insert_new(unit: UnitOfWork, table: Any, rows: list[dict[str, Any]]) 
     await unit.session.execute(insert(unit.session, table), rows)
 
 
-def _key(address: Address) -> dict[str, str]:
-    return {"tenant": address.tenant, "task": address.task, "source": address.source, "id": address.id}
-
-
 def _waiting(arrival: Arrival, patience: float) -> dict[str, Any]:
     return {
-        **_key(arrival.address),
+        "tenant": arrival.tenant,
+        "task": arrival.task,
+        "source": arrival.source,
+        "id": arrival.id,
         "request_id": arrival.feedback.request_id,
-        "payload": arrival.feedback.model_dump_json(),
+        "payload": msgspec.json.encode(arrival.feedback).decode(),
         "stream_seq": arrival.stream_seq,
         "traceparent": arrival.traceparent,
         "arrived_at": arrival.arrived_at.timestamp(),
@@ -202,8 +228,12 @@ def _waiting(arrival: Arrival, patience: float) -> dict[str, Any]:
 
 def _arrival(row: Any) -> Arrival:
     return Arrival(
-        address=Address(row.w_tenant, row.w_task, row.w_source, row.w_id),
-        feedback=Feedback.model_validate_json(row.w_payload),
+        tenant=row.w_tenant,
+        task=row.w_task,
+        source=row.w_source,
+        id=row.w_id,
+        key=key_of(row.w_tenant, row.w_task, row.w_source, row.w_id),
+        feedback=plainly(row.w_payload.encode()) or spoken(Feedback.model_validate_json(row.w_payload)),
         arrived_at=datetime.fromtimestamp(row.w_arrived_at, UTC),
         stream_seq=int(row.w_stream_seq),
         traceparent=row.w_traceparent,

@@ -1,6 +1,6 @@
 """Tables of ingestion; times are epoch seconds."""
 
-from sqlalchemy import BigInteger, Column, Float, Index, Integer, MetaData, String, Table, Text
+from sqlalchemy import BigInteger, Column, Float, Index, Integer, LargeBinary, MetaData, String, Table, Text
 from sqlalchemy.dialects.postgresql import insert as postgres_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -39,14 +39,25 @@ SEGMENTS = Table(
     Column("import_id", String(80), nullable=True),
     Column("written_at", Float, nullable=False),
 )
-SIGNALS = Table(
-    "signals",
+# One row for each signal that counts, for good: `key` stands for tenant, task, source and id (`domain.signals.key_of`).
+COUNTED = Table(
+    "counted",
     METADATA,
-    *_owner(),
-    Column("source", String(200), primary_key=True),
-    Column("id", String(300), primary_key=True),
+    Column("key", LargeBinary(16), primary_key=True),
     Column("stream_seq", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
 )
+# What the signals on one response said, while others may join them; a revision is written once.
+SAID = Table(
+    "said",
+    METADATA,
+    Column("response", LargeBinary(16), primary_key=True),
+    Column("revision", Integer, primary_key=True, autoincrement=False),
+    Column("stored_at", Float, nullable=False),
+    Column("said", LargeBinary, nullable=False),
+    sqlite_with_rowid=False,
+)
+Index("ix_said_stored_at", SAID.c.stored_at)
 REJECTED = Table(
     "rejected", METADATA, *_owner(), Column("stream_seq", BigInteger, primary_key=True, autoincrement=False)
 )

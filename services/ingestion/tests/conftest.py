@@ -23,8 +23,11 @@ from libs.outbox.migrate import migrate
 from libs.outbox.relay import Relay
 from libs.testing.servers import NatsServer
 from services.ingestion.clients.tasks import Tasks
+from services.ingestion.domain.hygiene import Echoes
 from services.ingestion.domain.imports import ImportRequest
-from services.ingestion.handlers import FeedbackIntake, InferenceIntake
+from services.ingestion.handlers.feedback import FeedbackIntake
+from services.ingestion.handlers.inferences import InferenceIntake
+from services.ingestion.handlers.memory import RecentInferences
 from services.ingestion.store.segments import segments_after
 from services.ingestion.store.tables import METADATA
 from services.ingestion.workflows.imports import Importer
@@ -50,11 +53,12 @@ class House:
         await self.relay.start()
         self.tasks = Tasks(self.link, self.home / "tasks.json")
         await self.tasks.start()
+        shared: dict[str, Any] = {"recent": RecentInferences(), "echoes": Echoes()}
         self.feedback = FeedbackIntake(
-            self.database, self.link, self.objects.for_tenant, self.tasks, patience=self.patience, pace=0.0
+            self.database, self.link, self.objects.for_tenant, self.tasks, patience=self.patience, pace=0.0, **shared
         )
         self.inferences = InferenceIntake(
-            self.database, self.link, self.objects.for_tenant, arrived=self.feedback.wake.set, pace=0.0
+            self.database, self.link, self.objects.for_tenant, arrived=self.feedback.wake.set, pace=0.0, **shared
         )
         self.consumers: list[BatchConsumer] = []
         self.importer = Importer(

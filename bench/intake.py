@@ -1,0 +1,269 @@
+"""Durable intake beside a bare consumer, in one run: `python -m bench.intake [--events 20000] [--rounds 3]`.
+
+Both read the same 512-byte feedback events from a nats-server of the bench's own, one core for the client and the rest
+for broker and object storage. The bare one is nats-py's `fetch(100)` with an `ack` for each message. Ours validates,
+counts once, joins to the logged inference, judges, redacts, writes Parquet to S3, commits, publishes the outcomes with
+confirmation, and only then acknowledges. Every tenth event holds an e-mail address.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import statistics
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import nats
+import psutil
+import uvloop
+from nats.js.api import AckPolicy, ConsumerConfig
+
+from libs.artifacts import ObjectStore
+from libs.contracts.events import TaskApplied
+from libs.contracts.inference import Inference, Message, Provenance, Role
+from libs.contracts.subjects import TASKS, task_key
+from libs.contracts.task import TaskSpec
+from libs.eventing import batches as eventing_batches
+from libs.eventing.apply import apply
+from libs.eventing.batches import BatchConsumer
+from libs.eventing.connection import NatsLink
+from libs.eventing.kv import kv_put
+from libs.outbox.database import Database
+from libs.outbox.migrate import migrate
+from libs.outbox.relay import Relay
+from libs.testing.servers import NatsServer, S3Server
+from services.ingestion.clients.tasks import Tasks
+from services.ingestion.domain.hygiene import Echoes
+from services.ingestion.handlers import feedback as intake
+from services.ingestion.handlers.inferences import InferenceIntake
+from services.ingestion.handlers.memory import RecentInferences
+from services.ingestion.store.tables import METADATA
+
+EVENT_BYTES = 512
+BASE = "sha256:" + "0" * 64
+OWNER = ("default", "bench")
+
+
+def event(number: int) -> bytes:
+    """A correction of exactly 512 bytes about a request of its own."""
+    fields = {
+        "kind": "correction", "id": f"fb-{number:09d}", "source": "desk", "request_id": f"req-{number:09d}",
+        "category": "billing", "user": f"u{number % 5000}", "consent": True, "created_at": "2026-11-01T10:00:00Z",
+        "correction": "",
+    }  # fmt: skip
+    who = f"Write to ada{number % 100}@example.org. " if number % 10 == 0 else ""
+    text = who + f"The right answer to case {number} is to refund the second charge and to close the ticket. " * 9
+    fields["correction"] = text[: EVENT_BYTES - len(json.dumps(fields))]
+    return json.dumps(fields).encode()
+
+
+def inference(number: int) -> Inference:
+    """What the model answered to that request."""
+    return Inference(
+        request_id=f"req-{number:09d}", generation=1, version=1, role=Role.STABLE, unit=f"u{number % 5000}",
+        assignment_probability=1.0, output="Please contact support.", created_at=datetime.now(UTC),
+        messages=(Message(role="user", content=f"case {number}: I was charged twice for my plan this month"),),
+        provenance=Provenance(base_digest=BASE),
+    )  # fmt: skip
+
+
+def write(name: str, title: str, command: str, lines: list[str]) -> None:
+    """Print a table and keep it in `bench/results/<name>.md` with the command that made it."""
+    text = "\n".join([f"# {title}", "", f"`{command}`", "", *lines, ""])
+    print(text)
+    path = Path(__file__).parent / "results" / f"{name}.md"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(text)
+
+
+class Stages:
+    """CPU of this process, all threads, by stage; what a stage calls counts for the inner one alone."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = defaultdict(float)
+        self._open: list[list[float]] = []
+
+    @contextmanager
+    def stage(self, name: str) -> Any:
+        started, inner = time.process_time(), [0.0]
+        self._open.append(inner)
+        try:
+            yield
+        finally:
+            self._open.pop()
+            spent = time.process_time() - started
+            self.seconds[name] += spent - inner[0]
+            if self._open:
+                self._open[-1][0] += spent
+
+    def watch(self, owner: Any, attribute: str, name: str) -> Callable[[], None]:
+        """Count an attribute's calls as a stage; returns how to stop."""
+        plain = getattr(owner, attribute)
+        if asyncio.iscoroutinefunction(plain):
+
+            async def timed(*arguments: Any, **named: Any) -> Any:
+                with self.stage(name):
+                    return await plain(*arguments, **named)
+        else:
+
+            def timed(*arguments: Any, **named: Any) -> Any:
+                with self.stage(name):
+                    return plain(*arguments, **named)
+
+        setattr(owner, attribute, timed)
+        return lambda: setattr(owner, attribute, plain)
+
+
+async def publish(link: NatsLink, subject: str, bodies: Iterable[bytes]) -> None:
+    waiting = []
+    for body in bodies:
+        waiting.append(await link.js.publish_async(subject, body, stream=subject.split(".")[0].upper()))
+        if len(waiting) == 500:
+            await asyncio.gather(*waiting)
+            waiting.clear()
+    await asyncio.gather(*waiting)
+
+
+async def bare(url: str, events: int) -> tuple[float, float]:
+    """Rate by the clock, and CPU in microseconds an event, of fetch(100) and ack."""
+    client = await nats.connect(url)
+    js = client.jetstream(timeout=60)
+    config = ConsumerConfig(durable_name="bare", ack_policy=AckPolicy.EXPLICIT, max_ack_pending=20_000)
+    await js.add_consumer("FEEDBACK", config)
+    pull = await js.pull_subscribe_bind(durable="bare", stream="FEEDBACK")
+    started, spent, done = time.perf_counter(), time.process_time(), 0
+    while done < events:
+        for message in await pull.fetch(100, timeout=60):
+            await message.ack()
+            done += 1
+    await client.flush(60)
+    seconds, cpu = time.perf_counter() - started, time.process_time() - spent
+    await js.delete_consumer("FEEDBACK", "bare")
+    await client.close()
+    return events / seconds, cpu / events * 1e6
+
+
+async def drained(link: NatsLink, stream: str, durable: str) -> None:
+    js = link.client.jetstream(timeout=60)
+    while True:
+        info = await js.consumer_info(stream, durable)
+        if info.num_pending == 0 and info.num_ack_pending == 0:
+            return
+        await asyncio.sleep(0.05)
+
+
+async def ours(link: NatsLink, server: Any, objects: ObjectStore, home: Path, events: int, batch: int) -> Any:
+    """Rate, CPU and CPU by stage of the whole path, on a database of its own; checks that nothing was lost."""
+    url = f"sqlite+aiosqlite:///{home / 'state.db'}"
+    await migrate(url, "services.ingestion")
+    database = Database(url, metadata=METADATA, service="ingestion")
+    await database.open()
+    tasks = Tasks(link, home / "tasks.json")
+    await tasks.start()
+    shared: dict[str, Any] = {"recent": RecentInferences(), "echoes": Echoes()}
+    feedback = intake.FeedbackIntake(database, link, objects.for_tenant, tasks, patience=60, pace=0.0, **shared)
+    logged = InferenceIntake(database, link, objects.for_tenant, arrived=lambda: None, pace=0.0, **shared)
+    consumer = BatchConsumer(link, "ingestion-inference", batch, 0.2, logged.take)
+    await consumer.start()
+    await drained(link, "INFERENCE", "ingestion-inference")
+    await consumer.stop()
+    relay = Relay(database, link)
+    await relay.start()
+    stages = Stages()
+    undo = [
+        stages.watch(feedback, "_read", "validate"),
+        stages.watch(feedback, "_once", "count once"),
+        stages.watch(feedback, "_joined", "join"),
+        stages.watch(feedback, "_part", "judge, rows"),
+        stages.watch(intake.store, "said", "judge: what was said"),
+        stages.watch(intake, "rows_to_parquet", "redact, Parquet"),
+        stages.watch(ObjectStore, "put_bytes", "S3"),
+        stages.watch(intake.store, "take_in", "SQL"),
+        stages.watch(feedback._outcomes, "tell", "outcomes"),
+        stages.watch(eventing_batches, "acknowledge", "acknowledge"),
+        stages.watch(feedback, "_take", "commit and the rest"),
+    ]
+    consumer = BatchConsumer(link, "ingestion-feedback", batch, 0.2, feedback.take)
+    started, spent = time.perf_counter(), time.process_time()
+    await consumer.start()
+    await drained(link, "FEEDBACK", "ingestion-feedback")
+    seconds, cpu = time.perf_counter() - started, time.process_time() - spent
+    for each in undo:
+        each()
+    counted = await intake.store.intake(database, *OWNER)
+    told = (await link.client.jetstream(timeout=60).stream_info("OUTCOME")).state.messages
+    assert counted.kinds == {"correction": events}, counted
+    assert told == events, told
+    await consumer.stop()
+    await relay.stop()
+    await tasks.stop()
+    await database.close()
+    stages.seconds["fetch and the rest"] = cpu - sum(stages.seconds.values())
+    by_stage = {name: each / events * 1e6 for name, each in stages.seconds.items()}
+    return events / seconds, cpu / events * 1e6, by_stage
+
+
+async def one_round(events: int, batch: int) -> Any:
+    with tempfile.TemporaryDirectory() as folder, NatsServer(Path(folder) / "nats") as server:
+        with S3Server(Path(folder) / "s3") as s3:
+            cores = sorted(os.sched_getaffinity(0))
+            if len(cores) > 1:
+                for process in (server, s3):
+                    psutil.Process(process.pid).cpu_affinity(cores[1:])
+                os.sched_setaffinity(0, {cores[0]})
+            try:
+                link = NatsLink(server.url, "bench", on_closed=lambda: None)
+                await link.connect()
+                await apply(link.client.jetstream(timeout=60))
+                objects = ObjectStore(s3.endpoint, s3.access_key, s3.secret_key, "pawl", s3.region)
+                await objects.ensure_bucket()
+                spec = TaskSpec(task=OWNER[1], base="base")
+                applied = TaskApplied(tenant=OWNER[0], task=OWNER[1], revision=1, spec=spec, base_digest=BASE)
+                await kv_put(link, TASKS, task_key(*OWNER), applied)
+                log = (inference(number).model_dump_json().encode() for number in range(events))
+                await publish(link, "inference.default.bench", log)
+                await publish(link, "feedback.default.bench", (event(number) for number in range(events)))
+                first = await bare(server.url, events)
+                whole = await ours(link, server, objects, Path(folder), events, batch)
+                second = await bare(server.url, events)
+                await link.close()
+            finally:
+                os.sched_setaffinity(0, cores)
+    return first, whole, second
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--events", type=int, default=20_000)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--batch", type=int, default=2000)
+    chosen = parser.parse_args()
+    rounds = [uvloop.run(one_round(chosen.events, chosen.batch)) for _ in range(chosen.rounds)]
+    lines = ["| round | bare events/s | ours events/s | ratio | bare us CPU | ours us CPU | ratio of CPU |"]
+    lines.append("|---|---|---|---|---|---|---|")
+    clock, cpu = [], []
+    for number, (first, (rate, spent, _), second) in enumerate(rounds, 1):
+        bare_rate, bare_cpu = (first[0] + second[0]) / 2, (first[1] + second[1]) / 2
+        clock.append(rate / bare_rate)
+        cpu.append(bare_cpu / spent)
+        lines.append(
+            f"| {number} | {bare_rate:,.0f} | {rate:,.0f} | {clock[-1]:.2f} | {bare_cpu:.1f} | {spent:.1f} "
+            f"| {cpu[-1]:.2f} |"
+        )
+    lines.append(f"| median | | | **{statistics.median(clock):.2f}** | | | **{statistics.median(cpu):.2f}** |")
+    lines += ["", "| stage | us CPU an event |", "|---|---|"]
+    stages = {name: statistics.median(each[1][2][name] for each in rounds) for name in rounds[0][1][2]}
+    lines += [f"| {name} | {spent:.1f} |" for name, spent in sorted(stages.items(), key=lambda each: -each[1])]
+    command = f"python -m bench.intake --events {chosen.events} --rounds {chosen.rounds} --batch {chosen.batch}"
+    write("intake", "Durable intake beside a bare consumer", command, lines)
+
+
+if __name__ == "__main__":
+    main()

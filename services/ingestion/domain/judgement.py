@@ -1,0 +1,158 @@
+"""All signals on one response reconciled into one: what it can train, how sure that is, whether to look at it."""
+
+from collections.abc import Collection, Sequence
+
+import msgspec
+
+from libs.contracts.answers import canonical_answer
+from libs.contracts.feedback import FeedbackKind
+from libs.contracts.inference import Signal
+from services.ingestion.domain.shapes import KTO, PREFERENCE, SFT
+
+_PRIOR = 0.5
+"""Laplace's half vote for and against: one voice alone is never certain."""
+_SERIOUS = 0.5
+"""A minority with half the weight of the majority is a contradiction and not noise."""
+_ANSWERS = (FeedbackKind.CORRECTION.value, FeedbackKind.PREFERENCE.value)
+
+
+class Said(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One signal on a response, as it is remembered; `at` is when it arrived, in epoch seconds."""
+
+    row_id: str
+    kind: str
+    source: str
+    signal: str
+    at: float
+    weight: float = 1.0
+    user: str | None = None
+    right: str | None = None
+    rejected: str | None = None
+    review: str | None = None
+
+
+class Judgement(msgspec.Struct, frozen=True):
+    """What the signals say together; `good` and `bad` count voices, `rows` names those that were heard."""
+
+    form: str | None
+    kind: str
+    source: str
+    output: str | None
+    rejected: str | None
+    label: bool | None
+    confidence: float
+    review: str | None
+    rows: list[str]
+    good: int
+    bad: int
+
+
+def judge(said: Sequence[Said], answer: str | None, sources: Collection[str] = ()) -> Judgement:
+    """Reconcile the signals on one response, in order of arrival.
+
+    Args:
+        said: At least one signal.
+        answer: What the model answered, None when it was not logged.
+        sources: Sources that may train; while one of them speaks the others are not heard. Empty: all may.
+
+    A voice is the last word of one user of one source, so nobody is heard twice. The right answer with most weight
+    behind it (the later one of two that weigh the same) is preferred to what was answered; where nobody gives one,
+    the response is praised or blamed by the greater weight. Confidence is the weight in favour over all, with half a
+    vote for either side (Laplace).
+    """
+    heard = _voices(said, sources)
+    if len(heard) == 1:
+        return _alone(heard[0])
+    praise = [each for each in heard if each.signal == Signal.GOOD]
+    blame = [each for each in heard if each.signal == Signal.BAD]
+    for_answer, against = _weight(praise), _weight(blame)
+    proposals: dict[str, list[Said]] = {}
+    for each in heard:
+        if each.kind in _ANSWERS and each.right is not None and each.signal != Signal.GOOD:
+            proposals.setdefault(canonical_answer(each.right), []).append(each)
+    flagged = next((each.review for each in heard if each.review), None)
+    if proposals:
+        ranked = sorted(proposals.values(), key=lambda group: (_weight(group), group[-1].at), reverse=True)
+        best = ranked[0][-1]
+        others = sum(_weight(group) for group in ranked[1:])
+        # Who blames without an answer of his own is with whoever gives one.
+        silent = _weight([each for each in blame if each.right is None])
+        support, doubt = _weight(ranked[0]) + silent, others + for_answer
+        review = None
+        if others >= _SERIOUS * _weight(ranked[0]):
+            review = f"contradiction: {len(ranked)} different right answers were given"
+        elif for_answer >= _SERIOUS * support:
+            review = "contradiction: the answer was praised and corrected"
+        rejected = best.rejected if best.rejected is not None else answer
+        kind = PREFERENCE if rejected is not None else SFT
+        return _told(best, heard, kind, best.right, rejected, None, support, doubt, flagged or review)
+    if not praise and not blame:
+        return _told(heard[-1], heard, None, None, None, None, 0.0, 0.0, flagged)
+    good = for_answer > against or (for_answer == against and praise and not blame)
+    winners, losers = (praise, blame) if good else (blame, praise)
+    most, least = _weight(winners), _weight(losers)
+    review = "contradiction: the answer was praised and blamed" if losers and least >= _SERIOUS * most else None
+    best = winners[-1]
+    if good and best.rejected is not None:
+        return _told(best, heard, PREFERENCE, best.right, best.rejected, None, most, least, flagged or review)
+    known = answer if answer is not None else (best.right if good else best.rejected)
+    form = KTO if known is not None else None
+    return _told(
+        best, heard, form, known if good else None, None if good else known, bool(good) if form else None,
+        most, least, flagged or review,
+    )  # fmt: skip
+
+
+def _voices(said: Sequence[Said], sources: Collection[str]) -> list[Said]:
+    trusted = [each for each in said if each.source in sources] if sources else []
+    last: dict[object, Said] = {}
+    for each in trusted or said:
+        # A bare comment takes nothing back; without a user each signal is a voice of its own.
+        who = (each.source, each.user or each.row_id, each.signal == Signal.NEUTRAL)
+        last.pop(who, None)
+        last[who] = each
+    return list(last.values())
+
+
+def _alone(said: Said) -> Judgement:
+    good = said.signal == Signal.GOOD
+    form: str | None = None
+    label: bool | None = None
+    if said.kind in _ANSWERS and not good:
+        form = PREFERENCE if said.rejected is not None else SFT
+    elif said.signal != Signal.NEUTRAL and (said.right if good else said.rejected) is not None:
+        form, label = KTO, good
+        if said.kind == FeedbackKind.PREFERENCE:
+            form, label = PREFERENCE, None
+    weight = 0.0 if form is None else said.weight
+    return _told(said, [said], form, said.right, said.rejected, label, weight, 0.0, said.review)
+
+
+def _told(
+    best: Said,
+    heard: Sequence[Said],
+    form: str | None,
+    output: str | None,
+    rejected: str | None,
+    label: bool | None,
+    support: float,
+    doubt: float,
+    review: str | None,
+) -> Judgement:
+    return Judgement(
+        form=form,
+        kind=best.kind,
+        source=best.source,
+        output=output,
+        rejected=rejected,
+        label=label,
+        confidence=round((support + _PRIOR) / (support + doubt + 2 * _PRIOR), 4),
+        review=review,
+        rows=[each.row_id for each in heard],
+        good=sum(each.signal == Signal.GOOD for each in heard),
+        bad=sum(each.signal == Signal.BAD for each in heard),
+    )
+
+
+def _weight(said: Sequence[Said]) -> float:
+    return sum(each.weight for each in said)

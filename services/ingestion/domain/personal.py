@@ -1,0 +1,114 @@
+"""Personal data of unmistakable form, redacted before a signal is stored; curation looks closer at what is left.
+
+Pseudonyms are those that curation gives: the same value under the task's key is the same name in every segment.
+"""
+
+import hashlib
+import hmac
+import ipaddress
+import re
+from collections import Counter
+from collections.abc import Callable, Collection
+
+KINDS = ("email", "iban", "card", "ip", "phone")
+"""In order of search: what one kind has taken the next cannot take apart."""
+
+_EMAIL = re.compile(r"(?<![\w.+-])[A-Za-z0-9][\w.+-]{0,63}@(?:[A-Za-z0-9-]{1,63}\.)+[A-Za-z]{2,24}(?![\w-])")
+_IBAN = re.compile(r"\b[A-Z]{2}\d{2}(?:[ ]?[A-Z0-9]{4}){2,7}(?:[ ]?[A-Z0-9]{1,3})?\b")
+_CARD = re.compile(r"(?<![\w.-])(?:[2-6]\d{3}|1800)(?:[ -]?\d){8,15}(?![\w-])")
+_IP = re.compile(
+    r"(?<![\w.])(?:\d{1,3}\.){3}\d{1,3}(?![\w.]*\d)|(?<![\w:])(?:[0-9A-Fa-f]{0,4}:){2,7}[0-9A-Fa-f]{0,4}(?![\w:])"
+)
+_PHONE = re.compile(
+    r"(?<![\w.@+-])(?:\+\d{1,3}[ .-]?(?:\(0?\d{0,4}\)[ .-]?)?\d{1,5}(?:[ ./-]?\d{2,6}){1,4}"
+    r"|\(\d{2,5}\)[ .-]?\d{3,4}(?:[ .-]?\d{2,5}){1,2}"
+    r"|(?:1[ .-])?\d{3}[ .-]\d{3}[ .-]\d{4}"
+    r"|00\d{1,3}[ .-]\d{1,5}(?:[ .-]?\d{2,6}){1,4}"
+    r"|0\d{1,4}[ /-]\d{3,4}(?:[ -]?\d{2,5}){1,2})(?:\s?(?:x|ext\.?)\s?\d{1,5})?(?![\w-])"
+)
+_SHORTEST_IBAN, _LONGEST_IBAN = 15, 34
+_LETTERS = "abcdefghijkmnpqrstuvwxyz23456789"
+_MOST_NAMES = 100_000
+
+
+class Pseudonyms:
+    """Names values under a task's key; spelling (blanks, punctuation, case) makes no other value."""
+
+    def __init__(self, key: str) -> None:
+        self._key = key.encode()
+        self._names: dict[tuple[str, str], str] = {}
+
+    def name(self, kind: str, value: str) -> str:
+        """The pseudonym of a value, such as `<EMAIL_4k2q7x>`."""
+        plain = value.casefold() if kind == "email" else re.sub(r"[\W_]", "", value).casefold()
+        known = self._names.get((kind, plain))
+        if known is None:
+            digest = hmac.new(self._key, f"{kind}\x00{plain}".encode("utf-8", "surrogatepass"), hashlib.sha256).digest()
+            code = str(digest[0] % 10) + "".join(_LETTERS[each % 32] for each in digest[1:6])
+            known = f"<{kind.upper()}_{code}>"
+            if len(self._names) < _MOST_NAMES:
+                self._names[kind, plain] = known
+        return known
+
+
+def redact(text: str, kinds: Collection[str], names: Pseudonyms) -> tuple[str, Counter[str]]:
+    """The text with values of these kinds replaced, and how many of each kind there were."""
+    taken: list[tuple[int, int, str]] = []
+    for kind in KINDS:
+        pattern, end_of = _RULES[kind]
+        for match in pattern.finditer(text):
+            start, end = match.start(), end_of(match[0])
+            if end and not any(start < other[1] and other[0] < start + end for other in taken):
+                taken.append((start, start + end, kind))
+    wanted = sorted(each for each in taken if each[2] in kinds)
+    parts, at = list[str](), 0
+    for start, end, kind in wanted:
+        parts += [text[at:start], names.name(kind, text[start:end])]
+        at = end
+    return "".join(parts) + text[at:], Counter(kind for _, _, kind in wanted)
+
+
+def _whole(valid: Callable[[str], bool]) -> Callable[[str], int]:
+    return lambda value: len(value) if valid(value) else 0
+
+
+def _luhn(value: str) -> bool:
+    digits = [int(each) for each in value if each.isdigit()]
+    if not 13 <= len(digits) <= 19 or len(set(digits)) == 1:
+        return False
+    doubled = [digit * 2 - 9 * (digit > 4) for digit in digits[-2::-2]]
+    return (sum(digits[-1::-2]) + sum(doubled)) % 10 == 0
+
+
+def _iban_end(value: str) -> int:
+    """An IBAN in groups may run into the word after it: the longest part that checks out is the number."""
+    for stop in range(len(value), _SHORTEST_IBAN - 1, -1):
+        plain = value[:stop].replace(" ", "")
+        whole_words = stop == len(value) or not value[stop].isalnum()
+        if whole_words and _SHORTEST_IBAN <= len(plain) <= _LONGEST_IBAN:
+            number = int("".join(str(int(each, 36)) for each in plain[4:] + plain[:4]))
+            if number % 97 == 1:
+                return stop
+    return 0
+
+
+def _is_address(value: str) -> bool:
+    try:
+        ipaddress.ip_address(value)
+    except ValueError:
+        return False
+    # "::" is punctuation in code and prose far more often than the address of nothing.
+    return len(value) > 3
+
+
+def _is_phone(value: str) -> bool:
+    return 7 <= sum(map(str.isdigit, value)) <= 17
+
+
+_RULES: dict[str, tuple[re.Pattern[str], Callable[[str], int]]] = {
+    "email": (_EMAIL, len),
+    "iban": (_IBAN, _iban_end),
+    "card": (_CARD, _whole(_luhn)),
+    "ip": (_IP, _whole(_is_address)),
+    "phone": (_PHONE, _whole(_is_phone)),
+}

@@ -1,0 +1,100 @@
+"""The inference log in batches: each record once in a segment, its joinable part at hand for feedback."""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from datetime import datetime
+
+from libs.contracts.errors import InvalidInput
+from libs.contracts.inference import Inference, Role
+from libs.eventing.batches import RawMessage
+from libs.eventing.cloudevents import decode, has_attributes, payload
+from libs.eventing.connection import NatsLink
+from libs.eventing.deadletters import dead_letter
+from libs.outbox.database import Database
+from services.ingestion.compute.segments import inferences_to_parquet
+from services.ingestion.domain.hygiene import Echoes
+from services.ingestion.domain.signals import Answered, answered
+from services.ingestion.handlers.memory import RecentInferences
+from services.ingestion.handlers.pace import Pace
+from services.ingestion.handlers.reading import Objects, owner_of
+from services.ingestion.store import signals as store
+from services.ingestion.store.signals import Owner
+
+INFERENCE_SEGMENT = "inference-segment"
+
+
+class InferenceIntake:
+    """Handles batches of the stream INFERENCE: the log goes to object storage, its joinable part to the database."""
+
+    def __init__(
+        self,
+        database: Database,
+        link: NatsLink,
+        objects: Objects,
+        *,
+        arrived: Callable[[], None],
+        pace: float,
+        recent: RecentInferences | None = None,
+        echoes: Echoes | None = None,
+    ) -> None:
+        """`arrived` is called when inferences were stored; `recent` and `echoes` are told of them."""
+        self._database = database
+        self._link = link
+        self._objects = objects
+        self._arrived = arrived
+        self._pace = Pace(pace)
+        self._recent = recent
+        self._echoes = echoes
+
+    async def take(self, batch: list[RawMessage]) -> None:
+        """Store a batch of the log; what is not an inference becomes a dead letter."""
+        await self._pace.wait(len(batch))
+        by_owner: dict[Owner, list[Inference]] = defaultdict(list)
+        for message in batch:
+            try:
+                owner = owner_of(message.subject)
+                if has_attributes(message.headers):
+                    inference = decode(Inference, message.subject, message.data, message.headers).data
+                else:
+                    inference = payload(Inference, message.data)
+                by_owner[owner].append(inference)
+            except InvalidInput as error:
+                await dead_letter(self._link.js, message, f"{error.field}: {error}", message.delivered)
+        stored = []
+        for owner, given in by_owner.items():
+            logged, joinable = await self._once(owner, given)
+            if not logged:
+                continue
+            data = await asyncio.to_thread(inferences_to_parquet, logged)
+            digest = await self._objects(owner[0]).put_bytes(data, kind=INFERENCE_SEGMENT)
+            stored.append((owner, joinable, digest, len(logged)))
+        async with self._database.unit() as unit:
+            for owner, joinable, digest, size in stored:
+                await store.log_inferences(unit, owner, joinable, digest, size)
+        for owner, joinable, _, _ in stored:
+            if self._recent is not None:
+                self._recent.add(*owner, joinable)
+            if self._echoes is not None:
+                self._echoes.heard(*owner, ((each.output, each.version) for each in joinable))
+        self._arrived()
+
+    async def _once(self, owner: Owner, logged: Sequence[Inference]) -> tuple[list[Inference], list[Answered]]:
+        """The records not stored before, and the first answer to each request that has none yet.
+
+        Attempts that failed are records too, each of its own, but never stand in the way of the answer that came.
+        """
+        first: dict[tuple[str, Role, datetime | None], Inference] = {}
+        for each in logged:
+            first.setdefault((each.request_id, each.role, each.created_at if each.error is not None else None), each)
+        known = await store.inferences(self._database, owner, {each.request_id for each in logged})
+        fresh: list[Inference] = []
+        joinable: dict[str, Answered] = {}
+        for each in first.values():
+            stored = known.get(each.request_id)
+            if stored is not None and stored.role is each.role:
+                continue
+            fresh.append(each)
+            if stored is None and each.error is None:
+                joinable.setdefault(each.request_id, answered(each))
+        return fresh, list(joinable.values())
