@@ -25,7 +25,8 @@ class TrainerSettings(ServiceSettings):
     teacher_keys: dict[str, SecretStr] = Field(default_factory=dict)
     """API key per endpoint of a teacher, as JSON; a key is sent to its own endpoint only."""
     prices: Path | None = None
-    """The operator's price table, a JSON file: see docs/how-to/plan.md."""
+    """The operator's price table, a JSON object: currency, devices (price per hour by name), kwh,
+    managed_per_million_tokens, incumbent_per_request, own_per_request."""
     standby: bool = True
     """Keep one process with torch imported ready, so that a job, or one taken over, starts within a second or two."""
     lock_file: Path | None = None

@@ -9,15 +9,17 @@ from typing import Any
 
 from libs.contracts.errors import FailedPrecondition
 from services.trainer.compute.bases import check_base, check_context, load_tokenizer, pad_of
+from services.trainer.compute.batches import collate
 from services.trainer.compute.card import write_card
 from services.trainer.compute.examples import Item
 from services.trainer.compute.failures import Channel, guarded
 from services.trainer.compute.learner import Learner
 from services.trainer.compute.loop import Eyes, Loop
-from services.trainer.compute.machine import choose, environment, peak_flops, peak_memory_bytes
+from services.trainer.compute.machine import Machine, choose, environment, peak_flops, peak_memory_bytes
 from services.trainer.compute.mask import check_isolation, check_masks, check_text, decode, trained_ids
 from services.trainer.compute.methods import METHODS, Language
 from services.trainer.compute.parity import write_parity
+from services.trainer.compute.ranks import Alone, Group, join, leave
 from services.trainer.compute.reading import Items, read_items
 from services.trainer.compute.rows import read_rows
 from services.trainer.compute.stepper import Stepper
@@ -56,9 +58,17 @@ class _Training:
         self._channel = channel
         self._method = METHODS[job.recipe.method]
         self._stopping = StopFlag(channel)
+        self._group: Group = Alone()
 
     def run(self) -> Finished | Stopped:
         machine = choose(self._job)
+        self._group = join(self._job, machine.device)
+        try:
+            return self._run(machine)
+        finally:
+            leave(self._group)
+
+    def _run(self, machine: Machine) -> Finished | Stopped:
         baseline = peak_memory_bytes(machine)
         inputs = self._read()
         learner = self._method.prepare(self._job, machine)
@@ -134,10 +144,17 @@ class _Training:
         machine = learner.machine
         objective = self._method.objective(job, machine)
         stepper = Stepper(
-            learner, objective, inputs.items.kept, recipe, pad=inputs.language.pad, say=self._say, split=job.split
+            learner,
+            objective,
+            inputs.items.kept,
+            recipe,
+            pad=inputs.language.pad,
+            say=self._say,
+            split=job.split,
+            group=self._group,
         )
         first = inputs.plan.steps[0][0]
-        learner.try_short_cut(stepper.batches([first[:1]])[0])
+        learner.try_short_cut(collate([(first[0], inputs.items.kept[first[0]])], inputs.language.pad, machine.device))
         if recipe.packing:
             check_isolation(learner, [(at, inputs.items.kept[at]) for at in first], inputs.language.pad)
         objective.settle(learner, inputs.items.kept, inputs.language)
@@ -170,6 +187,8 @@ class _Training:
 
     def _save(self, learner: Learner, inputs: _Inputs, losses: Sequence[tuple[int, float]]) -> Path:
         output = Path(self._job.workspace) / "adapter"
+        if self._group.rank:
+            return output
         shutil.rmtree(output, ignore_errors=True)
         self._method.save(learner, self._job, output)
         write_card(self._job, inputs.items, tuple(losses), output)

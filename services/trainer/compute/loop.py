@@ -116,7 +116,7 @@ class Loop:
                 if spent > _WINDOW_SECONDS:
                     window_began, window_tokens, window_steps = now, 0, 0
             self._look()
-            stopping = self._stop()
+            stopping = self._stepper.group.any(self._stop())
             if stopping or self.step % self._recipe.checkpoint_steps == 0 or self.step == total or self._learned():
                 self._save()
             if stopping and self.step < total:
@@ -153,6 +153,8 @@ class Loop:
 
     def _save(self) -> None:
         if self._saved_at == self.step:
+            return
+        if self._stepper.group.rank:
             return
         path = checkpoint.write(self._checkpoints, self._stepper.learner, self._stepper.optimizer, self.position)
         self._saved_at = self.step

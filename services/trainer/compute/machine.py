@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 from libs.contracts.errors import FailedPrecondition
+from services.trainer.compute.ranks import local_rank
 from services.trainer.domain.protocol import Job, Survey
 
 _RECORDED = ("torch", "transformers", "peft", "tokenizers", "safetensors", "numpy")
@@ -48,7 +49,7 @@ def choose(job: Job | Survey) -> Machine:
         dtype = torch.bfloat16 if fast else torch.float32
     else:
         dtype = torch.bfloat16 if job.precision == "bf16" else torch.float32
-    return Machine(torch.device(name), dtype)
+    return Machine(torch.device("cuda", local_rank()) if name == "cuda" else torch.device(name), dtype)
 
 
 def fast_bf16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:

@@ -68,6 +68,7 @@ def write_parity(learner: Learner, language: Language, system: str, context: int
     return made
 
 
+@torch.no_grad()  # type: ignore[untyped-decorator]
 def log_probs(model: Any, prompt: Sequence[int], answer: Sequence[int], device: torch.device) -> list[float]:
     """Log-probabilities (nats) of the answer's tokens after the prompt."""
     tokens = torch.tensor([[*prompt, *answer]], device=device)
@@ -90,7 +91,8 @@ def _without_adapter(learner: Learner, prompt: list[int], answer: list[int]) -> 
     if not hasattr(learner.model, "disable_adapter"):
         return None
     with learner.model.disable_adapter():
-        return log_probs(learner.model, prompt, answer, learner.machine.device)
+        said: list[float] = log_probs(learner.model, prompt, answer, learner.machine.device)
+    return said
 
 
 def _rendered(tokenizer: Any, messages: list[dict[str, str]]) -> list[int] | None:

@@ -13,11 +13,13 @@ from services.trainer.compute.examples import Item
 from services.trainer.compute.learner import Learner
 from services.trainer.compute.machine import is_out_of_memory
 from services.trainer.compute.methods import Objective
+from services.trainer.compute.ranks import Alone, Group
 from services.trainer.domain.protocol import Squeezed
 from services.trainer.domain.watch import pieces
 
 _CLIP = 1.0
 _NAMED_ROWS = 8
+_ALONE = Alone()
 
 
 class Stepper:
@@ -31,6 +33,7 @@ class Stepper:
         pad: Token id for padding.
         say: Told when a step had to be cut smaller.
         split: Parts that each micro-batch is cut into from the start.
+        group: The processes that share every step.
     """
 
     def __init__(
@@ -43,6 +46,7 @@ class Stepper:
         pad: int,
         say: Callable[[Squeezed], None],
         split: int = 1,
+        group: Group = _ALONE,
     ) -> None:
         self.learner = learner
         self.items = items
@@ -52,6 +56,7 @@ class Stepper:
         self._recipe = recipe
         self._pad = pad
         self._say = say
+        self.group = group
 
     def take(self, number: int, micro: Sequence[tuple[int, ...]], learning_rate: float) -> float:
         """Step `number` (from 1) over its micro-batches; returns its loss.
@@ -61,15 +66,8 @@ class Stepper:
         """
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
-        while True:
-            try:
-                loss = self._gradients(number, micro)
-                break
-            except (RuntimeError, MemoryError) as error:
-                if not is_out_of_memory(error) or max(len(batch) for batch in micro) <= self.split:
-                    raise
-                reason = str(error).strip().partition("\n")[0]
-            self._squeeze(number, reason)
+        loss = self._within_memory(number, micro)
+        self.group.sum_gradients(weight for _, weight in self.learner.trainable())
         norm = torch.nn.utils.clip_grad_norm_([weight for _, weight in self.learner.trainable()], _CLIP)
         if not (loss == loss and abs(loss) != float("inf")) or not torch.isfinite(norm):
             raise FailedPrecondition(
@@ -80,6 +78,22 @@ class Stepper:
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         return loss
+
+    def _within_memory(self, number: int, micro: Sequence[tuple[int, ...]]) -> float:
+        while True:
+            loss, failure = 0.0, None
+            try:
+                loss = self._gradients(number, micro)
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                # Without its frames, which hold the tensors there is no room for.
+                failure = MemoryError(str(error))
+            if not self.group.any(failure is not None):
+                return self.group.total(loss)
+            if max(len(batch) for batch in micro) <= self.split * self.group.world:
+                raise failure or MemoryError("another process of the run is out of memory")
+            self._squeeze(number, str(failure or "another process").strip().partition("\n")[0])
 
     def named(self, micro: Sequence[tuple[int, ...]]) -> str:
         """The rows of a step, in words."""
@@ -93,16 +107,16 @@ class Stepper:
         return [
             collate([(at, self.items[at]) for at in piece], self._pad, device)
             for batch in micro
-            for piece in pieces(batch, self.split)
+            for piece in pieces(batch, self.split * self.group.world)[self.group.rank :: self.group.world]
         ]
 
     def _gradients(self, number: int, micro: Sequence[tuple[int, ...]]) -> float:
         if getattr(self._recipe, "dropout", 0.0):
             # The state of the generator is then a function of seed and step, and a resumed run draws the same.
-            torch.manual_seed(self._recipe.seed * 1_000_003 + number - 1)
+            torch.manual_seed((self._recipe.seed * 1_000_003 + number - 1) * self.group.world + self.group.rank)
         batches = self.batches(micro)
         self._objective.open_step(self.learner, batches)
-        weight = self._objective.weight(batches)
+        weight = self.group.total(self._objective.weight(batches))
         total = 0.0
         for batch in batches:
             loss = self._objective.loss(self.learner, batch) / weight

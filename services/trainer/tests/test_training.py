@@ -2,16 +2,23 @@
 
 import errno
 import json
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from libs.contracts.task import recipe_of
 from libs.testing.models import tiny_base
 from services.trainer.clients.workspace import verified_step
 from services.trainer.compute.job import run_job
+from services.trainer.compute.methods.completion import Completion
+from services.trainer.compute.parity import log_probs
 from services.trainer.domain.protocol import Job
 from services.trainer.tests.support import write_dataset
 
@@ -184,6 +191,130 @@ def test_a_loss_that_is_not_a_number_stops_the_run_and_names_the_rows(
     failed = train(base, dataset, tmp_path / "run", alpha=10**40).last("failed")
     assert failed["reason"] == "NAN_LOSS"
     assert "rows of the batch: row-" in failed["message"]
+
+
+def test_a_step_that_runs_out_of_memory_is_taken_again_in_smaller_pieces_of_the_same_batch(
+    base: Path, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = train(base, dataset, tmp_path / "whole", max_steps=6)
+    losses = Completion.loss
+
+    def scarce(self: Completion, learner: Any, batch: Any) -> Any:
+        if len(batch.items) > 3:
+            raise torch.OutOfMemoryError("DefaultCPUAllocator: can't allocate memory")
+        return losses(self, learner, batch)
+
+    monkeypatch.setattr(Completion, "loss", scarce)
+    parts = train(base, dataset, tmp_path / "parts", max_steps=6)
+    squeezed = [word for word in parts.said if word["kind"] == "squeezed"]
+    assert [(word["step"], word["split"]) for word in squeezed] == [(1, 2), (1, 4)]
+    assert parts.last("finished")["split"] == 4
+    curves = [[loss for _, loss in run.last("finished")["loss_curve"]] for run in (whole, parts)]
+    assert curves[0] == pytest.approx(curves[1], rel=1e-4)
+
+
+def test_memory_that_does_not_hold_one_row_ends_the_run_with_what_to_change(
+    base: Path, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*_: object) -> None:
+        raise MemoryError("can't allocate memory: you tried to allocate 999 bytes")
+
+    monkeypatch.setattr(Completion, "loss", never)
+    failed = train(base, dataset, tmp_path / "run").last("failed")
+    assert failed["reason"] == "OUT_OF_MEMORY"
+    assert "qlora" in failed["message"]
+    assert "recipe.max_length" in failed["message"]
+
+
+def test_a_run_ends_when_validation_stops_improving_and_keeps_its_best_weights(base: Path, tmp_path: Path) -> None:
+    data = write_dataset(tmp_path / "data", 40)
+    rows = [json.loads(line) for line in (data / "train.jsonl").read_text().splitlines()[:8]]
+    for row in rows:
+        row["messages"][-1]["content"] = "zzz" + row["messages"][-1]["content"][::-1]
+    (data / "validation.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    options: dict[str, Any] = {
+        "max_steps": 60, "learning_rate": 1e-2, "validation": {"every_steps": 2, "patience": 3},
+        "samples": {"every_steps": 10, "rows": 1, "max_tokens": 4},
+    }  # fmt: skip
+    whole = train(base, data, tmp_path / "whole", **options)
+    done = whole.last("finished")
+    best = min(done["validation"], key=lambda point: point[1])
+    assert done["steps"] < 60
+    assert done["best_step"] == best[0] == done["steps"] - 6
+    sample = whole.last("sampled")["samples"][0]
+    assert sample["wanted"].startswith("zzz")
+    assert sample["said"]
+    stopped = train(base, data, tmp_path / "parts", stop_after=done["best_step"] + 3, **options)
+    again = train(base, data, tmp_path / "parts", resume_from=stopped.last("saved")["path"], **options)
+    assert weights(again) == weights(whole)
+
+
+@pytest.mark.parametrize(
+    ("options", "reason", "mend"),
+    [
+        ({"max_length": 4096}, "OVER_CONTEXT", "set it to 512"),
+        ({"max_length": 32, "max_dropped": 0.1}, "TOO_MANY_DROPPED", "raise recipe.max_length"),
+        ({"max_length": 48, "long_rows": "refuse"}, "ROWS_TOO_LONG", "drop them"),
+    ],
+)
+def test_rows_and_context_that_do_not_go_together_are_refused_with_the_mend(
+    base: Path, dataset: Path, tmp_path: Path, options: dict[str, Any], reason: str, mend: str
+) -> None:
+    failed = train(base, dataset, tmp_path / "run", **options).last("failed")
+    assert failed["reason"] == reason
+    assert mend in failed["message"]
+
+
+def test_a_base_without_a_chat_template_is_refused_with_the_mend(dataset: Path, tmp_path: Path) -> None:
+    bare = tiny_base(tmp_path / "bare")
+    (bare / "chat_template.jinja").unlink()
+    failed = train(bare, dataset, tmp_path / "run").last("failed")
+    assert failed["reason"] == "NO_CHAT_TEMPLATE"
+    assert "chat_template.jinja" in failed["message"]
+
+
+def test_two_processes_take_the_steps_of_one(base: Path, dataset: Path, tmp_path: Path) -> None:
+    """Sums in another order: the losses agree to one part in ten thousand, the adapters nearly so."""
+    alone = train(base, dataset, tmp_path / "alone", max_steps=8)
+    code = "import sys; from services.trainer.tests.test_training import in_two; in_two(*sys.argv[1:])"
+    paths = [str(each) for each in (base, dataset, tmp_path / "two")]
+    done = subprocess.run([sys.executable, "-c", code, *paths], capture_output=True, text=True, timeout=170)
+    assert done.returncode == 0, done.stderr
+    curve = json.loads(done.stdout.splitlines()[-1])
+    assert [loss for _, loss in curve] == pytest.approx(
+        [loss for _, loss in alone.last("finished")["loss_curve"]], rel=1e-4
+    )
+
+
+def in_two(base: str, dataset: str, workspace: str) -> None:
+    """What the test above runs in a process of its own, which may join a group."""
+    channel = train(Path(base), Path(dataset), Path(workspace), max_steps=8, processes=2)
+    sys.stdout.write("\n" + json.dumps(channel.last("finished")["loss_curve"]) + "\n")
+
+
+def test_an_adapter_carries_what_it_says_to_fixed_prompts_with_and_without_it(
+    base: Path, dataset: Path, tmp_path: Path
+) -> None:
+    made = Path(train(base, dataset, tmp_path / "run", max_steps=30, system="Add.").last("finished")["path"])
+    parity = json.loads((made / "parity.json").read_text())
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), made).eval()
+    assert parity["format"] == 1
+    assert len(parity["items"]) >= 6
+    for item in parity["items"]:
+        assert item["messages"][0] == {"role": "system", "content": "Add."}
+        rendered = tokenizer.apply_chat_template(item["messages"], add_generation_prompt=True, return_dict=True)
+        assert rendered["input_ids"] == item["prompt_token_ids"]
+        said = log_probs(model, item["prompt_token_ids"], item["completion_token_ids"], torch.device("cpu"))
+        assert said == pytest.approx(item["logprobs"], abs=1e-3)
+        with model.disable_adapter(), torch.no_grad():
+            bare = log_probs(model, item["prompt_token_ids"], item["completion_token_ids"], torch.device("cpu"))
+        assert bare == pytest.approx(item["base_logprobs"], abs=1e-3)
+    moved = [zip(item["logprobs"], item["base_logprobs"], strict=True) for item in parity["items"]]
+    assert max(abs(ours - bare) for pairs in moved for ours, bare in pairs) > 0.5
+    card = (made / "README.md").read_text()
+    assert DIGEST in card
+    assert "| rank | 8 |" in card
 
 
 def test_the_loss_curve_is_the_recorded_one(base: Path, dataset: Path, tmp_path: Path) -> None:
