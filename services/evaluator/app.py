@@ -19,6 +19,7 @@ from libs.telemetry import get_logger
 from services.evaluator.clients import Backlog, Gateway
 from services.evaluator.clients.lookup import Lookup
 from services.evaluator.clients.outside import OutsideModel
+from services.evaluator.domain.presence import Presence
 from services.evaluator.handlers.asked import AskedFor
 from services.evaluator.handlers.evaluation import Evaluation
 from services.evaluator.handlers.generation import Generation
@@ -70,7 +71,14 @@ async def serve(lifecycle: Lifecycle) -> None:
     lifecycle.on_drain(gateway.close, "gateway")
     reports, ledger = Reports(database), Ledger(database)
     answers = Answers(database)
-    generation = Generation(answers, gateway, patience=settings.patience_seconds, routing=settings.routing_seconds)
+    presence = Presence()
+    generation = Generation(
+        answers,
+        gateway,
+        patience=settings.patience_seconds,
+        routing=settings.routing_seconds,
+        presence=presence,
+    )
     shelf = Shelf(objects, settings.state_dir / "suites")
     evaluation = Evaluation(
         reports,
@@ -93,6 +101,7 @@ async def serve(lifecycle: Lifecycle) -> None:
     streams: list[BatchConsumer] = []
 
     async def take_inferences(batch: Sequence[RawMessage]) -> None:
+        presence.note(time.monotonic())
         await watch.take_inferences(batch)
         await monitor.take_inferences(batch)
 

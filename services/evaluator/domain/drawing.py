@@ -71,7 +71,7 @@ border-bottom:1px solid var(--line)}td.n{font-variant-numeric:tabular-nums;white
 .badge{display:inline-block;padding:1px 10px;border-radius:10px;font-size:13px;font-weight:600;border:1px solid}
 .pass{color:var(--good)}.fail{color:var(--bad)}.inconclusive{color:var(--open)}
 .card{background:var(--card);border-radius:10px;padding:12px 18px;margin:10px 0}
-.card ul{margin:6px 0;padding-left:18px}svg.interval{display:block;max-width:100%}
+.card ul{margin:6px 0;padding-left:18px}svg.interval{display:block;max-width:100%;min-width:220px}
 .axis{stroke:var(--line);stroke-width:1}.mark{stroke:var(--soft);stroke-width:1;stroke-dasharray:3 3}
 .range{stroke:var(--blue);stroke-width:3;stroke-linecap:round}.value{fill:var(--blue)}
 .pass .range{stroke:var(--good)}.pass .value{fill:var(--good)}

@@ -19,7 +19,7 @@ def page(report: Mapping[str, Any]) -> str:
         _gates(report),
         _advice(report),
         _arms("Arms", report, report.get("weighted") or {}),
-        _differences(report, "Differences to the candidate's baselines"),
+        _differences(report, f"{report['order'][0]} less each other arm"),
         _slices(report),
         _costs(report),
         *(_suite(name, suite) for name, suite in sorted((report.get("suites") or {}).items())),

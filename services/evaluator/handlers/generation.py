@@ -13,11 +13,13 @@ from libs.contracts.ids import derived_id
 from libs.contracts.inference import Message, Provenance
 from libs.telemetry import counter, get_logger, span
 from services.evaluator.domain.answers import Answer
+from services.evaluator.domain.presence import Presence
 from services.evaluator.store.answers import Answers
 
 log = get_logger(__name__)
 
 _LONGEST_PAUSE = 5.0
+_STEP_BACK_SECONDS = 0.25
 TOO_LONG = "PROMPT_TOO_LONG"
 
 
@@ -69,13 +71,23 @@ class Generation:
         gateway: Serving.
         patience: Seconds a job is tried again while whoever answers is away; then the evaluation is handed back.
         routing: Seconds a version is waited for that the gateway does not know yet.
+        presence: Whether users are there, before whom an evaluation steps back.
     """
 
-    def __init__(self, answers: Answers, gateway: Generator, *, patience: float, routing: float) -> None:
+    def __init__(
+        self,
+        answers: Answers,
+        gateway: Generator,
+        *,
+        patience: float,
+        routing: float,
+        presence: Presence | None = None,
+    ) -> None:
         self._answers = answers
         self._gateway = gateway
         self._patience = patience
         self._routing = routing
+        self._presence = presence or Presence()
 
     async def answer(
         self,
@@ -114,10 +126,19 @@ class Generation:
         # Bounded, so that a kill costs at most what is in flight, in the queue and in the transaction.
         done: asyncio.Queue[tuple[str, Answer]] = asyncio.Queue(at_once)
         waiting: Iterator[Job] = iter(jobs)
+        exhausted = asyncio.Event()
 
-        async def work() -> None:
-            # Workers share one iterator: no job is taken twice and none waits for a slow neighbour.
-            for job in waiting:
+        async def work(number: int) -> None:
+            while True:
+                while not jobs[0].outside and number >= self._presence.allowed(at_once, time.monotonic()):
+                    if exhausted.is_set():
+                        return
+                    await asyncio.sleep(_STEP_BACK_SECONDS)
+                # Workers share one iterator: no job is taken twice and none waits for a slow neighbour.
+                job = next(waiting, None)
+                if job is None:
+                    exhausted.set()
+                    return
                 await done.put((job.key, await self._answer(command, job, other.generator)))
 
         async def keep() -> None:
@@ -133,8 +154,8 @@ class Generation:
 
         with span("generate", items=len(jobs), outside=jobs[0].outside):
             async with asyncio.TaskGroup() as group:
-                for _ in range(at_once):
-                    group.create_task(work())
+                for number in range(at_once):
+                    group.create_task(work(number))
                 group.create_task(keep())
 
     async def _answer(self, command: EvaluateModel, job: Job, generator: Generator) -> Answer:

@@ -8,6 +8,7 @@ import pytest
 
 from libs.contracts.errors import InvalidInput
 from libs.contracts.inference import Message
+from services.evaluator.domain.presence import Presence
 from services.evaluator.domain.prompts import Recipe, dress, passages_of
 from services.evaluator.domain.scores import traffic_weights
 from services.evaluator.domain.suite import Item
@@ -105,3 +106,11 @@ def test_long_paragraphs_are_cut_with_an_overlap() -> None:
     assert all(len(piece.split()) <= 120 for piece in pieces)
     assert pieces[1].split()[-20:] == pieces[2].split()[:20]
     assert pieces[-1].split()[-1] == "249"
+
+
+def test_an_evaluation_steps_back_while_users_are_there_and_never_stops() -> None:
+    presence = Presence()
+    assert presence.allowed(96, 0.0) == 96
+    presence.note(100.0)
+    assert [presence.allowed(n, 105.0) for n in (96, 8, 2)] == [24, 4, 2]
+    assert presence.allowed(96, 110.0) == 96

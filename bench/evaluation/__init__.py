@@ -1,0 +1,1 @@
+"""Evaluation through serving against the raw engine, side by side."""
