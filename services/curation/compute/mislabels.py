@@ -57,8 +57,9 @@ def suspects(texts: Sequence[str], labels: Sequence[str], *, folds: int, max_sha
         if test.any() and len(set(given[~test])) > 1:
             held[test] = predict(features[test], train(features[~test], given[~test], len(classes)))
     own = held[np.arange(len(at)), given]
-    # A class is believed where the model is as sure of it as it is, on average, of rows that carry it.
-    threshold = np.array([held[given == c, c].mean() for c in range(len(classes))])
+    # A class is believed where the model is as sure of it as it is, on average, of rows that carry it; an easy class,
+    # of which it is always sure, must not hide the errors that it is merely more than half sure of.
+    threshold = np.minimum(0.5, np.array([held[given == c, c].mean() for c in range(len(classes))]))
     believed = np.where(held >= threshold, held, 0.0)
     best = believed.argmax(axis=1)
     margin = held[np.arange(len(at)), best] - own

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from libs.contracts.answers import canonical_answer
-from services.curation.domain.rows import CORRECTION, Ledger, Row, trust
+from services.curation.domain.rows import CORRECTION, SYNTHETIC, Ledger, Row, trust
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +79,13 @@ def resolve_labels(
     for group in by_text.values():
         if len(group) < 2:
             continue
-        ranked = sorted(group, key=lambda row: (not approved(row.row_id), -row.stands_for, row.row_id))
+        # What a teacher wrote has no vote against what people said.
+        ranked = sorted(
+            group, key=lambda row: (not approved(row.row_id), row.kind == SYNTHETIC, -row.stands_for, row.row_id)
+        )
+        rivals = [row for row in ranked[1:] if (row.kind == SYNTHETIC) == (ranked[0].kind == SYNTHETIC)]
         winner: Row | None = ranked[0]
-        if not approved(ranked[0].row_id) and ranked[0].stands_for == ranked[1].stands_for:
+        if not approved(ranked[0].row_id) and rivals and ranked[0].stands_for == rivals[0].stands_for:
             tied = [row for row in ranked if row.stands_for == ranked[0].stands_for and row.kind == CORRECTION]
             winner = max(tied, key=lambda row: (row.created_at, row.row_id), default=None)
         for row in group:

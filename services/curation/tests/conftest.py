@@ -182,17 +182,17 @@ class House:
         await publish(self.link.js, envelope)
         return envelope
 
-    async def apply(self, *, base: str = "sha256:" + "0" * 64, **fields: Any) -> None:
+    async def apply(self, *, base: str = "sha256:" + "0" * 64, revision: int = 1, **fields: Any) -> None:
         """Tell curation of the task, as the registry does."""
         spec = spec_of(**fields)
-        await self.say(TaskApplied(tenant="default", task="triage", revision=1, spec=spec, base_digest=base))
+        await self.say(TaskApplied(tenant="default", task="triage", revision=revision, spec=spec, base_digest=base))
 
         async def known() -> bool:
             try:
-                await policy.applied(self.database, "default", "triage")
+                found = await policy.applied(self.database, "default", "triage")
             except NotFound:
                 return False
-            return True
+            return found.spec == spec
 
         await eventually(known, 10)
 

@@ -1,0 +1,52 @@
+"""A subject who asks for it is gone: rows, what was derived from them, and every version that held them is named."""
+
+from libs.artifacts import ObjectStore
+from libs.contracts.errors import NotFound
+from libs.contracts.events import SubjectErased
+from libs.contracts.stubs.pawl.curation.v1 import curation_pb2 as pb
+from services.curation.store import erasures
+from services.curation.tests.conftest import House, row, tickets
+from services.curation.workflows.erasing import Erasing, hash_of
+
+ANN = hash_of("default", "ann")
+
+
+def texts_of(count: int) -> list[str]:
+    return [each.input for each in tickets(count, 400)]
+
+
+async def test_erasure_names_what_it_touched_and_leaves_nothing(house: House, object_store: ObjectStore) -> None:
+    hers = [row(400 + at, text, "a", user=ANN, category="c1") for at, text in enumerate(texts_of(12))]
+    first = await house.built([*tickets(120), *hers])
+    # The tombstone is set by a process that is killed before it does anything else.
+    killed = Erasing(house.database, house.library, house.home / "errands")
+    async with house.database.unit() as unit:
+        await erasures.ask(unit, "default", "triage", ANN, by="dpo", reason="article 17")
+    await killed.resume()
+    done = await house.rpc.EraseSubject(
+        pb.EraseSubjectRequest(task="triage", user="ann", by="dpo", reason="article 17"), None
+    )
+    assert (done.user_hash, done.rows, done.state) == (ANN, 12, "done")
+    facts = [body for subject, body, _ in await house.answers(2) if subject == SubjectErased.subject]
+    assert facts[0]["datasets"] == [first.digest]
+    found = await house.rpc.GetDataset(pb.GetDatasetRequest(task="triage", number=1), None)
+    assert "erased by dpo" in found.dataset.quarantined
+    assert found.report_json == ""
+    manifest = await house.objects.get_manifest(first.digest)
+    for name in ("train.jsonl", "report.json"):
+        try:
+            await house.objects.get_bytes(manifest.files[name].digest)
+        except NotFound:
+            continue
+        raise AssertionError(name)
+    second = await house.built([], 2)
+    assert second.removed["erased_subject"] == 12
+    tree = await house.objects.get_manifest(second.digest)
+    suite = await house.objects.get_manifest(second.suite_digest)
+    held = [tree.files[name].digest for name in ("train.jsonl", "validation.jsonl", "test.jsonl", "report.json")]
+    for digest in [*held, suite.files["items.jsonl"].digest]:
+        body = (await house.objects.get_bytes(digest)).decode()
+        assert not any(text in body for text in texts_of(12))
+    told = await house.rpc.GetHistory(pb.GetHistoryRequest(task="triage", row_id="row-00400", number=2), None)
+    assert [each.rule for each in told.entries] == ["erased_subject"]
+    assert told.group == ""

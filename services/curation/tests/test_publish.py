@@ -1,0 +1,74 @@
+"""Card and Croissant say what is in a version; conversations with tools survive whole."""
+
+import json
+from pathlib import Path
+
+import polars as pl
+import pytest
+import yaml
+
+from libs.contracts.errors import InvalidInput
+from services.curation.compute.rows import load
+from services.curation.domain.card import licence_of, size_category
+from services.curation.domain.croissant import CONFORMS_TO, check
+from services.curation.domain.split import SPLITS
+from services.curation.tests.conftest import build_files, row, tickets
+
+
+def test_the_card_is_what_the_hub_reads_and_croissant_names_every_byte(tmp_path: Path) -> None:
+    rows = [*tickets(120, licence="cc-by-4.0"), row(300, "nothing", None)]
+    result, files = build_files(tmp_path / "a", rows)
+    _, head, text = files["dataset/card.md"].decode().split("---\n", 2)
+    metadata = yaml.safe_load(head)
+    assert metadata["license"] == "cc-by-4.0"
+    assert metadata["size_categories"] == ["n<1K"]
+    assert [each["split"] for each in metadata["configs"][0]["data_files"]] == list(SPLITS)
+    assert "| no_answer | 1 | it teaches no answer |" in text
+    document = json.loads(files["dataset/croissant.json"])
+    assert document["conformsTo"] == CONFORMS_TO
+    from hashlib import sha256
+
+    for file in document["distribution"]:
+        assert file["sha256"] == sha256(files[f"dataset/{file['contentUrl']}"]).hexdigest()
+    assert {each["@id"] for each in document["recordSet"]} == {name for name in SPLITS if result["splits"][name]}
+
+
+def test_a_croissant_that_refers_to_no_file_is_refused(tmp_path: Path) -> None:
+    _, files = build_files(tmp_path / "a", tickets(60))
+    document = json.loads(files["dataset/croissant.json"])
+    document["recordSet"][0]["field"][0]["source"]["fileObject"]["@id"] = "other.jsonl"
+    with pytest.raises(InvalidInput, match="refers to no file"):
+        check(document)
+    with pytest.raises(InvalidInput, match="lacks license"):
+        check({**document, "license": ""})
+
+
+def test_licences_and_sizes_are_told_as_the_hub_names_them() -> None:
+    assert [licence_of(each) for each in ([], ["mit"], ["mit", "cc0"])] == ["unknown", "mit", "other"]
+    assert [size_category(each) for each in (10, 5_000, 2_000_000)] == ["n<1K", "1K<n<10K", "1M<n<10M"]
+
+
+def test_a_conversation_with_tools_is_published_as_it_came(tmp_path: Path) -> None:
+    call = {"id": "1", "type": "function", "function": {"name": "find", "arguments": '{"order":"7"}'}}
+    messages = [
+        {"role": "system", "content": "be brief"},
+        {"role": "user", "content": [{"type": "text", "text": "where is my order 7?"}]},
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "1", "content": "at the harbour"},
+        {"role": "assistant", "content": "It is at the harbour.", "weight": 1},
+    ]
+    tools = [{"type": "function", "function": {"name": "find"}}]
+    home = tmp_path / "b"
+    home.mkdir()
+    line = {
+        "row_id": "r", "kind": "example", "source": "x", "input": "at the harbour", "output": "It is at the harbour.",
+        "system": None, "category": None, "group": None, "request_id": None, "signal": "good", "consent": None,
+        "created_at": row(0, "").created_at, "messages": json.dumps(messages), "tools": json.dumps(tools),
+    }  # fmt: skip
+    pl.DataFrame([line]).with_columns(pl.col("consent").cast(pl.Boolean)).write_parquet(home / "s.parquet")
+    from services.curation.compute.publish import line_of
+
+    (loaded,) = load([home / "s.parquet"])
+    told = line_of(loaded, "")
+    assert told["messages"] == messages
+    assert told["tools"] == tools

@@ -1,0 +1,117 @@
+"""Cluster, group, split and decontaminate as one invariant, with a proof that no edge crosses."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from libs.contracts.errors import DataLoss
+from services.curation.compute.pipeline import Version, curate
+from services.curation.domain.proof import prove
+from services.curation.domain.split import SPLITS, TEST, TRAIN
+from services.curation.domain.suite import Item, item_id_of
+from services.curation.domain.synthesis import Lineage, places_of, row_of
+from services.curation.domain.text import Reading
+from services.curation.tests.conftest import START, build_rows, context_for, row, tickets
+
+
+def places(version: Version) -> dict[str, str]:
+    return {each.row_id: name for name in SPLITS for each in version.splits[name]}
+
+
+def test_the_proof_counts_every_kind_of_edge_and_none_crosses() -> None:
+    version = build_rows(tickets(200))
+    proof = version.facts["leakage"]
+    assert set(proof["edges_crossing"]) == {"group", "text", "template"}
+    assert all(count == 0 for counts in proof["edges_crossing"].values() for count in counts.values())
+    assert proof["checked"] == {name: len(version.splits[name]) for name in SPLITS}
+
+
+def test_the_proof_refuses_rows_that_the_steps_let_through() -> None:
+    version = build_rows(tickets(100))
+    reading = Reading()
+    stray = version.splits[TEST][0]
+    from dataclasses import replace
+
+    leaked = [*version.splits[TEST], replace(stray, row_id="copy", split=TRAIN, split_group="other")]
+    with pytest.raises(DataLoss, match="1 edges of kind text cross test-train"):
+        prove(leaked, [], reading.key, reading.form, customers=False)
+
+
+def test_a_row_keeps_its_place_when_the_row_it_was_grouped_by_is_erased() -> None:
+    text = "please order a new chair for the desk in the big hall near the window for {}"
+    rows = [row(0, text.format("ann"), user="u0"), row(1, text.format("bob"), user="u1"), *tickets(60, 10)]
+    first = build_rows(rows)
+    assert first.groups["row-00000"] == first.groups["row-00001"]
+    later = curate(rows, context_for(first.items, {"placed": first.placed, "erased": frozenset({"u0"})}))
+    assert later.placed["row-00001"] == first.placed["row-00001"]
+    assert later.ledger.removed["row-00000"] == "erased_subject"
+    assert later.ledger.examples["erased_subject"] == []
+
+
+def test_all_rows_of_a_customer_stand_on_one_side_where_the_policy_says_so() -> None:
+    rows = [
+        row(at, each.input, each.answer, user=f"user-{at % 30}", group=None) for at, each in enumerate(tickets(240))
+    ]
+    version = build_rows(rows, data={"curation": {"customers": True}})
+    sides: dict[str | None, set[str]] = {}
+    for name in SPLITS:
+        for each in version.splits[name]:
+            sides.setdefault(each.user, set()).add(name)
+    assert all(len(found) == 1 for found in sides.values())
+    assert version.facts["leakage"]["edges_crossing"]["customer"] == {
+        "test-train": 0, "test-validation": 0, "validation-train": 0,
+    }  # fmt: skip
+
+
+def test_what_begins_after_the_temporal_holdout_is_test_for_ever() -> None:
+    cut = START + timedelta(minutes=100)
+    policy: dict[str, Any] = {"data": {"curation": {"holdout_after": cut.isoformat()}}}
+    rows = [*tickets(140), row(150, tickets(1)[0].input + " once more", "late", group="own-0")]
+    version = build_rows(rows, **policy)
+    found = places(version)
+    assert {found[f"row-{at:05d}"] for at in range(100, 140)} == {TEST}
+    late = version.ledger.removed.get("row-00150", found.get("row-00150"))
+    assert late in ("withheld_after_holdout", TEST)
+    assert all(each.created_at < cut for each in version.splits[TRAIN])
+
+
+def test_rows_that_another_evaluation_suite_asks_are_withheld() -> None:
+    rows = tickets(120)
+    kept = build_rows(rows).splits[TRAIN][0]
+    asked = Item("theirs", ({"role": "user", "content": kept.input.upper() + "!"},), "?", None, "elsewhere")
+    version = curate(rows, context_for(known={"suites": [asked]}))
+    assert version.ledger.removed[kept.row_id] == "withheld_exact"
+    assert version.facts["leakage"]["suites"] == {"own": len(version.items), "others": 1}
+
+
+def test_synthetic_rows_stand_with_their_seed_and_never_outside_training() -> None:
+    rows = tickets(120)
+    first = build_rows(rows)
+    taught, judged = first.splits[TRAIN][0], first.splits[TEST][0]
+
+    def synthetic(name: str, text: str, group: str) -> Any:
+        lineage = Lineage("m", "evolve", "sha256:0", (taught.row_id,), group).as_json()
+        return row_of({"row_id": name, "input": text, "answer": "a", "category": "c0", "lineage": lineage})
+
+    made = [
+        synthetic("syn-1", "quite another matter about purple elephants on stage", taught.split_group),
+        synthetic("syn-2", "something else about green camels in a shop window", judged.split_group),
+        synthetic("syn-3", judged.input, taught.split_group),
+    ]
+    placed = {**first.placed, **places_of(made, first.placed)}
+    version = curate([*rows, *made], context_for(first.items, {"placed": placed}))
+    found = places(version)
+    assert found["syn-1"] == TRAIN
+    assert version.ledger.removed["syn-2"] == "synthetic_held_out"
+    assert version.ledger.removed["syn-3"] == "label_conflict_lost"
+    assert judged.row_id in found
+
+
+def test_items_of_an_erased_subject_leave_the_frozen_suite() -> None:
+    first = build_rows(tickets(120))
+    gone = first.items[0]
+    (name,) = [each.row_id for each in first.splits[TEST] if item_id_of(each.row_id) == gone.item_id]
+    later = curate(tickets(120), context_for(first.items, {"erased_items": frozenset({item_id_of(name)})}))
+    assert later.facts["erased_items"] == 1
+    assert gone.item_id not in {item.item_id for item in later.items}

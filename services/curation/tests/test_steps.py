@@ -1,0 +1,191 @@
+"""What each step repairs, holds back and asks about."""
+
+import json
+from typing import Any
+
+import pytest
+
+from libs.contracts.errors import InvalidInput
+from services.curation.compute.mislabels import suspects
+from services.curation.compute.pipeline import Version, curate
+from services.curation.domain.balance import lacking, shares
+from services.curation.domain.heuristics import insults, refuses, repeats
+from services.curation.domain.review import Decision
+from services.curation.domain.rows import Row
+from services.curation.domain.split import TRAIN
+from services.curation.tests.conftest import TOPICS, build_rows, context_for, row, tickets
+
+ALL_TRAIN = {"split": {"train": 1.0, "validation": 0.0, "test": 0.0}}
+
+
+def built(rows: list[Row], known: dict[str, Any] | None = None, **curation: Any) -> Version:
+    return curate(rows, context_for(known=known, data={**ALL_TRAIN, "curation": curation}))
+
+
+def only(version: Version) -> Row:
+    (kept,) = version.splits[TRAIN]
+    return kept
+
+
+def test_neighbouring_turns_of_one_role_become_one_and_unknown_roles_are_named() -> None:
+    turns = [
+        {"role": role, "content": text} for role, text in (("assistant", "hello"), ("user", "hi"), ("user", "you?"))
+    ]
+    version = built([row(0, "are you there", history=json.dumps(turns))])
+    assert only(version).input == "hi\n\nyou?\n\nare you there"
+    assert version.ledger.edits() == {"roles_merged": 1}
+    broken = row(1, "x", history=json.dumps([{"role": "bot", "content": "y"}]))
+    version = built([broken])
+    assert version.ledger.removed == {"row-00001": "roles_broken"}
+    assert "history[0].role: 'bot'" in version.ledger.examples["roles_broken"][0]["detail"]
+
+
+def test_a_json_answer_is_taken_out_of_its_code_fence() -> None:
+    rows = [row(0, "q", '```json\n{"a": 1}\n```')]
+    version = build_rows(rows, data=ALL_TRAIN, output={"format": "json"})
+    assert only(version).answer == '{"a": 1}'
+    assert version.ledger.edits() == {"answer_fence_removed": 1}
+
+
+def test_style_cuts_what_is_unwanted_and_takes_out_what_is_forbidden() -> None:
+    rows = [row(0, "one", "Sure! It is done."), row(1, "two", "I guess so")]
+    version = built(rows, style={"remove": [r"^Sure!\s*"], "forbid": ["I guess"]})
+    assert only(version).answer == "It is done."
+    assert version.ledger.removed == {"row-00001": "style_forbidden"}
+    with pytest.raises(InvalidInput, match="no regular expression") as raised:
+        built(rows, style={"forbid": ["fine", "("]})
+    assert raised.value.field == "data.curation.style.forbid[1]"
+
+
+def test_lengths_refusals_insults_and_loops_are_acted_on_as_the_policy_says() -> None:
+    rows = [
+        row(0, "fix the printer upstairs", "I'm sorry, but I can't help with that."),
+        row(1, "my router smells of smoke", "You idiot, switch it off."),
+        row(2, "what is the opening time", "open\n" * 6),
+        row(3, "hi", "ok"),
+    ]
+    version = built(rows, quality={"min_input": 3})
+    assert version.ledger.removed == {"row-00001": "toxic", "row-00002": "repetitive", "row-00003": "input_too_short"}
+    assert {each.row_id: each.kind for each in version.questions} == dict.fromkeys(
+        ("row-00000", "row-00001", "row-00002"), "quality"
+    )
+    assert "idiot" not in version.questions[0].reason
+    kept = built(rows, quality={"refusals": "drop", "toxicity": "keep", "repetition": "keep"})
+    assert kept.ledger.removed == {"row-00000": "refusal"}
+
+
+@pytest.mark.parametrize(
+    ("answer", "refused"),
+    [
+        ("As an AI language model, I cannot", True),
+        ("I cannot help you with this.", True),
+        ("I cannot find the printer in your list; please send its number.", False),
+        ("Sorry for the delay, it is fixed.", False),
+    ],
+)
+def test_a_refusal_is_told_from_an_apology(answer: str, refused: bool) -> None:
+    assert refuses(answer) is refused
+
+
+def test_insults_and_repetition_are_told_without_being_quoted() -> None:
+    assert insults("what a moron and an idiot") == "2 insulting words"
+    assert insults("the parcel is late") is None
+    assert repeats("one two three four. " * 20) is not None
+    assert repeats(" ".join(f"word{at}" for at in range(80))) is None
+
+
+def test_other_names_of_a_category_become_the_declared_one_and_unknown_ones_are_held() -> None:
+    rows = [row(0, "one", category="bill"), row(1, "two", category="billing"), row(2, "three", category="mystery")]
+    version = built(rows, taxonomy={"categories": ["billing", "access"], "aliases": {"bill": "billing"}})
+    assert [each.category for each in version.splits[TRAIN]] == ["billing", "billing"]
+    assert version.ledger.removed == {"row-00002": "category_unknown"}
+    assert version.facts["balance"]["lacking"] == {"access": 1}
+    assert [(each.kind, each.row_id) for each in version.questions] == [("category", "row-00002")]
+
+
+def test_balance_thins_out_large_categories_and_says_what_small_ones_lack() -> None:
+    assert shares({"a": 100, "b": 100, "c": 4}, 50, 1.0) == {"a": 50, "b": 50, "c": 4}
+    assert shares({"a": 400, "b": 100, "c": 4}, None, 0.5) == {"a": 40, "b": 20, "c": 4}
+    assert lacking({"a": 50, "c": 4}, ["a", "d"], 10) == {"c": 6, "d": 10}
+    rows = tickets(40, category="big") + tickets(6, 100, category="small")
+    version = built(rows, balance={"cap": 10, "floor": 8})
+    assert version.ledger.reasons() == {"over_category_cap": 30}
+    assert version.facts["balance"]["lacking"] == {"small": 2}
+    assert [each.row_id for each in version.splits[TRAIN]] == [
+        each.row_id for each in built(rows, balance={"cap": 10, "floor": 8}).splits[TRAIN]
+    ]
+
+
+def mislabelled(count: int) -> tuple[list[Row], set[str]]:
+    """Rows whose topic is their category, but for every twenty-first."""
+    rows = tickets(count)
+    wrong, given = set(), []
+    for at, each in enumerate(rows):
+        topic = TOPICS[at % 10]
+        if at % 21 == 5:
+            wrong.add(each.row_id)
+        category = TOPICS[(at + 1 + at % 9) % 10] if at % 21 == 5 else topic
+        text = f"{topic} trouble again with the {topic} {each.input}"
+        given.append(row(at, text, "a", category=category, group=each.group))
+    return given, wrong
+
+
+def test_planted_label_errors_are_found_by_a_model_that_did_not_see_them() -> None:
+    rows, wrong = mislabelled(400)
+    found = suspects([each.input for each in rows], [str(each.category) for each in rows], folds=5, max_share=0.05)
+    named = {rows[each.at].row_id for each in found}
+    assert len(named & wrong) >= 0.9 * len(wrong)
+    assert len(named - wrong) <= 0.1 * len(named)
+    assert suspects(["a"] * 10, ["x"] * 10, folds=5, max_share=0.5) == []
+
+
+def test_suspected_mislabels_wait_for_a_person_with_the_better_category() -> None:
+    rows, wrong = mislabelled(200)
+    version = built(rows, labels={"mislabels": "hold"})
+    asked = {each.row_id: each for each in version.questions if each.kind == "mislabel"}
+    held = {name for name, rule in version.ledger.removed.items() if rule == "suspected_mislabel"}
+    assert held == set(asked)
+    assert held & wrong
+    some = next(iter(sorted(held & wrong)))
+    assert asked[some].suggestion == TOPICS[int(some[4:]) % 10]
+    again = built(rows, {"decisions": {some: Decision(some, "approved", by="ann")}}, labels={"mislabels": "hold"})
+    assert some not in again.ledger.removed
+
+
+def test_a_judge_scores_once_and_its_low_scores_hold_rows_back() -> None:
+    from services.curation.compute.steps.judge import key_of
+
+    judge = {"url": "http://judge/v1", "model": "m", "at_least": 3}
+    rows = [row(0, "one", "good"), row(1, "two", "bad")]
+    unjudged = built(rows, judge=judge).facts["unjudged"]
+    assert {each["answer"] for each in unjudged} == {"good", "bad"}
+    rubric = "How correct, complete and well written is the answer?"
+    verdicts = {key_of("m", rubric, "one", "good"): 5, key_of("m", rubric, "two", "bad"): 1}
+    version = built(rows, {"verdicts": verdicts}, judge=judge)
+    assert version.ledger.removed == {"row-00001": "judged_low"}
+    assert version.facts["unjudged"] == []
+
+
+def test_what_all_signals_on_a_response_say_replaces_reconciling_by_hand() -> None:
+    said = {"form": "preference", "output": "right", "rejected": "wrong", "good": 2, "bad": 1, "kind": "correction"}
+    rows = [
+        row(0, "q", "fine", kind="rating", request_id="r", revision=1, judgement=json.dumps({"output": "fine"})),
+        row(1, "q", "right", kind="rating", request_id="r", revision=2, judgement=json.dumps(said)),
+    ]
+    version = built(rows)
+    kept = only(version)
+    assert (kept.row_id, kept.answer, kept.rejected, kept.kind) == ("row-00001", "right", "wrong", "correction")
+    assert version.ledger.removed == {"row-00000": "superseded_signal"}
+
+
+def test_what_ingestion_flags_enters_the_queue() -> None:
+    version = built([row(0, "q", "a", review="one sender floods")])
+    assert [(each.kind, each.reason) for each in version.questions] == [("contradiction", "one sender floods")]
+
+
+def test_the_queue_asks_first_what_is_worth_most_per_minute() -> None:
+    short = row(0, "printer burns", "a", review="?", category="rare")
+    long = row(1, "router " * 400, "a", review="?", category="common")
+    version = built([long, short, *tickets(40, 10, category="common")])
+    assert [each.row_id for each in version.questions] == ["row-00000", "row-00001"]
+    assert version.questions[0].value > version.questions[1].value
