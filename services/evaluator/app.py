@@ -34,11 +34,13 @@ from services.evaluator.store.ledger import CONSUMER
 from services.evaluator.store.live import CONSUMER as TASKS
 from services.evaluator.store.live import Live
 from services.evaluator.store.live_readings import LiveReadings
+from services.evaluator.store.traffic import TrafficMix
 
 _BATCH = 1000
 _BATCH_SECONDS = 0.25
 _DAY = 86_400.0
 _HOUR = 3600.0
+_MIX_DAYS = 7
 _CATCH_UP_SECONDS = 0.5
 
 log = get_logger(__name__)
@@ -71,7 +73,7 @@ async def serve(lifecycle: Lifecycle) -> None:
     lifecycle.on_drain(gateway.close, "gateway")
     reports, ledger = Reports(database), Ledger(database)
     answers = Answers(database)
-    presence = Presence()
+    presence, mix = Presence(), TrafficMix(database)
     generation = Generation(
         answers,
         gateway,
@@ -87,6 +89,7 @@ async def serve(lifecycle: Lifecycle) -> None:
         shelf,
         lambda spec: OutsideModel(spec, os.environ.get),
         await asyncio.to_thread(read_prices, settings.prices),
+        lambda tenant, task: mix.shares(tenant, task, time.time() - _MIX_DAYS * _DAY),
     )
     backlog = Backlog(link)
     monitor = Monitor(ledger, backlog.unhandled, settle=settings.settle_seconds, keep=settings.evidence_days * _DAY)

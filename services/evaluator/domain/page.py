@@ -24,6 +24,7 @@ def page(report: Mapping[str, Any]) -> str:
         _costs(report),
         *(_suite(name, suite) for name, suite in sorted((report.get("suites") or {}).items())),
         _power(report),
+        _traffic(report),
         _noise(report),
         _examples(report),
         _passport(report),
@@ -160,6 +161,15 @@ def _suite(name: str, suite: Mapping[str, Any]) -> str:
 def _power(report: Mapping[str, Any]) -> str:
     told = report.get("power") or []
     return f'<h2>Power, as told before the run</h2><div class="card"><ul>{_list(told)}</ul></div>' if told else ""
+
+
+def _traffic(report: Mapping[str, Any]) -> str:
+    told = report.get("traffic") or {}
+    if not told.get("shares"):
+        return ""
+    shares = ", ".join(f"{name} {share:.0%}" for name, share in told["shares"].items())
+    missing = f" Not in the suite: {', '.join(told['uncovered'])}." if told.get("uncovered") else ""
+    return f"<h2>Traffic</h2><p>{_text(shares)} ({_text(told['source'])}).{_text(missing)}</p>"
 
 
 def _noise(report: Mapping[str, Any]) -> str:

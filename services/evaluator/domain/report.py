@@ -43,6 +43,7 @@ class Setting:
     power: Sequence[str] = ()
     noise: Noise | None = None
     prices: Mapping[str, PriceSpec] = field(default_factory=dict)
+    traffic_source: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +84,11 @@ def build_report(subject: Subject, sheets: Mapping[str, Sheet], setting: Setting
             sheet, spec.primary, setting.kinds or {arm.name: arm.name for arm in sheet.arms}, costs, spec.close_enough
         ),
         "noise": setting.noise.dump() if setting.noise is not None else None,
-        "traffic": dict(setting.traffic),
+        "traffic": {
+            "shares": dict(setting.traffic),
+            "source": setting.traffic_source,
+            "uncovered": sorted(name for name in setting.traffic if name not in sheet.slices),
+        },
         "passport": _passport(subject, sheets, setting),
         "suites": {
             name: {"kind": each.suite.kind, "digest": each.suite.digest, **_of_sheet(each, setting, subject)}

@@ -3,7 +3,7 @@
 import asyncio
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from libs.artifacts import ObjectStore
 from libs.contracts.commands import EvaluateModel
@@ -41,6 +41,7 @@ from services.evaluator.store.reports import CONSUMER, RUNNING, Reports
 log = get_logger(__name__)
 
 Open = Callable[[EndpointSpec], OutsideModel]
+Mix = Callable[[str, str], Awaitable[dict[str, float]]]
 
 
 class Evaluation:
@@ -53,6 +54,7 @@ class Evaluation:
         shelf: Fetched suites, datasets and documents.
         outside: Opens a model beside serving.
         prices: The operator's, per arm; the task file's come first.
+        mix: Share of production's requests per category, for a task that declares none.
     """
 
     def __init__(
@@ -63,6 +65,7 @@ class Evaluation:
         shelf: Shelf,
         outside: Open,
         prices: Mapping[str, PriceSpec] | None = None,
+        mix: Mix | None = None,
     ) -> None:
         self._reports = reports
         self._objects = objects
@@ -70,6 +73,7 @@ class Evaluation:
         self._shelf = shelf
         self._outside = outside
         self._prices = prices or {}
+        self._mix = mix
 
     def subscription(self) -> Subscription:
         """The command's subscription."""
@@ -127,11 +131,12 @@ class Evaluation:
         finally:
             for model in models.values():
                 await model.close()
+        traffic, seen = await self._traffic(command)
         sheets: dict[str, Sheet] = {}
         for suite in suites:
             taking = [_arm(arm, suite, jobs, answers) for arm in arms if (arm.name, suite.name) in jobs]
             columns = await judging.columns(command, suite, taking) if suite.kind in DRESSED else None
-            weights = traffic_weights(suite.items, spec.traffic) if suite.kind == "task" else None
+            weights = traffic_weights(suite.items, traffic) if suite.kind == "task" else None
             sheets[suite.name] = await asyncio.to_thread(
                 make_sheet, suite, taking, metrics[suite.name], command.spec.output.max_tokens,
                 columns=columns, weights=weights,
@@ -139,7 +144,7 @@ class Evaluation:
         noise = _noise(sheets[suites[0].name], jobs, answers, metrics[suites[0].name])
         kinds = {arm.name: arm.kind for arm in arms}
         prices = {**self._prices, **spec.prices}
-        setting = Setting(spec, command.spec.output.max_tokens, kinds, spec.traffic, power, noise, prices)
+        setting = Setting(spec, command.spec.output.max_tokens, kinds, traffic, power, noise, prices, seen)
         await self._conclude(envelope, sheets, setting)
 
     async def _conclude(self, envelope: Envelope[EvaluateModel], sheets: Mapping[str, Sheet], setting: Setting) -> None:
@@ -149,6 +154,14 @@ class Evaluation:
         digest = await self._objects.for_tenant(command.tenant).put_bytes(report.document, kind="report")
         await self._reports.complete(envelope, report, digest)
         log.info("report completed", report_id=command.report_id, verdict=report.verdict.value)
+
+    async def _traffic(self, command: EvaluateModel) -> tuple[Mapping[str, float], str]:
+        """The mix of traffic and where it is known from."""
+        declared = command.spec.evaluation.traffic
+        if declared or self._mix is None:
+            return declared, "declared by the task" if declared else ""
+        seen = await self._mix(command.tenant, command.task)
+        return seen, "as production's answers name it, last 7 days" if seen else ""
 
     def _judging(self, spec: EvaluationSpec) -> Judging:
         def opened(metric: MetricSpec) -> OutsideModel:

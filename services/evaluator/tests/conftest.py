@@ -92,7 +92,7 @@ class House:
         reports, ledger, answers = Reports(database), Ledger(database), Answers(database)
         generation = Generation(answers, client, patience=patience, routing=routing)
         shelf = Shelf(self.objects, self.home / "suites")
-        evaluation = Evaluation(reports, self.objects, generation, shelf, self.outside)
+        evaluation = self.evaluation = Evaluation(reports, self.objects, generation, shelf, self.outside)
         monitor = Monitor(ledger, Backlog(link).unhandled, settle=settle, keep=3600.0)
         await monitor.load()
         consumers = Consumers(link, [evaluation.subscription(), monitor.subscription()], service="evaluator")
