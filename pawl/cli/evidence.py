@@ -36,7 +36,7 @@ def verify(
         checks = pawl.verify_evidence(task, turn_id)
         decisions = [each for each in pawl.decisions(task) if not turn_id or each.turn_id == turn_id]
     cited = [line for each in decisions for line in _decision(each, checks)]
-    wrong = [check for check in checks if check.finding == "different"] or [line for line in cited if not line["holds"]]
+    wrong = any(check.finding == "different" for check in checks) or any(not line["holds"] for line in cited)
     if as_json:
         rows = [{name: getattr(each, name) for name in ("turn_id", "kind", "what", "verdict", "finding")} |
                 {"differences": list(each.differences)} for each in checks]  # fmt: skip
@@ -101,9 +101,9 @@ def _print(checks: list[live_pb2.Check], cited: list[dict[str, Any]]) -> None:
     for check in checks:
         for line in check.differences:
             out.print(f"{check.what}: {line}", highlight=False)
-    for line in cited:
-        found = "rests on an assessment that was published" if line["holds"] else "RESTS ON NOTHING THAT WAS PUBLISHED"
-        out.print(f"decision {line['sequence']} ({line['what']}): {found}", highlight=False)
+    for each in cited:
+        found = "rests on an assessment that was published" if each["holds"] else "RESTS ON NOTHING THAT WAS PUBLISHED"
+        out.print(f"decision {each['sequence']} ({each['what']}): {found}", highlight=False)
     counts = {name: sum(check.finding == name for check in checks) for name in ("equal", "different", "pruned")}
     out.print(f"{counts['equal']} equal, {counts['different']} different, {counts['pruned']} no longer kept")
 

@@ -9,7 +9,14 @@ import grpc
 
 from libs.contracts.errors import NotFound, PawlError
 from libs.contracts.stubs.pawl.curation.v1 import curation_pb2, curation_pb2_grpc
-from libs.contracts.stubs.pawl.evaluator.v1 import evaluator_pb2, evaluator_pb2_grpc
+from libs.contracts.stubs.pawl.evaluator.v1 import (
+    campaign_pb2,
+    campaign_pb2_grpc,
+    evaluator_pb2,
+    evaluator_pb2_grpc,
+    live_pb2,
+    live_pb2_grpc,
+)
 from libs.contracts.stubs.pawl.ingestion.v1 import ingestion_pb2, ingestion_pb2_grpc
 from libs.contracts.stubs.pawl.registry.v1 import registry_pb2, registry_pb2_grpc
 from libs.contracts.stubs.pawl.trainer.v1 import trainer_pb2, trainer_pb2_grpc
@@ -24,6 +31,13 @@ _STUBS: dict[str, Callable[[grpc.aio.Channel], Any]] = {
     "trainer": trainer_pb2_grpc.TrainerServiceStub,
     "ingestion": ingestion_pb2_grpc.IngestionServiceStub,
 }
+
+
+_BESIDE: dict[str, tuple[str, Callable[[grpc.aio.Channel], Any]]] = {
+    "campaigns": ("evaluator", campaign_pb2_grpc.CampaignServiceStub),
+    "live": ("evaluator", live_pb2_grpc.LiveServiceStub),
+}
+"""Further services of a process, reached by its channel and told by its name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +77,11 @@ class Services:
         self._deadline = deadline
         self._channels = {name: channel(address) for name, address in addresses.items() if address}
         self._stubs = {name: _STUBS[name](opened) for name, opened in self._channels.items()}
+        self._stubs |= {
+            name: stub(self._channels[process])
+            for name, (process, stub) in _BESIDE.items()
+            if process in self._channels
+        }
 
     async def close(self) -> None:
         """Close all channels."""
@@ -80,6 +99,36 @@ class Services:
         """The audit log of a task."""
         return await self._ask("registry", "ListDecisions", registry_pb2.ListDecisionsRequest(task=task))
 
+    async def live(self, task: str) -> Answer[live_pb2.GetLiveResponse]:
+        """What production shows of a task now."""
+        return await self._ask("live", "GetLive", live_pb2.GetLiveRequest(task=task))
+
+    async def campaigns(self, task: str) -> Answer[campaign_pb2.ListCampaignsResponse]:
+        """Blind campaigns of a task."""
+        return await self._ask("campaigns", "ListCampaigns", campaign_pb2.ListCampaignsRequest(task=task))
+
+    async def campaign(self, campaign_id: str) -> Answer[campaign_pb2.GetCampaignResponse]:
+        """One blind campaign."""
+        return await self._ask("campaigns", "GetCampaign", campaign_pb2.GetCampaignRequest(campaign_id=campaign_id))
+
+    async def standing(self, campaign_id: str) -> Answer[campaign_pb2.GetStandingResponse]:
+        """What the votes of a closed campaign show."""
+        return await self._ask("campaigns", "GetStanding", campaign_pb2.GetStandingRequest(campaign_id=campaign_id))
+
+    async def take_pair(self, campaign_id: str, reviewer: str) -> Answer[campaign_pb2.TakePairResponse]:
+        """The next pair for a reviewer."""
+        request = campaign_pb2.TakePairRequest(campaign_id=campaign_id, reviewer=reviewer)
+        return await self._ask("campaigns", "TakePair", request)
+
+    async def cast_vote(self, request: campaign_pb2.CastVoteRequest) -> Answer[campaign_pb2.CastVoteResponse]:
+        """A reviewer's vote."""
+        return await self._ask("campaigns", "CastVote", request)
+
+    async def undo_vote(self, campaign_id: str, reviewer: str) -> Answer[campaign_pb2.UndoVoteResponse]:
+        """Take a reviewer's last vote back."""
+        request = campaign_pb2.UndoVoteRequest(campaign_id=campaign_id, reviewer=reviewer)
+        return await self._ask("campaigns", "UndoVote", request)
+
     async def about(self, task: str) -> TaskAnswers:
         """Everything about a task, asked at once."""
         questions: tuple[Awaitable[Answer[Any]], ...] = (
@@ -95,6 +144,7 @@ class Services:
 
     async def _ask(self, service: str, method: str, request: object) -> Answer[Any]:
         stub = self._stubs.get(service)
+        service = _BESIDE[service][0] if service in _BESIDE else service
         if stub is None:
             return Answer(service, trouble="no address set")
         try:

@@ -173,10 +173,10 @@ def report_of(evidence_json: str, version: int) -> Report | None:
     arms = told.get("arms") or {}
     names = tuple(sorted(arms, key=lambda arm: (arm != "base", arm != "stable", arm)))
     metrics = sorted({metric for arm in arms.values() for metric in arm})
-    rows = [(metric, tuple(_interval(arms[arm].get(metric)) for arm in names)) for metric in metrics]
+    rows = [(metric, tuple(interval(arms[arm].get(metric)) for arm in names)) for metric in metrics]
     for slice_name, held in sorted((told.get("slices") or {}).items()):
         for metric in sorted({metric for arm in held.values() for metric in arm}):
-            row = tuple(_interval(held.get(arm, {}).get(metric)) for arm in names)
+            row = tuple(interval(held.get(arm, {}).get(metric)) for arm in names)
             rows.append((f"{metric} · {slice_name}", row))
     return Report(
         version, str(told.get("verdict", "")), names, tuple(rows), tuple(told.get("gates") or ()),
@@ -198,7 +198,8 @@ def pretty(text: str) -> str:
     return json.dumps(parsed(text), indent=2, ensure_ascii=False)
 
 
-def _interval(told: Mapping[str, Any] | None) -> Interval | None:
+def interval(told: Mapping[str, Any] | None) -> Interval | None:
+    """An estimate (value, low, high, n) as it is drawn; None where there is none."""
     if told is None:
         return None
     value, low, high = float(told["value"]), float(told["low"]), float(told["high"])

@@ -18,13 +18,14 @@ from libs.contracts.events import Assessment
 from libs.contracts.stubs.pawl.registry.v1 import registry_pb2 as pb
 from services.console import domain
 from services.console.clients import Answer, Services
+from services.console.http import campaigns, live
 
 _HERE = Path(__file__).parent
 _NEWEST = 20
 _HEADERS = {
     # Whatever feedback or an adapter managed to get onto a page, it cannot run there.
     "Content-Security-Policy": "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' data:; "
-    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "connect-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-store",
@@ -39,6 +40,8 @@ def build(services: Services) -> Starlette:
             Route("/", pages.overview, name="overview"),
             Route("/tasks/{task}", pages.task, name="task"),
             Route("/tasks/{task}/decisions", pages.decisions, name="decisions"),
+            *live.routes(services, pages.render),
+            *campaigns.routes(services, pages.render),
             Mount("/static", StaticFiles(directory=_HERE / "static"), name="static"),
         ],
         middleware=[Middleware(BaseHTTPMiddleware, dispatch=_with_headers)],
@@ -66,7 +69,7 @@ class Pages:
         for task in answer.value.tasks if answer.value is not None else ():
             turns = await self._services.turns(task.name)
             cards.append(_card(task, turns))
-        return self._page("overview.html", request, cards=cards, away=_away(answer))
+        return self.render("overview.html", request, cards=cards, away=_away(answer))
 
     async def task(self, request: Request) -> Response:
         """One task: route, turn under way, report, monitors, versions and turns."""
@@ -74,7 +77,7 @@ class Pages:
         told = await self._services.about(name)
         found = [task for task in told.tasks.value.tasks if task.name == name] if told.tasks.value is not None else []
         if told.tasks.value is None:
-            return self._page("away.html", request, 503, away=told.away(), name=name)
+            return self.render("away.html", request, 503, away=told.away(), name=name)
         if not found:
             return self._missing(request, f"There is no task “{name}”.")
         turns = list(told.turns.value.turns) if told.turns.value is not None else []
@@ -82,7 +85,7 @@ class Pages:
         reports = [report for v in versions if (report := domain.report_of(v.evidence_json, v.number)) is not None]
         heard = told.assessments.value.assessments_json if told.assessments.value is not None else ()
         newest = turns[-1] if turns else None
-        return self._page(
+        return self.render(
             "task.html",
             request,
             task=found[0],
@@ -108,16 +111,17 @@ class Pages:
             return self._missing(request, answer.trouble)
         entries = list(answer.value.decisions)[::-1] if answer.value is not None else []
         status = 200 if answer.value is not None else 503
-        return self._page("decisions.html", request, status, name=name, entries=entries, away=_away(answer))
+        return self.render("decisions.html", request, status, name=name, entries=entries, away=_away(answer))
 
     async def nowhere(self, request: Request, error: Exception) -> Response:  # noqa: ARG002 - as Starlette calls it
         """A page that does not exist."""
         return self._missing(request, "There is no such page.")
 
     def _missing(self, request: Request, why: str) -> Response:
-        return self._page("missing.html", request, 404, why=why, away={})
+        return self.render("missing.html", request, 404, why=why, away={})
 
-    def _page(self, template: str, request: Request, status: int = 200, **values: Any) -> Response:
+    def render(self, template: str, request: Request, status: int = 200, **values: Any) -> Response:
+        """A page from a template."""
         html = self._templates.get_template(template).render(url_for=request.url_for, **values)
         return HTMLResponse(html, status)
 
