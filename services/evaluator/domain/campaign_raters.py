@@ -1,6 +1,7 @@
 """Whether the raters can be believed, how much length pulls, and what a judge calibrated against them adds."""
 
 from collections.abc import Mapping, Sequence
+from itertools import combinations
 from typing import Any
 
 from libs.contracts.answers import same_answer
@@ -11,6 +12,8 @@ from libs.statistics.prediction import judge_calibration, prediction_powered
 from services.evaluator.domain.campaign import Item, shown
 
 FEWEST_OVERLAPPING = 10
+LOWEST_AGREEMENT = 0.4
+_OFTEN = 0.75
 Rated = Mapping[str, Mapping[str, tuple[float, str]]]
 """Item -> reviewer -> (preference for the treatment, the choice in terms of the arms)."""
 
@@ -23,6 +26,19 @@ def agreement_of(rated: Rated) -> Estimate | None:
     reviewers = sorted({name for votes in shared.values() for name in votes})
     table = [[votes[name][1] if name in votes else None for votes in shared.values()] for name in reviewers]
     return agreement(table, "nominal")
+
+
+def at_odds(rated: Rated, alpha: Estimate | None) -> bool:
+    """Whether the raters are shown to mean different things, so that their votes settle nothing.
+
+    Alpha alone would not do: where nearly all votes go one way it falls although people agree (Feinstein & Cicchetti
+    1990, Journal of Clinical Epidemiology 43:543). So its whole interval must lie below 0.4 and two raters of an item
+    must also say the same less than three times in four.
+    """
+    if alpha is None or alpha.high >= LOWEST_AGREEMENT:
+        return False
+    pairs = [one[1] == two[1] for votes in rated.values() for one, two in combinations(votes.values(), 2)]
+    return sum(pairs) < _OFTEN * len(pairs)
 
 
 def length_controlled_of(scored: Sequence[tuple[Item, float]]) -> dict[str, Any] | None:

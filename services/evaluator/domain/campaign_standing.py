@@ -11,10 +11,15 @@ from libs.contracts.campaign import BOTH_BAD, LEFT, RIGHT, VOTES, Ballot, Slot, 
 from libs.statistics.proportions import normal_quantile, wilson
 from libs.statistics.winrate import DECISIVE_NEEDED, STRONG, Standing, WinRate, win_rate
 from services.evaluator.domain.campaign import CLOSED, Campaign, Item
-from services.evaluator.domain.campaign_raters import agreement_of, judges_of, length_controlled_of
+from services.evaluator.domain.campaign_raters import (
+    LOWEST_AGREEMENT,
+    agreement_of,
+    at_odds,
+    judges_of,
+    length_controlled_of,
+)
 
 ALPHA = 0.05
-LOWEST_AGREEMENT = 0.4
 _Z95, _Z80 = normal_quantile(0.95), NormalDist().inv_cdf(0.8)
 
 
@@ -46,7 +51,7 @@ def standing_of(
     scored = _closed(campaign, items, rated)
     agreed = [item for item in items if item.agreed and item.wanted == 0]
     alpha = agreement_of(rated)
-    blocked = alpha is not None and alpha.value < LOWEST_AGREEMENT
+    blocked = at_odds(rated, alpha)
     categories = sorted({each.item.category for each in scored})
     return {
         "campaign_id": campaign.campaign_id,

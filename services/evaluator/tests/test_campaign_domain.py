@@ -330,6 +330,16 @@ def test_raters_who_vote_at_random_block_the_verdict_and_those_who_agree_do_not(
     assert agreeing.standing()["overall"]["verdict"] in ("better", "strong")
 
 
+def test_raters_who_nearly_always_prefer_the_same_arm_are_not_blocked_by_a_low_alpha() -> None:
+    rng = random.Random(3)
+    other = {"left": "right", "right": "left"}
+    table = Table(Design(seed=2, overlap=0.5, raters=3), count=100)
+    table.everybody(3, lambda slot: slot.treatment if rng.random() < 0.95 else other[slot.treatment])
+    told = table.standing()
+    assert told["agreement"]["value"] < 0.4
+    assert told["overall"]["verdict"] == "proven strong"
+
+
 def test_a_judge_counts_only_once_calibrated_and_its_bias_is_taken_out() -> None:
     table = Table(Design(seed=2, max_items=120, overlap=0.0), count=600)
     table.everybody(1, expert)
