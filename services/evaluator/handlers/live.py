@@ -1,6 +1,7 @@
 """The constant watch: keeps what production was answered, closes user-windows and tells of drops."""
 
 import asyncio
+import math
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -50,7 +51,8 @@ class LiveWatch:
         self._keep = keep
         self._tasks: dict[tuple[str, str], LiveTask] = {}
         self._checks: dict[tuple[str, str], tuple[Any, Validity | None]] = {}
-        self._running: dict[tuple[str, str], _Running] = {}
+        self._running: dict[tuple[str, str], _Running | None] = {}
+        self._closed: dict[tuple[str, str], int] = {}
         self._pruned_at = 0.0
 
     def subscription(self) -> Subscription:
@@ -65,6 +67,7 @@ class LiveWatch:
         """Keep the specification of a task."""
         await self._live.task_applied(envelope)
         await self.load()
+        self._closed.clear()
 
     async def take_inferences(self, batch: Sequence[RawMessage]) -> None:
         """Write down what was answered, of tasks that are known, without its text."""
@@ -101,9 +104,15 @@ class LiveWatch:
             self._pruned_at = time.monotonic()
         until = await self._caught_up()
         for task in list(self._tasks.values()):
-            closed = await self._live.close_windows(task, until)
-            if closed or (task.tenant, task.task) not in self._running:
-                await self._look_for_drops(task)
+            name, live = (task.tenant, task.task), task.spec.rollout.live
+            due = math.floor((until - live.delay_seconds) / live.window_seconds)
+            if self._closed.get(name) == due and name in self._running:
+                continue
+            everything = False
+            while not everything:
+                _, everything = await self._live.close_windows(task, until)
+            self._closed[name] = due
+            await self._look_for_drops(task)
 
     def state(self, tenant: str, task: str) -> DropState | None:
         """How the drop watch of a task stands; None where the task asks for none."""
@@ -114,7 +123,7 @@ class LiveWatch:
         spec = task.spec.triggers.on_drop
         name = (task.tenant, task.task)
         if spec is None:
-            self._running.pop(name, None)
+            self._running[name] = None
             return
         reference = task.spec.rollout.live.reference_users
         key = (spec, reference, task.watch_from)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import case, delete, exists, func, insert, select, update
+from sqlalchemy import and_, case, delete, exists, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from libs.contracts.envelope import Envelope
@@ -79,8 +79,10 @@ class Live:
             async with self._database.transaction() as session:
                 await session.execute(insert_new(session, live_requests), list(rows))
 
-    async def close_windows(self, task: LiveTask, until: float) -> int:
-        """Judge, once and for good, the user-windows that ended `delay_seconds` before `until`; how many there were.
+    async def close_windows(self, task: LiveTask, until: float) -> tuple[int, bool]:
+        """Judge, once and for good, the user-windows that ended `delay_seconds` before `until`.
+
+        Returns how many there were and whether that was all: after a long outage it takes several turns.
 
         A window is good when every request in it had an answer, none was invalid and nobody complained in time. Within
         `user_seconds` a user counts once, by the first window.
@@ -97,11 +99,12 @@ class Live:
                 )
             )
             if first is None:
-                return 0
+                return 0, True
             begin = max(begin, math.floor(first / width) * width)
-            end = min(math.floor((until - live.delay_seconds) / width) * width, begin + _MOST_WINDOWS * width)
+            due = math.floor((until - live.delay_seconds) / width) * width
+            end = min(due, begin + _MOST_WINDOWS * width)
             if end <= begin:
-                return 0
+                return 0, True
             seen = {
                 "requests_position": await session.scalar(select(func.max(live_requests.c.position))) or 0,
                 "outcomes_position": await session.scalar(select(func.max(outcomes.c.position))) or 0,
@@ -117,7 +120,7 @@ class Live:
                 await session.execute(insert(live_windows), rows)
             change = update(live_tasks).where(*mine)
             await session.execute(change.values(closed_until=end, windows=row.windows + len(rows)))
-        return len(rows)
+        return len(rows), end >= due
 
     async def windows(self, tenant: str, task: str, after: int, until: int | None = None) -> list[UserWindow]:
         """Closed user-windows with a number above `after`, in order."""
@@ -163,15 +166,18 @@ class Live:
     async def prune(self, before: float) -> None:
         """Forget requests answered before `before`, and user-windows of versions that are no longer stable."""
         newest = (
-            select(func.max(live_windows.c.number).label("number"))
+            select(live_windows.c.tenant, live_windows.c.task, func.max(live_windows.c.number).label("number"))
             .group_by(live_windows.c.tenant, live_windows.c.task)
             .subquery()
         )
+        last = and_(
+            live_windows.c.tenant == newest.c.tenant,
+            live_windows.c.task == newest.c.task,
+            live_windows.c.number == newest.c.number,
+        )
         async with self._database.transaction() as session:
             await session.execute(delete(live_requests).where(live_requests.c.answered_at < before))
-            current = select(live_windows.c.tenant, live_windows.c.task, live_windows.c.version).where(
-                live_windows.c.number.in_(select(newest.c.number))
-            )
+            current = select(live_windows.c.tenant, live_windows.c.task, live_windows.c.version).join(newest, last)
             for tenant, task, version in (await session.execute(current)).all():
                 old = (
                     live_windows.c.tenant == tenant,
