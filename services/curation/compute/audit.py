@@ -12,11 +12,11 @@ import numpy as np
 from services.curation.compute.answers import AnswerCheck
 from services.curation.compute.build import context_of, run_child
 from services.curation.compute.languages import languages
+from services.curation.compute.personal import PatternFinder
 from services.curation.compute.publish import line_of
 from services.curation.compute.steps import TO_THE_SUITE
 from services.curation.compute.tokens import TokenCounter
 from services.curation.domain.audit_page import page
-from services.curation.domain.redact import find
 from services.curation.domain.rows import Row, asked, turns_of
 from services.curation.domain.rules import Outcome, rule_of
 from services.curation.domain.steps import Context, run
@@ -127,8 +127,10 @@ def _tokens(rows: Sequence[Row], context: Context, base: dict[str, str]) -> dict
 def _personal(rows: Sequence[Row]) -> dict[str, Any]:
     kinds: Counter[str] = Counter()
     touched: Counter[str] = Counter()
-    for row in rows:
-        found = [kind for text in (asked(row), row.answer or "") for kind, _, _ in find(text)]
+    finder = PatternFinder()
+    columns = [finder.find([asked(row) for row in rows]), finder.find([row.answer or "" for row in rows])]
+    for of_question, of_answer in zip(*columns, strict=True):
+        found = [span.kind for span in (*of_question, *of_answer)]
         kinds.update(found)
         touched.update(set(found))
     return {"values": dict(sorted(kinds.items())), "rows": dict(sorted(touched.items()))}

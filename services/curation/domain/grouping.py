@@ -1,7 +1,7 @@
 """The permanent place of a row: its group, and the side of the split on which that group stands for ever."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 
@@ -12,7 +12,7 @@ from services.curation.domain.split import TEST, split_of
 
 def groups_of(
     rows: Sequence[Row],
-    forms: Sequence[frozenset[str]],
+    form_of: Callable[[int], frozenset[str]],
     centres: Sequence[int],
     known: Mapping[str, tuple[str, str]],
     *,
@@ -20,10 +20,11 @@ def groups_of(
 ) -> list[str]:
     """The group of each row: the one it had, its conversation's, its customer's, its centre's, or one of its own.
 
-    A known row keeps its group whatever became of the rows it was once grouped by.
+    `form_of` gives the words of the row at a place. A known row keeps its group whatever became of the rows it was once
+    grouped by.
     """
     named: list[str] = []
-    for row, form, centre in zip(rows, forms, centres, strict=True):
+    for at, (row, centre) in enumerate(zip(rows, centres, strict=True)):
         if row.row_id in known:
             named.append(known[row.row_id][0])
         elif row.group is not None:
@@ -33,7 +34,7 @@ def groups_of(
         elif centre < len(named):
             named.append(named[centre])
         else:
-            text = " ".join(sorted(form))
+            text = " ".join(sorted(form_of(at)))
             named.append(f"c:{hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()[:16]}")
     return named
 

@@ -3,9 +3,10 @@
 from collections import Counter
 from collections.abc import Sequence
 
-from services.curation.compute.neighbours import ALGORITHM, MinHashNeighbours
+from services.curation.compute.near import group_texts
+from services.curation.compute.near_sketch import ALGORITHM
 from services.curation.compute.steps.repair import clean
-from services.curation.domain import clusters
+from services.curation.domain.clusters import GROUP_THRESHOLD
 from services.curation.domain.grouping import groups_of, place
 from services.curation.domain.ledger import Ledger
 from services.curation.domain.rows import Row, asked
@@ -23,20 +24,21 @@ class Group:
         """As `Step`."""
         reading = Reading()
         # Cleaned here as well, and by no policy: a setting that changed groups would move rows between splits.
-        forms = [reading.form(clean(asked(row))) for row in rows]
-        neighbours = MinHashNeighbours(forms)
-        centres = clusters.stars(forms, neighbours, clusters.GROUP_THRESHOLD)
-        groups = groups_of(rows, forms, centres, context.placed, customers=context.spec.data.curation.customers)
-        holdout = context.spec.data.curation.holdout_after
-        placed = place(rows, groups, context.placed, context.salt, context.fractions, holdout)
+        texts = [clean(asked(row)) for row in rows]
+        centres = group_texts(texts)
+        policy = context.spec.data.curation
+        groups = groups_of(
+            rows, lambda at: reading.form(texts[at]), centres, context.placed, customers=policy.customers
+        )
+        placed = place(rows, groups, context.placed, context.salt, context.fractions, policy.holdout_after)
         largest = Counter(groups).most_common(1)
         facts = {
             "groups": {
                 "distinct": len(set(groups)),
-                "method": f"stars at {clusters.GROUP_THRESHOLD} on {ALGORITHM}",
+                "method": f"stars at {GROUP_THRESHOLD} on {ALGORITHM}",
             },
             "placed": {row.row_id: (row.split_group, row.split) for row in placed},
-            "largest_group": {"rows": largest[0][1] if largest else 0, "crowded_buckets": neighbours.crowded},
+            "largest_group": {"rows": largest[0][1] if largest else 0},
         }
         return Result(placed, Ledger(), facts)
 
