@@ -27,7 +27,9 @@ async def attach(store: ObjectStore, spec: TaskSpec, beside: Path) -> TaskSpec:
         if suite.file is None or is_digest(suite.file):
             suites.append(suite)
         else:
-            digest = await put_items(store, (beside / suite.file).resolve())
+            place = (beside / suite.file).resolve()
+            whole = suite.kind == "harness"
+            digest = await (store.put_tree(place, kind="harness", metadata={}) if whole else put_items(store, place))
             suites.append(suite.model_copy(update={"file": digest}))
     if tuple(suites) != evaluation.suites:
         changes["suites"] = tuple(suites)

@@ -17,6 +17,7 @@ from libs.runtime.grpc_server import GrpcServer
 from libs.runtime.process import Lifecycle
 from libs.telemetry import get_logger
 from services.evaluator.clients import Backlog, Gateway
+from services.evaluator.clients.harness import Harness
 from services.evaluator.clients.lookup import Lookup
 from services.evaluator.clients.outside import OutsideModel
 from services.evaluator.domain.presence import Presence
@@ -81,7 +82,7 @@ async def serve(lifecycle: Lifecycle) -> None:
         routing=settings.routing_seconds,
         presence=presence,
     )
-    shelf = Shelf(objects, settings.state_dir / "suites")
+    shelf = Shelf(objects, settings.state_dir / "suites", Harness(settings.harness_python))
     evaluation = Evaluation(
         reports,
         objects,

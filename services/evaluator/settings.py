@@ -34,6 +34,8 @@ class EvaluatorSettings(ServiceSettings):
     """How long an answer is kept that no report has used again."""
     prices: str = ""
     """A JSON file with the operator's prices: {arm: {"input": per million tokens, "output": per million tokens}}."""
+    harness_python: str = ""
+    """An interpreter that has lm-eval, for suites of kind harness; empty is the evaluator's own."""
     assess_seconds: Seconds = 1.0
     """How often open watches are looked at."""
     settle_seconds: Annotated[float, Field(ge=0.0, le=3600.0)] = 2.0

@@ -149,14 +149,14 @@ class ExtraSuiteSpec(Section):
     general: a small built-in one of copying, key look-up and JSON form. edge: items of the task suite with typos,
     injections, other languages, format attacks, nothing or very much around them; the right answer stays. safety: what
     a model should refuse, and harmless look-alikes it should not. items: a file of the task's own, lines as in a suite.
-    harness: tasks of lm-eval, offline.
+    harness: tasks of lm-eval, offline, from a directory of their YAML files and data.
     """
 
     name: str = Field(pattern=METRIC_PATTERN)
     kind: Literal["general", "edge", "safety", "items", "harness"]
     items: int = Field(120, ge=1, le=100_000, description="at most so many")
     seed: int = 0
-    file: str | None = Field(None, description="items: a file beside the task file, or the digest of its tree")
+    file: str | None = Field(None, description="items: a file, harness: a directory, beside the task file; or a digest")
     attacks: tuple[str, ...] = Field((), description="edge: which kinds; empty means all")
     tasks: tuple[str, ...] = Field((), description="harness: names of lm-eval tasks")
     arms: tuple[str, ...] = Field(DEFAULT_ARMS, min_length=1)
@@ -173,8 +173,8 @@ class ExtraSuiteSpec(Section):
     def _fits_its_kind(self) -> Self:
         if self.name == TASK_SUITE:
             raise ValueError(f"'{TASK_SUITE}' is the name of the task's own suite")
-        if (self.kind == "items") != (self.file is not None):
-            raise ValueError("a suite of kind items needs 'file', and no other takes one")
+        if (self.kind in ("items", "harness")) != (self.file is not None):
+            raise ValueError("a suite of kind items or harness needs 'file', and no other takes one")
         if (self.kind == "harness") != bool(self.tasks):
             raise ValueError("a suite of kind harness needs 'tasks', and no other takes them")
         return self
@@ -273,7 +273,7 @@ class EvaluationSpec(Section):
                 raise ValueError(f"gate {gate.name!r}: fine_tuned cannot be compared with itself")
 
 
-_OF_SUITES = ("refusal",)
+_OF_SUITES = ("refusal", "harness")
 """Metrics that a suite brings with it."""
 
 

@@ -17,7 +17,7 @@ from libs.telemetry import get_logger, histogram
 from services.evaluator.clients.outside import OutsideModel
 from services.evaluator.compute.plugins import installed
 from services.evaluator.domain.answers import Answer, Arm
-from services.evaluator.domain.metrics.core import Metric
+from services.evaluator.domain.metrics.core import Column, Metric
 from services.evaluator.domain.metrics.registry import REMOTE, of_suite
 from services.evaluator.domain.noise import Noise, measure_noise
 from services.evaluator.domain.plan import planned
@@ -135,7 +135,7 @@ class Evaluation:
         sheets: dict[str, Sheet] = {}
         for suite in suites:
             taking = [_arm(arm, suite, jobs, answers) for arm in arms if (arm.name, suite.name) in jobs]
-            columns = await judging.columns(command, suite, taking) if suite.kind in DRESSED else None
+            columns = await self._columns(command, judging, suite, taking)
             weights = traffic_weights(suite.items, traffic) if suite.kind == "task" else None
             sheets[suite.name] = await asyncio.to_thread(
                 make_sheet, suite, taking, metrics[suite.name], command.spec.output.max_tokens,
@@ -154,6 +154,14 @@ class Evaluation:
         digest = await self._objects.for_tenant(command.tenant).put_bytes(report.document, kind="report")
         await self._reports.complete(envelope, report, digest)
         log.info("report completed", report_id=command.report_id, verdict=report.verdict.value)
+
+    async def _columns(
+        self, command: EvaluateModel, judging: Judging, suite: Suite, arms: Sequence[Arm]
+    ) -> dict[str, dict[str, Column]]:
+        """What is not scored here: by models beside serving, by lm-eval."""
+        if suite.kind == "harness":
+            return await self._shelf.harness_columns(command, suite, arms)
+        return await judging.columns(command, suite, arms) if suite.kind in DRESSED else {}
 
     async def _traffic(self, command: EvaluateModel) -> tuple[Mapping[str, float], str]:
         """The mix of traffic and where it is known from."""

@@ -1,13 +1,16 @@
 """Suites that are made: seeded, disturbed but with the right answer kept, balanced."""
 
 import json
+import sys
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from libs.contracts.errors import InvalidInput
 from libs.contracts.inference import Message
+from services.evaluator.clients.harness import Harness
 from services.evaluator.domain.presence import Presence
 from services.evaluator.domain.prompts import Recipe, dress, passages_of
 from services.evaluator.domain.scores import traffic_weights
@@ -114,3 +117,29 @@ def test_an_evaluation_steps_back_while_users_are_there_and_never_stops() -> Non
     presence.note(100.0)
     assert [presence.allowed(n, 105.0) for n in (96, 8, 2)] == [24, 4, 2]
     assert presence.allowed(96, 110.0) == 96
+
+
+def bare_python(directory: Path) -> str:
+    """An interpreter without any package, lm-eval least of all."""
+    python = directory / "python"
+    python.write_text(f'#!/bin/sh\nexec {sys.executable} -I -S "$@"\n')
+    python.chmod(0o755)
+    return str(python)
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("copying.yaml", "task: copying", "lm-eval is not installed"),
+        ("utils.py", "print('owned')", "is a program"),
+        ("evil.yaml", "task: x\ndoc_to_text: !function utils.run", "calls a function"),
+    ],
+)
+async def test_a_harness_suite_runs_no_program_and_says_what_is_missing(
+    file: str, content: str, message: str, tmp_path: Path
+) -> None:
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    (tree / file).write_text(content)
+    with pytest.raises(InvalidInput, match=message):
+        await Harness(bare_python(tmp_path), 60.0).items(tree, ["copying"], 5, 0)

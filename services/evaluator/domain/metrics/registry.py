@@ -37,6 +37,8 @@ def of_suite(
         return (exact.refusal(),)
     if kind == "general":
         return (exact.exact_match(),)
+    if kind == "harness":
+        return ()
     return local_metrics(output, specs, plugins)
 
 
