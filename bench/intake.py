@@ -8,6 +8,7 @@ confirmation, and only then acknowledges. Every tenth event holds an e-mail addr
 
 import argparse
 import asyncio
+import gc
 import json
 import os
 import statistics
@@ -15,7 +16,7 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable
-from contextlib import contextmanager
+from contextlib import AsyncExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -92,6 +93,7 @@ class Stages:
 
     @contextmanager
     def stage(self, name: str) -> Any:
+        """Count what happens inside."""
         started, inner = time.process_time(), [0.0]
         self._open.append(inner)
         try:
@@ -124,7 +126,7 @@ class Stages:
 async def publish(link: NatsLink, subject: str, bodies: Iterable[bytes]) -> None:
     waiting = []
     for body in bodies:
-        waiting.append(await link.js.publish_async(subject, body, stream=subject.split(".")[0].upper()))
+        waiting.append(await link.js.publish_async(subject, body, stream=subject.split(".", maxsplit=1)[0].upper()))
         if len(waiting) == 500:
             await asyncio.gather(*waiting)
             waiting.clear()
@@ -159,7 +161,7 @@ async def drained(link: NatsLink, stream: str, durable: str) -> None:
         await asyncio.sleep(0.05)
 
 
-async def ours(link: NatsLink, server: Any, objects: ObjectStore, home: Path, events: int, batch: int) -> Any:
+async def ours(link: NatsLink, objects: ObjectStore, home: Path, events: int, batch: int) -> Any:
     """Rate, CPU and CPU by stage of the whole path, on a database of its own; checks that nothing was lost."""
     url = f"sqlite+aiosqlite:///{home / 'state.db'}"
     await migrate(url, "services.ingestion")
@@ -176,6 +178,7 @@ async def ours(link: NatsLink, server: Any, objects: ObjectStore, home: Path, ev
     await consumer.stop()
     relay = Relay(database, link)
     await relay.start()
+    gc.freeze()  # as the process does when it starts
     stages = Stages()
     undo = [
         stages.watch(feedback, "_read", "validate"),
@@ -186,7 +189,7 @@ async def ours(link: NatsLink, server: Any, objects: ObjectStore, home: Path, ev
         stages.watch(intake, "rows_to_parquet", "redact, Parquet"),
         stages.watch(ObjectStore, "put_bytes", "S3"),
         stages.watch(intake.store, "take_in", "SQL"),
-        stages.watch(feedback._outcomes, "tell", "outcomes"),
+        stages.watch(intake.Outcomes, "tell", "outcomes"),
         stages.watch(eventing_batches, "acknowledge", "acknowledge"),
         stages.watch(feedback, "_take", "commit and the rest"),
     ]
@@ -211,7 +214,9 @@ async def ours(link: NatsLink, server: Any, objects: ObjectStore, home: Path, ev
 
 
 async def one_round(events: int, batch: int) -> Any:
-    with tempfile.TemporaryDirectory() as folder, NatsServer(Path(folder) / "nats") as server:
+    async with AsyncExitStack() as held:
+        folder = held.enter_context(tempfile.TemporaryDirectory())
+        server = held.enter_context(NatsServer(Path(folder) / "nats"))
         with S3Server(Path(folder) / "s3") as s3:
             cores = sorted(os.sched_getaffinity(0))
             if len(cores) > 1:
@@ -231,7 +236,7 @@ async def one_round(events: int, batch: int) -> Any:
                 await publish(link, "inference.default.bench", log)
                 await publish(link, "feedback.default.bench", (event(number) for number in range(events)))
                 first = await bare(server.url, events)
-                whole = await ours(link, server, objects, Path(folder), events, batch)
+                whole = await ours(link, objects, Path(folder), events, batch)
                 second = await bare(server.url, events)
                 await link.close()
             finally:

@@ -63,6 +63,7 @@ def _stream_fields(stream: Stream) -> dict[str, Any]:
         "max_age": stream.max_age,
         "duplicate_window": stream.duplicate_window,
         "allow_direct": True,
+        **({"allow_atomic": True} if stream.atomic else {}),
     }
 
 

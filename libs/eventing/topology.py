@@ -15,6 +15,7 @@ from libs.contracts.subjects import (
     KEYS,
     OUTCOME,
     ROUTES,
+    RULES,
     RUNS,
     TASKS,
 )
@@ -51,6 +52,8 @@ class Stream:
     max_age: float
     duplicate_window: float = 2 * MINUTE
     work_queue: bool = False
+    atomic: bool = False
+    """Whether batches of messages may be published as one (ADR-50)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +98,7 @@ class Publisher:
 STREAMS: tuple[Stream, ...] = (
     Stream(FEEDBACK, ("feedback.>",), "production feedback, as acknowledged at a door", 14 * DAY, HOUR),
     Stream(INFERENCE, ("inference.>",), "every inference answered", 14 * DAY, HOUR),
-    Stream(OUTCOME, ("outcome.>",), "feedback joined to its inference, without text", 14 * DAY, HOUR),
+    Stream(OUTCOME, ("outcome.>",), "feedback joined to its inference, without text", 14 * DAY, HOUR, atomic=True),
     Stream(EVENTS, ("evt.>",), "facts the services publish about themselves", 90 * DAY, HOUR),
     Stream(COMMANDS, ("cmd.>",), "work the registry asks for", 30 * DAY, HOUR, work_queue=True),
     Stream(DEAD_LETTERS, ("dlq.>",), "what could not be handled, with the reason", 30 * DAY, HOUR),
@@ -138,6 +141,7 @@ BUCKETS: tuple[Bucket, ...] = (
     Bucket(ROUTES, ("registry",), ("gateway", "engine", "evaluator", "console", "pawl"), "desired routing per task"),
     Bucket(ENGINES, ("engine",), ("gateway", "registry", "evaluator", "pawl"), "what each engine can serve", ttl=30.0),
     Bucket(KEYS, ("registry",), ("gateway", "console", "ingestion"), "API keys by their hash"),
+    Bucket(RULES, ("registry",), ("gateway", "pawl"), "an operator's routing rules per tenant"),
     Bucket(RUNS, ("registry",), ("trainer",), "what the registry wants of each run"),
     Bucket(
         TASKS,

@@ -10,18 +10,9 @@ import pyarrow.compute as pc
 
 from services.ingestion.domain.personal import Pseudonyms, redact
 
-_TEXTS = ("input", "output", "rejected", "system", "history", "judgement", "messages", "rejected_messages")
+_TEXTS = ("input", "output", "rejected", "system", "history", "messages", "rejected_messages")
 # Whatever a pattern of `domain.personal` can match holds one of these; most rows hold none.
-_WORTH_A_LOOK = "|".join(
-    (
-        r"@",
-        r"(?:[0-9][^0-9A-Za-z\n]{0,3}){7}",
-        r"[A-Z]{2}[0-9]{2}[ A-Z0-9]",
-        r"::",
-        r"[0-9A-Fa-f]:[0-9A-Fa-f]",
-        r"[0-9]\.[0-9]+\.[0-9]",
-    )
-)
+_WORTH_A_LOOK = r"@|[0-9][0-9 ()./-]{5}|[A-Z]{2}[0-9]{2}[ A-Z0-9]|::|[0-9A-Fa-f]:[0-9A-Fa-f]{1,4}:|[0-9]\.[0-9]+\.[0-9]"
 
 
 class Redaction:
@@ -35,10 +26,9 @@ class Redaction:
     def apply(self, columns: dict[str, Any]) -> None:
         """Redact the text columns of a segment in place, and fill `personal` with what each row held."""
         rows = self._suspects(columns)
-        if not rows:
-            return
         told: dict[int, Counter[str]] = {}
-        for name in _TEXTS:
+        replaced: dict[int, list[tuple[str, str]]] = {}
+        for name in _TEXTS if rows else ():
             values: list[Any] | None = None
             for at in rows:
                 text = columns[name][at]
@@ -48,21 +38,29 @@ class Redaction:
                 if found:
                     values = list(columns[name]) if values is None else values
                     values[at] = clean
-                    if name != "judgement":
-                        told.setdefault(at, Counter()).update(found)
+                    told.setdefault(at, Counter()).update(kind for kind, _, _ in found)
+                    replaced.setdefault(at, []).extend((value, named) for _, value, named in found)
             if values is not None:
                 columns[name] = values
         if told:
-            columns["personal"] = [
-                json.dumps(dict(sorted(told[at].items()))) if at in told else held
-                for at, held in enumerate(columns["personal"])
-            ]
+            self._tell(columns, told, replaced)
+
+    def _tell(
+        self, columns: dict[str, Any], told: dict[int, Counter[str]], replaced: dict[int, list[tuple[str, str]]]
+    ) -> None:
+        judgements, personal = list(columns["judgement"]), list(columns["personal"])
+        for at, counted in told.items():
+            personal[at] = json.dumps(dict(sorted(counted.items())))
+            if judgements[at]:
+                # It repeats what the other columns hold; no value holds a sign that JSON would write otherwise.
+                for value, named in sorted(replaced[at], key=lambda each: -len(each[0])):
+                    judgements[at] = judgements[at].replace(value, named)
+        columns["judgement"], columns["personal"] = judgements, personal
 
     def _suspects(self, columns: dict[str, Any]) -> list[int]:
         found: set[int] = set()
         for name in _TEXTS:
-            # The judgement repeats what the other columns hold.
-            if name == "judgement" or not any(columns[name]):
+            if not any(columns[name]):
                 continue
             hits = pc.match_substring_regex(pa.array(columns[name], pa.string()), _WORTH_A_LOOK)
             found.update(pc.indices_nonzero(pc.fill_null(hits, False)).to_pylist())

@@ -75,6 +75,11 @@ ROWS = pa.schema(
     ]
 )
 
+_FEW_VALUES = frozenset(
+    ("kind", "source", "system", "category", "segment", "signal", "licence", "form", "role", "finish_reason",
+     "base_digest", "adapter_digest")
+)  # fmt: skip
+"""Columns whose values repeat: only for them a dictionary pays."""
 _VALUES = attrgetter(*ROWS.names)
 
 INFERENCES = pa.schema(
@@ -128,6 +133,12 @@ def inferences_to_parquet(log: Sequence[Inference]) -> bytes:
 
 def _parquet(columns: dict[str, Any], schema: pa.Schema) -> bytes:
     sink = pa.BufferOutputStream()
-    arrays = [pa.array(columns[field.name], field.type) for field in schema]
-    pq.write_table(pa.Table.from_arrays(arrays, schema=schema), sink, compression="zstd", write_statistics=False)
+    arrays = [_array(columns[field.name], field.type) for field in schema]
+    named = [name for name in schema.names if name in _FEW_VALUES]
+    table = pa.Table.from_arrays(arrays, schema=schema)
+    pq.write_table(table, sink, compression="zstd", use_dictionary=named, write_statistics=False)
     return bytes(sink.getvalue())
+
+
+def _array(values: Any, kind: pa.DataType) -> pa.Array:
+    return pa.array(values, kind) if any(each is not None for each in values) else pa.nulls(len(values), kind)

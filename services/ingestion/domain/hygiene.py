@@ -84,7 +84,7 @@ class Echoes:
 
     def version_of(self, tenant: str, task: str, text: str | None) -> int | None:
         """The version that gave this very text, None when none is known to have."""
-        if text is None or not _may_echo(text):
+        if text is None or not self._seen or not _may_echo(text):
             return None
         return self._seen.get(_digest(tenant, task, text))
 

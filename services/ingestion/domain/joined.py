@@ -10,7 +10,7 @@ from services.ingestion.domain.rows import Row, hashed_user
 from services.ingestion.domain.signals import Answered, Arrival, Claim
 
 
-class OutcomeWords(msgspec.Struct, frozen=True):
+class OutcomeWords(msgspec.Struct, frozen=True, gc=False):
     """The fields of `Outcome`: how an inference turned out, without text."""
 
     feedback_id: str
@@ -33,7 +33,7 @@ class OutcomeWords(msgspec.Struct, frozen=True):
         return Outcome.model_construct(**{name: getattr(self, name) for name in self.__struct_fields__})
 
 
-class Joined(msgspec.Struct, frozen=True):
+class Joined(msgspec.Struct, frozen=True, gc=False):
     """One signal with what it is about (None: serving logged no such inference), what it claims and how it weighs."""
 
     arrival: Arrival
@@ -54,9 +54,9 @@ def said_of(joined: Joined, user: str | None) -> Said:
     arrival, claim = joined.arrival, joined.claim
     return Said(
         row_id=arrival.row_id,
-        kind=arrival.feedback.kind.value,
+        kind=arrival.feedback.kind,
         source=arrival.source,
-        signal=claim.signal.value,
+        signal=claim.signal,
         at=arrival.arrived_at.timestamp(),
         weight=joined.weight,
         user=user,
@@ -75,7 +75,7 @@ def row_of(
     prompt = about.prompt if about is not None else None
     return Row(
         row_id=arrival.row_id,
-        kind=feedback.kind.value,
+        kind=feedback.kind,
         source=arrival.source,
         system=prompt.system if prompt is not None else None,
         history=prompt.history if prompt is not None else None,
@@ -87,7 +87,7 @@ def row_of(
         user=user,
         segment=feedback.segment or (about.segment if about is not None else None),
         request_id=feedback.request_id,
-        signal=claim.signal.value,
+        signal=claim.signal,
         weight=joined.weight,
         consent=feedback.consent,
         licence=feedback.licence,
@@ -112,7 +112,7 @@ def outcome_of(joined: Joined) -> OutcomeWords | None:
     return OutcomeWords(
         feedback_id=arrival.id,
         source=arrival.source,
-        kind=feedback.kind.value,
+        kind=feedback.kind,
         signal=joined.claim.signal,
         request_id=about.request_id,
         version=about.version,

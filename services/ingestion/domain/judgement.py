@@ -16,7 +16,7 @@ _SERIOUS = 0.5
 _ANSWERS = (FeedbackKind.CORRECTION.value, FeedbackKind.PREFERENCE.value)
 
 
-class Said(msgspec.Struct, frozen=True, omit_defaults=True):
+class Said(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """One signal on a response, as it is remembered; `at` is when it arrived, in epoch seconds."""
 
     row_id: str
@@ -31,7 +31,7 @@ class Said(msgspec.Struct, frozen=True, omit_defaults=True):
     review: str | None = None
 
 
-class Judgement(msgspec.Struct, frozen=True):
+class Judgement(msgspec.Struct, frozen=True, gc=False):
     """What the signals say together; `good` and `bad` count voices, `rows` names those that were heard."""
 
     form: str | None

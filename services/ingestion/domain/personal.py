@@ -7,13 +7,12 @@ import hashlib
 import hmac
 import ipaddress
 import re
-from collections import Counter
 from collections.abc import Callable, Collection
 
 KINDS = ("email", "iban", "card", "ip", "phone")
 """In order of search: what one kind has taken the next cannot take apart."""
 
-_EMAIL = re.compile(r"(?<![\w.+-])[A-Za-z0-9][\w.+-]{0,63}@(?:[A-Za-z0-9-]{1,63}\.)+[A-Za-z]{2,24}(?![\w-])")
+_EMAIL = re.compile(r"(?<![\w.+-])[A-Za-z0-9][\w.+-]{0,63}+@(?:[A-Za-z0-9-]{1,63}\.)+[A-Za-z]{2,24}(?![\w-])")
 _IBAN = re.compile(r"\b[A-Z]{2}\d{2}(?:[ ]?[A-Z0-9]{4}){2,7}(?:[ ]?[A-Z0-9]{1,3})?\b")
 _CARD = re.compile(r"(?<![\w.-])(?:[2-6]\d{3}|1800)(?:[ -]?\d){8,15}(?![\w-])")
 _IP = re.compile(
@@ -51,21 +50,25 @@ class Pseudonyms:
         return known
 
 
-def redact(text: str, kinds: Collection[str], names: Pseudonyms) -> tuple[str, Counter[str]]:
-    """The text with values of these kinds replaced, and how many of each kind there were."""
+def redact(text: str, kinds: Collection[str], names: Pseudonyms) -> tuple[str, list[tuple[str, str, str]]]:
+    """The text with values of these kinds replaced, and what was: kind, value and pseudonym of each."""
     taken: list[tuple[int, int, str]] = []
     for kind in KINDS:
-        pattern, end_of = _RULES[kind]
+        may_hold, pattern, end_of = _RULES[kind]
+        if not may_hold(text):
+            continue
         for match in pattern.finditer(text):
             start, end = match.start(), end_of(match[0])
             if end and not any(start < other[1] and other[0] < start + end for other in taken):
                 taken.append((start, start + end, kind))
-    wanted = sorted(each for each in taken if each[2] in kinds)
-    parts, at = list[str](), 0
-    for start, end, kind in wanted:
-        parts += [text[at:start], names.name(kind, text[start:end])]
-        at = end
-    return "".join(parts) + text[at:], Counter(kind for _, _, kind in wanted)
+    parts, found, at = list[str](), list[tuple[str, str, str]](), 0
+    for start, end, kind in sorted(taken):
+        if kind in kinds:
+            value = text[start:end]
+            found.append((kind, value, names.name(kind, value)))
+            parts += [text[at:start], found[-1][2]]
+            at = end
+    return "".join(parts) + text[at:], found
 
 
 def _whole(valid: Callable[[str], bool]) -> Callable[[str], int]:
@@ -105,10 +108,14 @@ def _is_phone(value: str) -> bool:
     return 7 <= sum(map(str.isdigit, value)) <= 17
 
 
-_RULES: dict[str, tuple[re.Pattern[str], Callable[[str], int]]] = {
-    "email": (_EMAIL, len),
-    "iban": (_IBAN, _iban_end),
-    "card": (_CARD, _whole(_luhn)),
-    "ip": (_IP, _whole(_is_address)),
-    "phone": (_PHONE, _whole(_is_phone)),
+_LONG_NUMBER = re.compile(r"\d[\d ()./-]{5}")
+_DOTTED = re.compile(r"\d\.\d")
+_COUNTRY = re.compile(r"[A-Z]{2}\d{2}[ A-Z0-9]")
+# Whether a text may hold a value of the kind, found fast; then the pattern; then how much of a match is the value.
+_RULES: dict[str, tuple[Callable[[str], object], re.Pattern[str], Callable[[str], int]]] = {
+    "email": (lambda text: "@" in text, _EMAIL, len),
+    "iban": (_COUNTRY.search, _IBAN, _iban_end),
+    "card": (_LONG_NUMBER.search, _CARD, _whole(_luhn)),
+    "ip": (lambda text: ":" in text or _DOTTED.search(text), _IP, _whole(_is_address)),
+    "phone": (_LONG_NUMBER.search, _PHONE, _whole(_is_phone)),
 }

@@ -15,7 +15,7 @@ from libs.contracts.inference import Message
 EXAMPLE = "example"
 
 
-class Row(msgspec.Struct, frozen=True, kw_only=True):
+class Row(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """One row, a struct since there are millions; the fields are the columns of a segment, times are aware UTC.
 
     `history` holds the turns before `input` as JSON (a list of role and content), None for a single turn.
@@ -65,7 +65,7 @@ class Counts:
     categories: dict[str, int]
 
 
-class Prompt(msgspec.Struct, frozen=True):
+class Prompt(msgspec.Struct, frozen=True, gc=False):
     """The request part of a conversation: system prompt, earlier turns as JSON, and the last user message."""
 
     system: str | None
@@ -76,7 +76,7 @@ class Prompt(msgspec.Struct, frozen=True):
 def count(rows: Sequence[Row]) -> Counts:
     """Count rows per kind, source and category (rows without a category are not counted there)."""
     return Counts(
-        kinds=dict(sorted(Counter(row.kind for row in rows).items())),
+        kinds=dict(sorted(Counter(str(row.kind) for row in rows).items())),
         sources=dict(sorted(Counter(row.source for row in rows).items())),
         corrections=dict(sorted(Counter(row.source for row in rows if row.kind == FeedbackKind.CORRECTION).items())),
         categories=dict(sorted(Counter(row.category for row in rows if row.category).items())),

@@ -7,18 +7,17 @@ from datetime import UTC, datetime
 import msgspec
 from nats.errors import Error as NatsError
 
-from libs.contracts.errors import Unavailable
+from libs.contracts.errors import Permanent, Unavailable
 from libs.contracts.ids import derived_id
 from libs.contracts.inference import Outcome
 from libs.contracts.subjects import OUTCOME
 from libs.eventing.cloudevents import CONTENT_TYPE
 from libs.eventing.connection import NatsLink
-from libs.eventing.publish import translate
+from libs.eventing.publish import MOST_ATOMIC, publish_atomic
 from libs.telemetry import current_traceparent
 from services.ingestion.domain.joined import OutcomeWords
 from services.ingestion.domain.signals import Arrival
 
-_AT_ONCE = 500
 _CONFIRM_SECONDS = 10.0
 
 
@@ -40,28 +39,36 @@ class Outcomes:
         if not outcomes:
             return
         js = self._link.js
-        now = datetime.now(UTC).isoformat().replace("+00:00", "Z")
+        messages = self._encoded(outcomes)
+        try:
+            for at in range(0, len(messages), MOST_ATOMIC):
+                part = messages[at : at + MOST_ATOMIC]
+                if not await publish_atomic(js, OUTCOME, part):
+                    # Some were told by an attempt that did not come to its end.
+                    sent = [
+                        await js.publish_async(subject, body, stream=OUTCOME, headers=headers)
+                        for subject, body, headers in part
+                    ]
+                    await asyncio.wait_for(asyncio.gather(*sent), _CONFIRM_SECONDS)
+        except (NatsError, OSError, Permanent) as error:
+            # Whatever it is, the signals are counted and none of them is to blame: they are held, not buried.
+            raise Unavailable(f"outcomes are not stored: {error}", reason="OUTCOMES_NOT_STORED") from error
+
+    def _encoded(self, outcomes: Sequence[tuple[Arrival, OutcomeWords]]) -> list[tuple[str, bytes, dict[str, str]]]:
         common = {
             "content-type": CONTENT_TYPE,
             "ce-specversion": "1.0",
             "ce-source": f"pawl/{self._service}",
             "ce-type": Outcome.event_type(),
-            "ce-time": now,
+            "ce-time": datetime.now(UTC).isoformat().replace("+00:00", "Z"),
         }
         here = current_traceparent()
-        try:
-            for at in range(0, len(outcomes), _AT_ONCE):
-                sent = []
-                for arrival, outcome in outcomes[at : at + _AT_ONCE]:
-                    event_id = derived_id(self._service, f"outcome/{outcome_key(arrival)}")
-                    headers = {"Nats-Msg-Id": event_id, "ce-id": event_id, **common}
-                    trace = arrival.traceparent or here
-                    if trace:
-                        headers["traceparent"] = trace
-                    subject = f"outcome.{arrival.tenant}.{arrival.task}"
-                    body = self._encoder.encode(outcome)
-                    sent.append(await js.publish_async(subject, body, stream=OUTCOME, headers=headers))
-                await asyncio.wait_for(asyncio.gather(*sent), _CONFIRM_SECONDS)
-        except (NatsError, OSError) as error:
-            # Whatever it is, the signals are counted and none of them is to blame: they are held, not buried.
-            raise Unavailable(f"outcomes are not stored: {translate(error, 'outcome', js)}") from error
+        messages = []
+        for arrival, outcome in outcomes:
+            event_id = derived_id(self._service, f"outcome/{outcome_key(arrival)}")
+            headers = {"Nats-Msg-Id": event_id, "ce-id": event_id, **common}
+            trace = arrival.traceparent or here
+            if trace:
+                headers["traceparent"] = trace
+            messages.append((f"outcome.{arrival.tenant}.{arrival.task}", self._encoder.encode(outcome), headers))
+        return messages

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 from sqlalchemy import and_, delete, func, or_, select, tuple_
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from libs.contracts.errors import Conflict
 from libs.contracts.feedback import Feedback
@@ -35,6 +36,7 @@ Owner = tuple[str, str]
 """Tenant and task."""
 # SQLite binds at most 32,766 values in one statement.
 _CHUNK = 500
+_KEYS = 5000
 _SAID = msgspec.json.Decoder(Said)
 
 
@@ -55,9 +57,8 @@ async def seen(database: Database, keys: Collection[bytes]) -> dict[bytes, int]:
     """Those of `keys` that are counted already, each with the stream sequence it was counted from."""
     found: dict[bytes, int] = {}
     async with database.reading() as session:
-        for chunk in _chunks(list(keys)):
-            query = select(COUNTED.c.key, COUNTED.c.stream_seq).where(COUNTED.c.key.in_(chunk))
-            found.update((bytes(key), int(seq)) for key, seq in (await session.execute(query)).all())
+        for key, seq in await _by_keys(session, COUNTED, COUNTED.c.key, (COUNTED.c.key, COUNTED.c.stream_seq), keys):
+            found[bytes(key)] = int(seq)
     return found
 
 
@@ -65,10 +66,10 @@ async def said(database: Database, responses: Collection[bytes]) -> dict[bytes, 
     """What was said of these responses so far, in order."""
     found: dict[bytes, list[Said]] = {}
     async with database.reading() as session:
-        for chunk in _chunks(list(responses)):
-            query = select(SAID.c.response, SAID.c.said).where(SAID.c.response.in_(chunk)).order_by(SAID.c.revision)
-            for response, word in (await session.execute(query)).all():
-                found.setdefault(bytes(response), []).append(_SAID.decode(word))
+        columns = (SAID.c.response, SAID.c.said, SAID.c.revision)
+        rows = await _by_keys(session, SAID, SAID.c.response, columns, responses)
+    for response, word, _ in sorted(rows, key=lambda row: row[2]):
+        found.setdefault(bytes(response), []).append(_SAID.decode(word))
     return found
 
 
@@ -193,6 +194,24 @@ async def intake(database: Database, tenant: str, task: str) -> Intake:
     )
 
 
+async def _by_keys(
+    session: AsyncSession, table: Any, key: Any, columns: Sequence[Any], keys: Collection[bytes]
+) -> list[Any]:
+    """The rows of these keys; on SQLite without a look by SQLAlchemy at each of them."""
+    found: list[Any] = []
+    wanted = list(keys)
+    for at in range(0, len(wanted), _KEYS):
+        chunk = wanted[at : at + _KEYS]
+        if session.get_bind().dialect.name != "sqlite":
+            found += (await session.execute(select(*columns).where(key.in_(chunk)))).all()
+            continue
+        names = ", ".join(column.name for column in columns)
+        marks = ", ".join("?" * len(chunk))
+        statement = f"SELECT {names} FROM {table.name} WHERE {key.name} IN ({marks})"  # noqa: S608 - names of ours
+        found += (await (await session.connection()).exec_driver_sql(statement, tuple(chunk))).all()
+    return found
+
+
 async def _write(unit: UnitOfWork, part: Intaken) -> None:
     if part.segment is not None:
         await list_segment(unit, *part.owner, part.segment)
@@ -208,7 +227,16 @@ async def _write(unit: UnitOfWork, part: Intaken) -> None:
 
 async def _insert_new(unit: UnitOfWork, table: Any, rows: list[dict[str, Any]]) -> None:
     # Without ON CONFLICT a row that somebody else wrote meanwhile fails the transaction, and the batch is read anew.
-    await unit.session.execute(insert(unit.session, table), rows)
+    session = unit.session
+    if session.get_bind().dialect.name != "sqlite":
+        await session.execute(insert(session, table), rows)
+        return
+    # The driver takes values as they are; SQLAlchemy would look at each of them twice.
+    names = tuple(rows[0])
+    marks = ", ".join("?" * len(names))
+    statement = f"INSERT INTO {table.name} ({', '.join(names)}) VALUES ({marks})"  # noqa: S608 - names of ours
+    values = [tuple(row.values()) for row in rows]
+    await (await session.connection()).exec_driver_sql(statement, values)
 
 
 def _waiting(arrival: Arrival, patience: float) -> dict[str, Any]:

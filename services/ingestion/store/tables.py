@@ -55,7 +55,6 @@ SAID = Table(
     Column("revision", Integer, primary_key=True, autoincrement=False),
     Column("stored_at", Float, nullable=False),
     Column("said", LargeBinary, nullable=False),
-    sqlite_with_rowid=False,
 )
 Index("ix_said_stored_at", SAID.c.stored_at)
 REJECTED = Table(

@@ -1,6 +1,7 @@
 """Feedback is counted once, joined to its inference from either side, and never lost."""
 
 import asyncio
+import json
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,6 +15,7 @@ from libs.eventing.batches import BatchConsumer, RawMessage
 from libs.eventing.deadletters import list_dead
 from libs.outbox.migrate import drift
 from libs.testing.wait import eventually
+from services.ingestion.handlers.outcomes import Outcomes
 from services.ingestion.store import signals
 from services.ingestion.store.segments import Intake
 from services.ingestion.store.tables import METADATA
@@ -253,3 +255,62 @@ async def test_two_thousand_signals_at_once_are_all_counted(house: House) -> Non
     )
     await settled(house, {"correction": 2000})
     assert len(await house.rows("triage")) == 2000
+
+
+async def test_several_signals_on_one_response_become_one_judgement_whenever_they_come(house: House) -> None:
+    await house.consume()
+    await house.answer(inference("r1"), "triage")
+    await house.say("triage", kind="rating", rating=0, id="f1", source="app", request_id="r1", user="u1")
+    await settled(house, {"rating": 1})
+    await house.stop()
+    await house.start()
+    await house.consume()
+    await house.say("triage", kind="correction", id="f2", source="desk", request_id="r1", correction="fire", user="u2")
+    await settled(house, {"rating": 1, "correction": 1})
+    rows = sorted(await house.rows("triage"), key=lambda row: row["revision"])
+    first, last = (json.loads(row["judgement"]) for row in rows)
+    assert [row["revision"] for row in rows] == [1, 2]
+    assert (first["form"], first["label"], first["rejected"]) == ("kto", False, "wrong")
+    assert (last["form"], last["output"], last["rejected"], last["bad"]) == ("preference", "fire", "wrong", 2)
+    assert (rows[1]["form"], rows[1]["review"]) == ("preference", None)
+
+
+async def test_outcomes_not_told_before_a_crash_are_told_when_the_feedback_comes_again(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await house.answer(inference("r1"), "triage")
+    await house.consume()
+    await eventually(lambda: signals.inferences(house.database, ("default", "triage"), ["r1"]))
+    told = Outcomes.tell
+    crashes = iter([RuntimeError("killed"), RuntimeError("killed")])
+
+    async def dies(self: Outcomes, outcomes: Any) -> None:
+        crash = next(crashes, None)
+        if crash is not None:
+            raise crash
+        await told(self, outcomes)
+
+    monkeypatch.setattr(Outcomes, "tell", dies)
+    for at in range(3):
+        await house.say("triage", kind="correction", id=f"f{at}", source="desk", request_id="r1", correction="fire")
+    await all_acknowledged(house)
+    await eventually(lambda: house.stored("OUTCOME"))
+    assert sorted(body["feedback_id"] for _, body in await house.stored("OUTCOME")) == ["f0", "f1", "f2"]
+    assert (await settled(house, {"correction": 3})).duplicates == 0
+
+
+async def test_personal_data_of_a_signal_never_reaches_its_segment(house: House) -> None:
+    await house.consume()
+    await house.say(
+        "triage",
+        kind="correction",
+        id="f1",
+        source="desk",
+        input="I am ada@example.org",
+        correction="Hi ada@example.org",
+    )
+    await settled(house, {"correction": 1})
+    (row,) = await house.rows("triage")
+    assert "example.org" not in str(row)
+    assert row["output"] == row["input"].replace("I am", "Hi")
+    assert json.loads(row["personal"]) == {"email": 2}

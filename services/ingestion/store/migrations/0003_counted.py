@@ -26,7 +26,6 @@ def upgrade() -> None:
         sa.Column("revision", sa.Integer, primary_key=True, autoincrement=False),
         sa.Column("stored_at", sa.Float, nullable=False),
         sa.Column("said", sa.LargeBinary, nullable=False),
-        sqlite_with_rowid=False,
     )
     op.create_index("ix_said_stored_at", "said", ["stored_at"])
     old = sa.table("signals", *(sa.column(name) for name in ("tenant", "task", "source", "id", "stream_seq")))

@@ -1,0 +1,193 @@
+"""Several signals on one response become one row with a confidence; what contradicts itself goes to a person."""
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from libs.contracts.errors import InvalidInput
+from libs.contracts.feedback import Feedback
+from libs.contracts.task import FeedbackSpec
+from libs.eventing.cloudevents import payload
+from services.ingestion.compute.redaction import Redaction
+from services.ingestion.compute.segments import ROWS
+from services.ingestion.domain.hygiene import Echoes, Senders, Tally
+from services.ingestion.domain.judgement import Judgement, Said, judge
+from services.ingestion.domain.personal import KINDS, Pseudonyms, redact
+from services.ingestion.domain.signals import Arrival, claim_of
+from services.ingestion.domain.wire import Words, plainly, spoken
+
+NOON = datetime(2026, 11, 1, 12, tzinfo=UTC)
+
+
+def heard(*words: tuple[Any, ...], answer: str | None = "wrong", sources: tuple[str, ...] = ()) -> Judgement:
+    """Judge words of (kind, source, user, fields of the feedback)."""
+    said = []
+    for at, (kind, source, user, *fields) in enumerate(words):
+        given_ = Words(kind=Feedback.model_validate({"kind": kind, "input": "q", **fields[0]}).kind, **fields[0])
+        claim = claim_of(given_, answer)
+        said.append(
+            Said(row_id=f"fb-{at}", kind=kind, source=source, signal=claim.signal, at=float(at), user=user,
+                 right=claim.right, rejected=claim.rejected)
+        )  # fmt: skip
+    return judge(said, answer, sources)
+
+
+def correction(text: str, user: str = "u1", source: str = "desk") -> tuple[Any, ...]:
+    return ("correction", source, user, {"correction": text})
+
+
+def thumb(rating: int, user: str = "u2", source: str = "app") -> tuple[Any, ...]:
+    return ("rating", source, user, {"rating": rating})
+
+
+def test_a_correction_alone_is_a_preference_over_what_was_answered() -> None:
+    told = heard(correction("right"))
+    assert (told.form, told.output, told.rejected, told.confidence, told.review) == (
+        "preference", "right", "wrong", 0.75, None,
+    )  # fmt: skip
+
+
+def test_blame_beside_a_correction_makes_it_surer_and_praise_a_contradiction() -> None:
+    surer = heard(correction("right"), thumb(0))
+    assert (surer.form, surer.output, surer.review) == ("preference", "right", None)
+    assert surer.confidence == pytest.approx(2.5 / 3, abs=1e-4)
+    doubted = heard(correction("right"), thumb(1))
+    assert doubted.review == "contradiction: the answer was praised and corrected"
+    assert doubted.confidence == 0.5
+
+
+def test_thumbs_alone_become_a_labelled_row_by_their_weight() -> None:
+    good, bad = heard(thumb(1, "a"), thumb(1, "b"), thumb(1, "c"), thumb(0, "d")), heard(thumb(0, "a"))
+    assert (good.form, good.label, good.output, good.rejected, good.review) == ("kto", True, "wrong", None, None)
+    assert (bad.form, bad.label, bad.output, bad.rejected) == ("kto", False, None, "wrong")
+    assert heard(thumb(1, "a"), thumb(0, "b")).review == "contradiction: the answer was praised and blamed"
+
+
+def test_two_different_corrections_go_to_review_and_two_equal_ones_agree() -> None:
+    split = heard(correction("right", "a"), correction("left", "b"))
+    assert split.review == "contradiction: 2 different right answers were given"
+    same = heard(correction("right", "a"), correction("  right ", "b"), thumb(0))
+    assert (same.review, same.rows) == (None, ["fb-0", "fb-1", "fb-2"])
+
+
+def test_whoever_speaks_twice_is_heard_once_with_the_last_word() -> None:
+    told = heard(correction("left", "a"), correction("right", "a"), *[thumb(1, "troll")] * 9)
+    assert (told.output, told.good, told.bad) == ("right", 1, 1)
+
+
+def test_untrusted_sources_are_not_heard_while_a_trusted_one_speaks() -> None:
+    told = heard(correction("right", "a", "desk"), *[correction("evil", f"t{at}", "web") for at in range(9)],
+                 sources=("desk",))  # fmt: skip
+    assert (told.output, told.source, told.review) == ("right", "desk", None)
+    assert heard(correction("evil", "t", "web"), sources=("desk",)).source == "web"
+
+
+def test_a_correction_that_repeats_the_answer_is_praise() -> None:
+    told = heard(correction(" wrong "))
+    assert (told.form, told.label, told.good) == ("kto", True, 1)
+
+
+def test_without_the_answer_a_correction_still_teaches() -> None:
+    assert heard(correction("right"), answer=None).form == "sft"
+    assert heard(thumb(1), answer=None).form is None
+
+
+def test_a_preference_is_kept_as_a_pair() -> None:
+    told = heard(("preference", "desk", "a", {"chosen": "right", "rejected": "left"}))
+    assert (told.form, told.output, told.rejected) == ("preference", "right", "left")
+
+
+def arrival(user: str, at: datetime = NOON, source: str = "app", correction_: str | None = None) -> Arrival:
+    words = plainly(b'{"kind":"error","input":"q"}')
+    assert words is not None
+    fields = {name: getattr(words, name) for name in Words.__struct_fields__} | {
+        "user": user,
+        "correction": correction_,
+    }
+    return Arrival("default", "t", source, "x", b"", Words(**fields), at, 1)
+
+
+def test_who_floods_loses_weight_and_needs_a_persons_look_until_the_hour_is_over() -> None:
+    senders, policy, tally = Senders(), FeedbackSpec(user_per_hour=10), Tally()
+    weighed = [senders.weigh(arrival("troll"), policy, tally) for _ in range(20)]
+    assert set(weighed[:10]) == {(1.0, None)}
+    assert weighed[-1] == (0.5, "flood: this user sent more than 10 signals within an hour")
+    assert senders.weigh(arrival("ada"), policy, tally) == (1.0, None)
+    assert senders.weigh(arrival("troll", NOON + timedelta(hours=1)), policy, tally)[1] is None
+
+
+def test_a_batch_that_was_not_stored_accuses_nobody() -> None:
+    senders, policy = Senders(), FeedbackSpec(user_per_hour=10)
+    for _ in range(5):
+        tally = Tally()
+        assert [senders.weigh(arrival("ada"), policy, tally)[1] for _ in range(8)] == [None] * 8
+    senders.stored(tally)
+    tally = Tally()
+    assert [senders.weigh(arrival("ada"), policy, tally)[1] is None for _ in range(4)] == [True, True, False, False]
+
+
+def test_a_source_weighs_what_the_policy_says() -> None:
+    policy = FeedbackSpec(weights={"web": 0.25})
+    assert Senders().weigh(arrival("a", source="web"), policy, Tally()) == (0.25, None)
+
+
+def test_a_long_answer_of_ours_is_known_again_whatever_its_spacing_and_a_label_is_not() -> None:
+    echoes, text = Echoes(), "Please restart the printer and wait. " * 8
+    echoes.heard("default", "t", [(text, 7), ("BILLING", 7), ('{"a": 1}' * 40, 7)])
+    assert echoes.version_of("default", "t", text.upper().replace(" ", "  ")) == 7
+    assert echoes.version_of("default", "other", text) is None
+    assert echoes.version_of("default", "t", "BILLING") is None
+    assert echoes.version_of("default", "t", '{"a": 1}' * 40) is None
+
+
+def test_personal_data_has_one_name_per_task_and_the_judgement_says_no_more_than_the_row() -> None:
+    columns: dict[str, Any] = {name: [None] * 3 for name in ROWS.names}
+    columns["input"] = ["call +49 170 1234567", "nothing 12 here", "mail Ada@Example.org"]
+    columns["output"] = ["DE89 3704 0044 0532 0130 00", "fine", "ada@example.org from 10.0.0.12"]
+    columns["judgement"] = [None, None, '{"output":"ada@example.org from 10.0.0.12","confidence":0.75}']
+    Redaction(KINDS, "default/t").apply(columns)
+    name = Pseudonyms("default/t").name("email", "ada@example.org")
+    assert columns["input"][1:] == ["nothing 12 here", f"mail {name}"]
+    assert columns["input"][0].startswith("call <PHONE_")
+    assert columns["output"][0].startswith("<IBAN_")
+    assert columns["judgement"][2] == f'{{"output":"{columns["output"][2]}","confidence":0.75}}'
+    assert columns["personal"] == ['{"iban": 1, "phone": 1}', None, '{"email": 2, "ip": 1}']
+    assert Pseudonyms("default/other").name("email", "ada@example.org") != name
+
+
+def test_what_the_policy_keeps_stays() -> None:
+    assert redact("a@b.example 4111 1111 1111 1111", ("card",), Pseudonyms("k"))[0].startswith("a@b.example <CARD_")
+
+
+_TEXTS = st.one_of(st.none(), st.text(max_size=8))
+
+
+@given(
+    st.fixed_dictionaries(
+        {"kind": st.sampled_from(["rating", "correction", "preference", "error", "comment", "escalation", "x"])},
+        optional={
+            "id": _TEXTS, "source": st.one_of(st.text(max_size=8), st.text(min_size=101, max_size=102)),
+            "request_id": _TEXTS, "input": _TEXTS, "output": _TEXTS,
+            "rating": st.one_of(st.integers(-1, 6), st.booleans(), st.just("1"), st.just(1.0), st.none()),
+            "scale": st.sampled_from([1, 5, 3, None]), "correction": _TEXTS, "chosen": _TEXTS, "rejected": _TEXTS,
+            "comment": _TEXTS, "user": _TEXTS, "consent": st.sampled_from([True, False, None, "yes", 1]),
+            "created_at": st.sampled_from([None, "2026-01-01T00:00:00Z", "2026-01-01", "2026-01-01 10:00", 1, "x"]),
+            "surplus": st.just([1]),
+        },
+    )
+)  # fmt: skip
+def test_the_fast_reader_takes_nothing_that_the_contract_refuses_and_reads_the_same(body: dict[str, Any]) -> None:
+    data = json.dumps(body).encode()
+    fast = plainly(data)
+    if fast is None:
+        return
+    try:
+        slow = spoken(payload(Feedback, data))
+    except InvalidInput as error:
+        raise AssertionError(f"the contract refuses {error.field}: {error}") from error
+    assert fast == slow
+    assert fast.is_good == Feedback.model_validate_json(data).is_good
