@@ -114,12 +114,12 @@ class ArmSpec(Section):
 
     base, fine_tuned, stable: the versions themselves. prompt: a version with its own system prompt and `shots` examples
     of the train split, those most like the question. retrieval: a version shown the `passages` most like the question.
-    external: any OpenAI-compatible model. `on` says which version a prompt or retrieval arm asks.
+    external: any OpenAI-compatible model. `asks` says which version a prompt or retrieval arm asks.
     """
 
     name: str = Field(pattern=METRIC_PATTERN)
     kind: Literal["base", "fine_tuned", "stable", "prompt", "retrieval", "external"]
-    on: Literal["base", "fine_tuned", "stable"] = "base"
+    asks: Literal["base", "fine_tuned", "stable"] = "base"
     system: str | None = Field(None, max_length=16_384, description="in place of the task's system prompt")
     shots: int = Field(0, ge=0, le=64)
     passages: int = Field(3, ge=1, le=32)

@@ -133,7 +133,7 @@ def _entrant(
     if spec.kind == "external":
         recipe = Recipe(spec.system, 0, 0)
         return Entrant(spec.name, "external", 0, "", spec.name, recipe, spec.name, f"outside:{engines[spec.name]}")
-    asked = spec.kind if spec.kind in ("base", "fine_tuned", "stable") else spec.on
+    asked = spec.kind if spec.kind in ("base", "fine_tuned", "stable") else spec.asks
     version = versions.get(asked)
     if version is None:
         raise FailedPrecondition(

@@ -77,7 +77,7 @@ async def test_prompt_and_retrieval_arms_answer_the_same_items_and_the_simplest_
             "base", "fine_tuned", "stable",
             {"name": "prompt", "kind": "prompt", "shots": 2, "system": "Sort it."},
             {"name": "rag", "kind": "retrieval", "passages": 1},
-            {"name": "tuned-rag", "kind": "retrieval", "on": "fine_tuned", "passages": 1},
+            {"name": "tuned-rag", "kind": "retrieval", "asks": "fine_tuned", "passages": 1},
         ],
         documents=await object_store.put_tree(documents, kind="documents", metadata={}),
         prices={"base": {"input": 1.0, "output": 1.0}},

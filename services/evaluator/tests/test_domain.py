@@ -1,6 +1,7 @@
 """Suites, scores and reports, without any process."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from libs.contracts.errors import DataLoss, InvalidInput
 from libs.contracts.events import Verdict
 from libs.contracts.inference import Message, Provenance
 from libs.contracts.task import EvaluationSpec, GateSpec, OutputSpec
+from libs.contracts.taskfile import parse_task
 from services.evaluator.domain.answers import Answer, Arm
 from services.evaluator.domain.metrics.registry import local_metrics
 from services.evaluator.domain.report import Report, Setting, Subject, build_report
@@ -125,3 +127,13 @@ def test_a_broken_suite_names_the_line(text: str, message: str) -> None:
 def test_an_item_without_a_group_stands_alone() -> None:
     line = '{"item_id": "%s", "messages": [{"role": "user", "content": "q"}], "answer": "x", "group": null}\n'
     assert [item.group for item in parse_suite(line % "a" + line % "b")] == ["item:a", "item:b"]
+
+
+def test_the_page_on_evaluation_shows_a_task_file_that_is_valid() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "how-to" / "evaluation.md").read_text(encoding="utf-8")
+    shown = page.split("```yaml\n")[1].split("```")[0]
+    evaluation = parse_task(f"task: shown\nbase: ./base\n{shown}").evaluation
+    assert {arm.kind for arm in evaluation.arms} == {
+        "base", "fine_tuned", "stable", "prompt", "retrieval", "external"
+    }  # fmt: skip
+    assert len(evaluation.gates) == 6
