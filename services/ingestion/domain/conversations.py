@@ -63,6 +63,8 @@ def conversation(value: object, place: str, answer: Sequence[Message] | None = N
         raise BadRowError(place, "the answer must follow a message of the user or of a tool")
     if not any(role == USER for role, _ in turns):
         raise BadRowError(place, "there is no message of the user")
+    if reply and not plain(reply[0]):
+        raise BadRowError(place, "the answer is empty")
     system = "\n\n".join(plain(each) for each in prompt if each["role"] == SYSTEM)
     earlier = [{"role": role, "content": text} for role, text in turns[:-1]]
     return Conversation(
@@ -101,6 +103,8 @@ def reply_of(value: object, place: str) -> list[Message]:
         raise BadRowError(place, "the last message of an answer must be the assistant's")
     if any(each["role"] in (SYSTEM, USER) for each in messages):
         raise BadRowError(place, "an answer holds messages of the assistant and of tools only")
+    if not plain(messages[-1]):
+        raise BadRowError(place, "the answer is empty")
     return messages
 
 
@@ -178,7 +182,8 @@ def _content(value: Mapping[str, Any], given: object, place: str) -> str | list[
         return dump(content)
     if content == "" and (value.get("tool_calls") or value.get("function_call") or value.get("refusal")):
         return None
-    if content == "" and given in ("system", "developer", "tool", "function", "api", "observation"):
+    if content == "" and _ROLES.get(str(given).lower()) != USER:
+        # A turn in which somebody said nothing is a turn all the same; the answer itself may not be empty.
         return ""
     return need_text(content, where)
 

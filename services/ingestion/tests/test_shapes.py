@@ -154,6 +154,7 @@ def test_an_answer_that_is_json_is_not_taken_for_messages() -> None:
         ({"messages": [USER, {**ANSWER, "weight": 3}]}, "messages[1].weight", "must be 0 or 1"),
         ({"messages": [USER, {**CALLS, "tool_calls": [{"id": "x"}]}]}, "messages[1].tool_calls[0]", "a name"),
         ({"messages": [ANSWER]}, "messages", "nobody asks anything"),
+        ({"messages": [USER, {**ANSWER, "content": ""}]}, "messages", "the answer is empty"),
         ({"messages": [USER]}, "messages", "there is no answer to learn"),
         ({"messages": [{**USER, "content": "a\x00b"}, ANSWER]}, "messages[0].content", "a NUL character"),
         ({"messages": [{**USER, "name": "\ud800"}, ANSWER]}, "messages", "half a surrogate pair"),
