@@ -2,9 +2,9 @@
 
 from datetime import datetime
 from enum import StrEnum
-from typing import ClassVar
+from typing import Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
 from libs.contracts.envelope import Event
 
@@ -19,13 +19,31 @@ class Role(StrEnum):
     CANDIDATE = "candidate"
 
 
+class ToolCall(BaseModel):
+    """A call that a model asks for; `arguments` is a JSON object as text."""
+
+    model_config = ConfigDict(frozen=True)
+
+    id: str
+    name: str
+    arguments: str
+
+
 class Message(BaseModel):
-    """One chat message."""
+    """One chat message; `tool_calls` are an assistant's, `tool_call_id` is a tool's and names the call it answers."""
 
     model_config = ConfigDict(frozen=True)
 
     role: str
     content: str
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str = ""
+
+    @model_serializer(mode="wrap")
+    def _without_what_is_not_said(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # Digests are made of messages: one without tools reads as it did before there were any.
+        held: dict[str, Any] = write(self)
+        return {name: value for name, value in held.items() if value or name in ("role", "content")}
 
 
 class Provenance(BaseModel):
@@ -55,6 +73,10 @@ class Inference(Event):
     assignment_probability: float = Field(ge=0.0, le=1.0)
     messages: tuple[Message, ...]
     output: str = ""
+    tools: str = Field("", description="the tools offered, a JSON list in OpenAI's form")
+    tool_calls: tuple[ToolCall, ...] = ()
+    rule: str = Field("", description="the routing rule that chose task or version, if one did")
+    key: str = Field("", description="name of the API key that asked, for showback")
     finish_reason: str = ""
     error: str | None = None
     prompt_tokens: int = 0

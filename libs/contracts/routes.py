@@ -6,6 +6,7 @@ from enum import StrEnum
 from pydantic import BaseModel, ConfigDict, Field
 
 from libs.contracts.inference import Role
+from libs.contracts.task.routing import RoutingSpec
 
 
 class State(BaseModel):
@@ -40,6 +41,8 @@ class Route(State):
     system: str = ""
     max_tokens: int = 256
     shadow_rate: float = Field(0.0, ge=0.0, le=1.0)
+    output_schema: str = Field("", description="JSON Schema that every answer is held to, where the task wants that")
+    routing: RoutingSpec = Field(RoutingSpec(), description="which requests without a task this task answers")
     arms: tuple[Arm, ...]
 
     def arm(self, role: Role) -> Arm | None:
@@ -60,6 +63,7 @@ class EngineReport(State):
     tokenizer_digest: str = ""
     template_digest: str = ""
     routable: tuple[str, ...] = Field((), description="version digests loaded, verified and smoke-tested")
+    resident: tuple[str, ...] = Field((), description="those whose adapter the engine holds loaded right now")
     failed: dict[str, str] = Field(default_factory=dict, description="version digest -> why it cannot be served")
     max_adapters: int = 0
     max_model_len: int = 0
@@ -75,13 +79,24 @@ class KeyRole(StrEnum):
     OPERATOR = "operator"
 
 
+class KeyLimits(State):
+    """What a key may use, at each gateway by itself; None is no limit. Tokens are those of prompts and answers."""
+
+    requests_per_minute: int | None = Field(None, ge=1)
+    tokens_per_minute: int | None = Field(None, ge=1)
+    tokens_per_day: int | None = Field(None, ge=1)
+    in_flight: int | None = Field(None, ge=1)
+
+
 class ApiKey(State):
-    """An API key by its sha256 (hex), never in clear; the KV key is the hash."""
+    """An API key by its sha256 (hex), never in clear; the KV key is the hash. `tasks` it may ask; none named: all."""
 
     key_hash: str
     name: str
     tenant: str
     roles: tuple[KeyRole, ...]
+    limits: KeyLimits = KeyLimits()
+    tasks: tuple[str, ...] = ()
 
 
 class RunWish(StrEnum):

@@ -10,6 +10,7 @@ DEAD_LETTERS = "DLQ"
 ROUTES = "routes"
 ENGINES = "engines"
 KEYS = "keys"
+RULES = "rules"
 RUNS = "runs"
 TASKS = "tasks"
 

@@ -6,13 +6,14 @@ import typer
 from rich.console import Console
 
 from libs.contracts.errors import PawlError
-from pawl.cli import campaign, data, evaluation, evidence, lifecycle, look, review, stack, training, work
+from pawl.cli import campaign, data, evaluation, evidence, lifecycle, look, review, route, stack, training, work
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 stack.register(app)
 work.register(app)
 lifecycle.register(app)
 look.register(app)
+route.register(app)
 evaluation.register(app)
 campaign.register(app)
 evidence.register(app)

@@ -28,7 +28,7 @@ from libs.testing.models import tiny_adapter, tiny_base
 from libs.testing.servers import NatsServer, S3Server, free_port
 
 T = TypeVar("T")
-START_SECONDS = 150.0
+START_SECONDS = 600.0
 KEYS_IN_CLEAR = {"client-key": KeyRole.CLIENT, "evaluator-key": KeyRole.EVALUATOR}
 
 
@@ -119,7 +119,12 @@ class Stack:
         self.gateway = Service(
             "services.serving.gateway",
             home / "gateway",
-            {**shared, "PAWL_GATEWAY_HTTP_PORT": str(self.http_port), "PAWL_GATEWAY_ADMISSION_WAIT": "100"},
+            {
+                **shared,
+                "PAWL_GATEWAY_HTTP_PORT": str(self.http_port),
+                "PAWL_GATEWAY_ADMISSION_WAIT": "300",
+                "PAWL_GATEWAY_REQUEST_SECONDS": "360",
+            },
         )
 
     @property

@@ -9,6 +9,7 @@ from libs.contracts.task.data import DataSpec
 from libs.contracts.task.evaluation import EvaluationSpec
 from libs.contracts.task.recipe import LoraRecipe, RecipeSpec
 from libs.contracts.task.rollout import DropSpec, RolloutSpec
+from libs.contracts.task.routing import RoutingSpec
 from libs.contracts.task.section import Section
 
 
@@ -18,6 +19,7 @@ class OutputSpec(Section):
     format: Literal["text", "json"] = "text"
     schema_: dict[str, Any] | None = Field(None, alias="schema")
     max_tokens: int = Field(256, ge=1, le=8192)
+    enforce: bool = Field(False, description="hold every answer to the schema while it is decoded")
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, serialize_by_alias=True)
 
@@ -45,5 +47,6 @@ class TaskSpec(Section):
     recipe: RecipeSpec = LoraRecipe()
     evaluation: EvaluationSpec = EvaluationSpec()
     rollout: RolloutSpec = RolloutSpec()
+    routing: RoutingSpec = RoutingSpec()
     triggers: TriggerSpec = TriggerSpec()
     approvals: int = Field(0, ge=0, description="named approvals needed between a pass and the rollout")

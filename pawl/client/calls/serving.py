@@ -1,7 +1,7 @@
 """Inference and feedback, through the gateway's gRPC door."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from libs.contracts.stubs.pawl.serving.v1 import feedback_pb2, feedback_pb2_grpc, inference_pb2, inference_pb2_grpc
@@ -22,6 +22,15 @@ class ServingCalls(Calls):
         with rpc("gateway"):
             stub = inference_pb2_grpc.InferenceServiceStub(self.channel("grpc"))
             return stub.Generate(request, timeout=120.0, metadata=self.credentials())
+
+    def explain_route(
+        self, model: str, *, user: str = "", segment: str = "", facts: Mapping[str, str] | None = None
+    ) -> inference_pb2.ExplainRouteResponse:
+        """Which version a request would get, and why; nothing is generated."""
+        request = inference_pb2.ExplainRouteRequest(model=model, user=user, segment=segment, facts=facts or {})
+        with rpc("gateway"):
+            stub = inference_pb2_grpc.InferenceServiceStub(self.channel("grpc"))
+            return stub.ExplainRoute(request, timeout=DEADLINE_SECONDS, metadata=self.credentials())
 
     def feedback(self, task: str, events: Iterable[dict[str, Any]]) -> list[int]:
         """Publish feedback events; returns their positions in the stream once the broker has them."""

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from libs.artifacts import ObjectStore
 from libs.contracts.errors import Transient
+from libs.contracts.inference import Message
 from libs.contracts.routes import Route
 from libs.contracts.subjects import ROUTES
 from libs.eventing.connection import NatsLink
@@ -23,7 +24,7 @@ from services.serving.engine.store import Shelf
 
 log = get_logger(__name__)
 
-_SMOKE = [("user", "ping")]
+_SMOKE = (Message(role="user", content="ping"),)
 _WATCH_SECONDS = 0.5
 _RETRY_SECONDS = 2.0
 

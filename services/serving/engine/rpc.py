@@ -1,12 +1,14 @@
 """EngineService on the wire: translate only."""
 
-from collections.abc import AsyncGenerator
+import json
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import Any, Protocol
 
 import grpc
 
 from libs.contracts.errors import DataLoss, InvalidInput
+from libs.contracts.inference import Message, ToolCall
 from libs.contracts.stubs.pawl.serving.v1 import engine_pb2, engine_pb2_grpc, inference_pb2
 from libs.telemetry import counter, histogram
 from services.serving.engine.domain import Answer, Piece, Prompt, Residency, SamplingChoice, Version
@@ -41,8 +43,11 @@ class Renders(Protocol):
     tokenizer_digest: str
     template_digest: str
 
-    def render(self, messages: list[tuple[str, str]]) -> Prompt:
+    def render(self, messages: Sequence[Message], tools: Sequence[dict[str, Any]] = (), *, salt: str = "") -> Prompt:
         """Messages to token ids."""
+
+    def plain(self, text: str, *, salt: str = "") -> Prompt:
+        """A text to token ids, as it stands."""
 
 
 class EngineServicer(engine_pb2_grpc.EngineServiceServicer):
@@ -76,17 +81,17 @@ class EngineServicer(engine_pb2_grpc.EngineServiceServicer):
         context: _Context,  # noqa: ARG002
     ) -> AsyncGenerator[engine_pb2.InferResponse, None]:
         """Stream an answer; the client's cancel aborts the generation."""
-        if not request.messages:
+        if not request.messages and not request.prompt:
             raise InvalidInput("there are no messages", field="messages")
         with self._residency.use(request.version_digest) as version:
-            prompt = self._renderer.render([(each.role, each.content) for each in request.messages])
+            prompt = self._prompt(request)
             answer = Answer(
                 token_ids=[] if request.with_logprobs else None, logprobs=[] if request.with_logprobs else None
             )
             pieces = self._model.generate(
                 request.request_id,
                 prompt,
-                self._sampling(request.sampling, whole=request.whole),
+                self._sampling(request),
                 version,
                 priority=request.priority,
                 with_logprobs=request.with_logprobs,
@@ -99,7 +104,7 @@ class EngineServicer(engine_pb2_grpc.EngineServiceServicer):
                             reason="WRONG_VERSION",
                         )
                     answer.take(piece)
-                    if piece.text or piece.finish_reason:
+                    if piece.text or piece.finish_reason or piece.chances:
                         yield self._message(piece, version, prompt, answer)
         self._tokens.labels("prompt").inc(len(prompt.token_ids))
         self._tokens.labels("completion").inc(answer.completion_tokens)
@@ -120,14 +125,42 @@ class EngineServicer(engine_pb2_grpc.EngineServiceServicer):
             waiting=self._model.waiting,
         )
 
-    def _sampling(self, given: inference_pb2.Sampling, *, whole: bool) -> SamplingChoice:
+    def _prompt(self, request: engine_pb2.InferRequest) -> Prompt:
+        if request.prompt:
+            return self._renderer.plain(request.prompt, salt=request.cache_salt)
+        messages = [
+            Message(
+                role=each.role,
+                content=each.content,
+                tool_calls=tuple(
+                    ToolCall(id=call.id, name=call.name, arguments=call.arguments) for call in each.tool_calls
+                ),
+                tool_call_id=each.tool_call_id,
+            )
+            for each in request.messages
+        ]
+        try:
+            tools = json.loads(request.tools_json or "[]")
+        except ValueError as failure:
+            raise InvalidInput(f"is not JSON: {failure}", field="tools") from failure
+        return self._renderer.render(messages, tools, salt=request.cache_salt)
+
+    def _sampling(self, request: engine_pb2.InferRequest) -> SamplingChoice:
+        given = request.sampling
         return SamplingChoice(
             temperature=given.temperature if given.HasField("temperature") else 0.0,
             top_p=given.top_p if given.HasField("top_p") else 1.0,
             max_tokens=(given.max_tokens if given.HasField("max_tokens") else 0) or self._default_max_tokens,
             seed=given.seed if given.HasField("seed") else None,
             stop=tuple(given.stop),
-            whole=whole,
+            whole=request.whole,
+            presence_penalty=given.presence_penalty,
+            frequency_penalty=given.frequency_penalty,
+            logit_bias=dict(given.logit_bias),
+            n=given.n or 1,
+            top_logprobs=given.top_logprobs if given.logprobs else None,
+            json_schema=request.json_schema,
+            json_object=request.json_object,
         )
 
     def _message(self, piece: Piece, version: Version, prompt: Prompt, answer: Answer) -> engine_pb2.InferResponse:
@@ -138,8 +171,17 @@ class EngineServicer(engine_pb2_grpc.EngineServiceServicer):
             adapter_digest=version.adapter_digest,
             tokenizer_digest=self._renderer.tokenizer_digest,
             template_digest=self._renderer.template_digest,
+            index=piece.index,
+            logprobs=[
+                inference_pb2.TokenLogprob(
+                    token=each.text,
+                    logprob=each.logprob,
+                    top=[inference_pb2.TopToken(token=text, logprob=value) for text, value in each.top],
+                )
+                for each in piece.chances
+            ],
         )
-        if piece.finish_reason:
+        if piece.finish_reason and piece.last:
             message.usage.prompt_tokens = len(prompt.token_ids)
             message.usage.completion_tokens = answer.completion_tokens
             if answer.token_ids is not None:

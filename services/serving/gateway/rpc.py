@@ -1,15 +1,17 @@
 """InferenceService and FeedbackService on the wire: translate only."""
 
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from typing import Any
 
 import grpc
 
+from libs.contracts.errors import InvalidInput
 from libs.contracts.ids import new_id
-from libs.contracts.inference import Message, Provenance
+from libs.contracts.inference import Message, Provenance, ToolCall
 from libs.contracts.stubs.pawl.serving.v1 import feedback_pb2, feedback_pb2_grpc, inference_pb2, inference_pb2_grpc
+from libs.contracts.subjects import version_name
 from libs.runtime.grpc_client import remaining
 from services.serving.gateway.domain import (
     Answers,
@@ -17,6 +19,7 @@ from services.serving.gateway.domain import (
     Chunk,
     Deadline,
     FeedbackDoor,
+    Form,
     Generation,
     Query,
     SamplingWish,
@@ -49,6 +52,18 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
             finish_reason=chunk.finish_reason,
             usage=_usage(chunk),
             provenance=_provenance(generation, chunk.provenance),
+            tool_calls=_calls(chunk),
+            logprobs=_logprobs(chunk),
+            others=[
+                inference_pb2.Choice(
+                    index=each.index,
+                    text=each.text,
+                    finish_reason=each.finish_reason,
+                    tool_calls=_calls(each),
+                    logprobs=_logprobs(each),
+                )
+                for each in chunk.others
+            ],
         )
 
     async def GenerateStream(  # noqa: N802 - the generated name
@@ -64,27 +79,68 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
                     finish_reason=chunk.finish_reason,
                     usage=_usage(chunk),
                     provenance=_provenance(generation, chunk.provenance),
+                    index=chunk.index,
+                    logprobs=_logprobs(chunk),
+                    tool_calls=_calls(chunk),
                 )
 
-    def _read(self, request: inference_pb2.GenerateRequest, context: _Context) -> tuple[Caller, Query, Deadline]:
-        metadata = {str(key): str(value) for key, value in context.invocation_metadata() or ()}
+    async def ExplainRoute(  # noqa: N802 - the generated name
+        self, request: inference_pb2.ExplainRouteRequest, context: _Context
+    ) -> inference_pb2.ExplainRouteResponse:
+        """Which version a request would get, and why."""
+        metadata = _metadata(context)
         caller = self._tables.caller(metadata.get("authorization", ""))
-        purpose = caller.purpose(metadata.get("x-pawl-purpose", ""))
-        given = request.sampling
         query = Query(
             model=request.model,
-            messages=tuple(Message(role=each.role, content=each.content) for each in request.messages),
+            messages=(),
+            request_id=new_id("req"),
+            user=request.user,
+            segment=request.segment,
+            facts={**metadata, **_lowered(request.facts)},
+        )
+        told = self._answers.explain(caller, query)
+        arm = told.choice.arm
+        return inference_pb2.ExplainRouteResponse(
+            model_version=version_name(told.route.task, arm.version),
+            role=arm.role.value,
+            digest=arm.digest,
+            route_generation=told.route.generation,
+            assignment=told.assignment,
+            canary_share=told.canary_share,
+            rules=[
+                inference_pb2.RuleOutcome(rule=each.rule, holds=each.holds, why=each.why)
+                for each in told.resolution.outcomes
+            ],
+            reason=told.reason,
+            engines=told.engines,
+        )
+
+    def _read(self, request: inference_pb2.GenerateRequest, context: _Context) -> tuple[Caller, Query, Deadline]:
+        metadata = _metadata(context)
+        caller = self._tables.caller(metadata.get("authorization", ""))
+        purpose = caller.purpose(metadata.get("x-pawl-purpose", ""))
+        given, form = request.sampling, request.form
+        prompt = request.prompt
+        messages = tuple(_message(each) for each in request.messages)
+        if prompt and messages:
+            raise InvalidInput("cannot be had together with messages", field="prompt")
+        query = Query(
+            model=request.model,
+            messages=(Message(role="user", content=prompt),) if prompt else messages,
             request_id=request.request_id or new_id("req"),
-            sampling=SamplingWish(
-                temperature=given.temperature if given.HasField("temperature") else None,
-                top_p=given.top_p if given.HasField("top_p") else None,
-                max_tokens=(given.max_tokens or None) if given.HasField("max_tokens") else None,
-                seed=given.seed if given.HasField("seed") else None,
-                stop=tuple(given.stop),
-            ),
+            sampling=_sampling(given),
             user=request.user,
             segment=request.segment,
             purpose=purpose,
+            form=Form(
+                json_schema=form.json_schema,
+                json_object=form.json_object,
+                tools=form.tools_json,
+                tool_choice=form.tool_choice or "auto",
+                single_call=form.single_call,
+            ),
+            facts={**metadata, **_lowered(request.facts)},
+            prompt=prompt,
         )
         return caller, query, Deadline(time.monotonic() + remaining(context, self._request_seconds))
 
@@ -100,8 +156,7 @@ class FeedbackServicer(feedback_pb2_grpc.FeedbackServiceServicer):
         self, request: feedback_pb2.PublishFeedbackRequest, context: _Context
     ) -> feedback_pb2.PublishFeedbackResponse:
         """Store events; answers once the stream has them all."""
-        metadata = {str(key): str(value) for key, value in context.invocation_metadata() or ()}
-        caller = self._tables.caller(metadata.get("authorization", ""))
+        caller = self._tables.caller(_metadata(context).get("authorization", ""))
         documents = [each.encode() for each in request.events_json]
         sequences = await self._feedback.publish(caller, request.task, documents, "events_json")
         return feedback_pb2.PublishFeedbackResponse(sequences=sequences)
@@ -111,6 +166,53 @@ def register(server: Any, inference: InferenceServicer, feedback: FeedbackServic
     """Add both servicers to a `GrpcServer`."""
     server.add(inference_pb2_grpc.add_InferenceServiceServicer_to_server, inference, INFERENCE_SERVICE)
     server.add(feedback_pb2_grpc.add_FeedbackServiceServicer_to_server, feedback, FEEDBACK_SERVICE)
+
+
+def _metadata(context: _Context) -> dict[str, str]:
+    return {str(key): str(value) for key, value in context.invocation_metadata() or ()}
+
+
+def _lowered(facts: Mapping[str, str]) -> dict[str, str]:
+    return {name.lower(): value for name, value in facts.items()}
+
+
+def _message(given: inference_pb2.Message) -> Message:
+    calls = tuple(ToolCall(id=each.id, name=each.name, arguments=each.arguments) for each in given.tool_calls)
+    return Message(role=given.role, content=given.content, tool_calls=calls, tool_call_id=given.tool_call_id)
+
+
+def _sampling(given: inference_pb2.Sampling) -> SamplingWish:
+    def said(name: Any) -> Any:
+        return getattr(given, name) if given.HasField(name) else None
+
+    return SamplingWish(
+        temperature=said("temperature"),
+        top_p=said("top_p"),
+        max_tokens=said("max_tokens"),
+        seed=said("seed"),
+        stop=tuple(given.stop),
+        presence_penalty=said("presence_penalty"),
+        frequency_penalty=said("frequency_penalty"),
+        logit_bias=dict(given.logit_bias),
+        n=given.n or 1,
+        logprobs=given.logprobs,
+        top_logprobs=given.top_logprobs,
+    )
+
+
+def _calls(chunk: Chunk) -> list[inference_pb2.ToolCall]:
+    return [inference_pb2.ToolCall(id=each.id, name=each.name, arguments=each.arguments) for each in chunk.tool_calls]
+
+
+def _logprobs(chunk: Chunk) -> list[inference_pb2.TokenLogprob]:
+    return [
+        inference_pb2.TokenLogprob(
+            token=each.token,
+            logprob=each.logprob,
+            top=[inference_pb2.TopToken(token=token, logprob=value) for token, value in each.top],
+        )
+        for each in chunk.logprobs
+    ]
 
 
 def _usage(chunk: Chunk) -> inference_pb2.Usage | None:

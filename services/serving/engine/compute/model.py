@@ -16,9 +16,12 @@ from libs.telemetry import get_logger
 from services.serving.engine.compute.bound_children import bind_children
 from services.serving.engine.compute.cpu_lora import use_grouped_products
 from services.serving.engine.compute.slots import Slots
-from services.serving.engine.domain import Piece, Prompt, SamplingChoice, Version
+from services.serving.engine.domain import Piece, Prompt, SamplingChoice, TokenChance, Version
 
 log = get_logger(__name__)
+
+_LEAST = -9999.0
+"""Stands for minus infinity, which JSON cannot say: a token that a schema forbids."""
 
 
 class AdapterRefused(InvalidInput):
@@ -131,12 +134,16 @@ class Model:
 
         Lower `priority` goes first. Raises Unavailable when the engine is dead.
         """
+        from vllm.exceptions import VLLMClientError
         from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 
         if version.number and version.number not in self._added:
             raise Unavailable(f"{version.name} is not loaded", reason="VERSION_NOT_LOADED")
+        asked: dict[str, Any] = {"prompt_token_ids": list(prompt.token_ids)}
+        if prompt.salt:
+            asked["cache_salt"] = prompt.salt
         stream = self._engine.generate(
-            {"prompt_token_ids": list(prompt.token_ids)},
+            asked,
             _sampling(sampling, self.max_model_len - len(prompt.token_ids), with_logprobs=with_logprobs),
             # vLLM needs a name that nobody else uses right now; a client may send the same one twice.
             f"{request_id}#{next(self._requests)}",
@@ -146,9 +153,13 @@ class Model:
         try:
             async with self._slots.use(version.number), aclosing(stream):
                 async for output in stream:
-                    yield _piece(output, with_logprobs=with_logprobs)
+                    for piece in _pieces(output, sampling, with_logprobs=with_logprobs):
+                        yield piece
         except EngineDeadError as failure:
             raise Unavailable("the engine is dead", reason="ENGINE_DEAD") from failure
+        except (VLLMClientError, ValueError) as failure:
+            # Whatever vLLM finds wrong with a request before it takes it: a schema, a bias, a length.
+            raise InvalidInput(f"the engine refuses the request: {failure}", field=_blamed(sampling)) from failure
         except EngineGenerateError as failure:
             raise Unavailable(
                 f"generation failed: {failure.__cause__ or failure}", reason="GENERATION_FAILED"
@@ -243,8 +254,13 @@ def _lora(version: Version) -> Any:
 
 def _sampling(choice: SamplingChoice, room: int, *, with_logprobs: bool) -> Any:
     from vllm import SamplingParams
-    from vllm.sampling_params import RequestOutputKind
+    from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
 
+    held_to = None
+    if choice.json_schema:
+        held_to = StructuredOutputsParams(json=choice.json_schema)
+    elif choice.json_object:
+        held_to = StructuredOutputsParams(json_object=True)
     try:
         return SamplingParams(
             temperature=choice.temperature,
@@ -252,18 +268,53 @@ def _sampling(choice: SamplingChoice, room: int, *, with_logprobs: bool) -> Any:
             max_tokens=max(1, min(choice.max_tokens, room)),
             seed=choice.seed,
             stop=list(choice.stop) or None,
-            logprobs=0 if with_logprobs else None,
+            presence_penalty=choice.presence_penalty,
+            frequency_penalty=choice.frequency_penalty,
+            logit_bias=dict(choice.logit_bias) or None,
+            n=choice.n,
+            logprobs=choice.top_logprobs if choice.top_logprobs is not None else 0 if with_logprobs else None,
+            structured_outputs=held_to,
             output_kind=RequestOutputKind.FINAL_ONLY if choice.whole else RequestOutputKind.DELTA,
         )
     except ValueError as failure:
         raise InvalidInput(str(failure), field="sampling") from failure
 
 
-def _piece(output: Any, *, with_logprobs: bool) -> Piece:
-    part = output.outputs[0]
-    ids = tuple(int(each) for each in part.token_ids)
-    logprobs: tuple[float, ...] = ()
-    if with_logprobs and part.logprobs:
-        logprobs = tuple(float(held[token].logprob) for token, held in zip(ids, part.logprobs, strict=True))
+def _blamed(choice: SamplingChoice) -> str:
+    if choice.json_schema or choice.json_object:
+        return "response_format"
+    return "logit_bias" if choice.logit_bias else "sampling"
+
+
+def _pieces(output: Any, choice: SamplingChoice, *, with_logprobs: bool) -> list[Piece]:
+    """The pieces in one output of vLLM: one of each answer that went on."""
     name = output.lora_request.lora_name if output.lora_request is not None else ""
-    return Piece(part.text, ids, logprobs, (part.finish_reason or "stop") if output.finished else "", name)
+    found = []
+    for number, part in enumerate(output.outputs, start=1):
+        ids = tuple(int(each) for each in part.token_ids)
+        places = list(zip(ids, part.logprobs, strict=True)) if part.logprobs else []
+        last = bool(output.finished) and number == len(output.outputs)
+        found.append(
+            Piece(
+                part.text,
+                ids,
+                tuple(float(place[token].logprob) for token, place in places) if with_logprobs else (),
+                part.finish_reason or ("stop" if last else ""),
+                name,
+                part.index,
+                last,
+                tuple(_chance(token, place, choice.top_logprobs) for token, place in places)
+                if choice.top_logprobs is not None
+                else (),
+            )
+        )
+    return found
+
+
+def _chance(token: int, place: Any, top: int) -> TokenChance:
+    likeliest = sorted(place.values(), key=lambda each: -each.logprob)[:top]
+    return TokenChance(
+        place[token].decoded_token or "",
+        max(float(place[token].logprob), _LEAST),
+        tuple((each.decoded_token or "", max(float(each.logprob), _LEAST)) for each in likeliest),
+    )

@@ -9,7 +9,8 @@ from jinja2 import TemplateError
 
 from libs.contracts.errors import FailedPrecondition, InvalidInput
 from libs.contracts.ids import digest_bytes
-from services.serving.engine.domain import Prompt
+from libs.contracts.inference import Message
+from services.serving.engine.domain import Prompt, in_hermes_form, in_template_form
 
 
 class Renderer:
@@ -24,32 +25,42 @@ class Renderer:
         self._tokenizer: Any = AutoTokenizer.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
         if not self._tokenizer.chat_template:
             raise FailedPrecondition("the base has no chat template", field="chat_template")
+        self._knows_tools = "tools" in str(self._tokenizer.chat_template)
 
-    def render(self, messages: Sequence[tuple[str, str]]) -> Prompt:
-        """Token ids of (role, content) pairs, ready for the assistant's turn.
+    def render(self, messages: Sequence[Message], tools: Sequence[dict[str, Any]] = (), *, salt: str = "") -> Prompt:
+        """Token ids of a conversation, ready for the assistant's turn.
 
         Raises InvalidInput on `messages` that the template refuses or that leave no room for an answer.
         """
+        form = in_template_form(messages) if self._knows_tools else in_hermes_form(messages, tools)
         try:
             ids = self._tokenizer.apply_chat_template(
-                [{"role": role, "content": content} for role, content in messages],
+                form,
+                tools=list(tools) or None,
                 add_generation_prompt=True,
                 tokenize=True,
                 return_dict=False,
             )
-        except TemplateError as failure:
+        except (TemplateError, TypeError) as failure:
             raise InvalidInput(f"the chat template refuses the messages: {failure}", field="messages") from failure
+        return self._fitting(ids, "messages", salt)
+
+    def plain(self, text: str, *, salt: str = "") -> Prompt:
+        """Token ids of a text as it stands. Raises InvalidInput on a `prompt` that leaves no room for an answer."""
+        return self._fitting(self._tokenizer(text, add_special_tokens=True)["input_ids"], "prompt", salt)
+
+    def _fitting(self, ids: Sequence[int], field: str, salt: str) -> Prompt:
         if len(ids) >= self.max_model_len:
             raise InvalidInput(
                 f"the prompt has {len(ids)} tokens, the model takes {self.max_model_len} with the answer",
                 reason="PROMPT_TOO_LONG",
-                field="messages",
+                field=field,
                 prompt_tokens=len(ids),
                 max_model_len=self.max_model_len,
             )
         if not ids:
-            raise InvalidInput("the messages render to nothing", field="messages")
-        return Prompt(tuple(int(each) for each in ids))
+            raise InvalidInput("there is nothing in it", field=field)
+        return Prompt(tuple(int(each) for each in ids), salt)
 
 
 def template_digests(directory: Path) -> tuple[str, str]:

@@ -15,8 +15,9 @@ from services.serving.engine.domain.desire import (
     wanted_versions,
     yields_to,
 )
-from services.serving.engine.domain.generation import Answer, Piece, Prompt, SamplingChoice
+from services.serving.engine.domain.generation import Answer, Piece, Prompt, SamplingChoice, TokenChance
 from services.serving.engine.domain.residency import Residency, Version
+from services.serving.engine.domain.tooling import in_hermes_form, in_template_form
 
 __all__ = [
     "PINNED_ROLES",
@@ -27,12 +28,15 @@ __all__ = [
     "Residency",
     "SamplingChoice",
     "TensorShape",
+    "TokenChance",
     "Version",
     "Wanted",
     "check_files",
     "check_metadata",
     "check_shapes",
     "choose_pins",
+    "in_hermes_form",
+    "in_template_form",
     "next_base",
     "wanted_versions",
     "yields_to",

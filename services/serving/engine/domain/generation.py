@@ -1,6 +1,7 @@
 """One generation: what is asked of a model, and the pieces in which the answer comes."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,18 +15,39 @@ class SamplingChoice:
     stop: tuple[str, ...] = ()
     whole: bool = False
     """One piece for the whole answer."""
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    logit_bias: Mapping[int, float] = field(default_factory=dict)
+    n: int = 1
+    top_logprobs: int | None = None
+    """So many likeliest tokens in each place beside the one taken; None: no log-probabilities."""
+    json_schema: str = ""
+    json_object: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """A rendered prompt: token ids, shape (tokens,)."""
+    """A rendered prompt: token ids, shape (tokens,). Prompts of different salts share no cached prefix."""
 
     token_ids: tuple[int, ...]
+    salt: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenChance:
+    """A token's text and log-probability, with those of the likeliest tokens in its place."""
+
+    text: str
+    logprob: float
+    top: tuple[tuple[str, float], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A part of an answer. `finish_reason` is empty until the last one; one natural log-probability per token."""
+    """A part of an answer. `finish_reason` is empty until the last one; one natural log-probability per token.
+
+    Of several answers, `index` says which; `last` is true of the last piece of them all.
+    """
 
     text: str
     token_ids: tuple[int, ...] = ()
@@ -33,6 +55,9 @@ class Piece:
     finish_reason: str = ""
     adapter_name: str = ""
     """Name of the adapter that vLLM says produced it; empty for the bare base."""
+    index: int = 0
+    last: bool = True
+    chances: tuple[TokenChance, ...] = ()
 
 
 @dataclass(slots=True)
@@ -46,7 +71,7 @@ class Answer:
     def take(self, piece: Piece) -> None:
         """Count a piece in."""
         self.completion_tokens += len(piece.token_ids)
-        if self.token_ids is not None:
+        if self.token_ids is not None and piece.index == 0:
             self.token_ids.extend(piece.token_ids)
-        if self.logprobs is not None:
+        if self.logprobs is not None and piece.index == 0:
             self.logprobs.extend(piece.logprobs)

@@ -4,10 +4,10 @@ from collections.abc import AsyncGenerator
 
 import grpc
 
-from libs.contracts.inference import Provenance
+from libs.contracts.inference import Message, Provenance
 from libs.contracts.stubs.pawl.serving.v1 import engine_pb2, engine_pb2_grpc, inference_pb2
 from libs.runtime.grpc_client import channel, rpc_errors
-from services.serving.gateway.domain import Chunk, Inquiry, Usage
+from services.serving.gateway.domain import Chunk, Inquiry, TokenLogprob, Usage
 
 
 class Engines:
@@ -62,21 +62,45 @@ class Engines:
 
 
 def _request(inquiry: Inquiry) -> engine_pb2.InferRequest:
-    wish = inquiry.sampling
+    wish, form = inquiry.sampling, inquiry.form
     return engine_pb2.InferRequest(
         request_id=inquiry.request_id,
-        messages=[inference_pb2.Message(role=each.role, content=each.content) for each in inquiry.messages],
+        messages=[] if inquiry.prompt else [_message(each) for each in inquiry.messages],
         sampling=inference_pb2.Sampling(
-            temperature=wish.temperature, top_p=wish.top_p, max_tokens=wish.max_tokens, seed=wish.seed, stop=wish.stop
+            temperature=wish.temperature,
+            top_p=wish.top_p,
+            max_tokens=wish.max_tokens,
+            seed=wish.seed,
+            stop=wish.stop,
+            presence_penalty=wish.presence_penalty,
+            frequency_penalty=wish.frequency_penalty,
+            logit_bias=wish.logit_bias,
+            n=wish.n,
+            logprobs=wish.logprobs,
+            top_logprobs=wish.top_logprobs,
         ),
         version_digest=inquiry.digest,
         priority=inquiry.priority,
         whole=inquiry.whole,
+        prompt=inquiry.prompt,
+        tools_json=form.tools if form.offers_tools else "",
+        json_schema=form.constraint(),
+        json_object=form.json_object,
+        cache_salt=inquiry.cache_salt,
+    )
+
+
+def _message(message: Message) -> inference_pb2.Message:
+    calls = [
+        inference_pb2.ToolCall(id=each.id, name=each.name, arguments=each.arguments) for each in message.tool_calls
+    ]
+    return inference_pb2.Message(
+        role=message.role, content=message.content, tool_calls=calls, tool_call_id=message.tool_call_id
     )
 
 
 def _chunk(response: engine_pb2.InferResponse) -> Chunk:
-    last = bool(response.finish_reason)
+    usage = response.usage if response.HasField("usage") else None
     return Chunk(
         text=response.text_delta,
         provenance=Provenance(
@@ -86,5 +110,10 @@ def _chunk(response: engine_pb2.InferResponse) -> Chunk:
             template_digest=response.template_digest,
         ),
         finish_reason=response.finish_reason,
-        usage=Usage(response.usage.prompt_tokens, response.usage.completion_tokens) if last else None,
+        usage=Usage(usage.prompt_tokens, usage.completion_tokens) if usage is not None else None,
+        index=response.index,
+        logprobs=tuple(
+            TokenLogprob(each.token, each.logprob, tuple((top.token, top.logprob) for top in each.top))
+            for each in response.logprobs
+        ),
     )

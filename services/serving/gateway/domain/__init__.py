@@ -10,10 +10,21 @@ from services.serving.gateway.domain.calls import (
     Purpose,
     Query,
     SamplingWish,
+    TokenLogprob,
     Usage,
 )
 from services.serving.gateway.domain.engines import pick_engine
-from services.serving.gateway.domain.ports import Answers, EngineCall, FeedbackDoor, Inquiry, Records, Tables
+from services.serving.gateway.domain.form import Form
+from services.serving.gateway.domain.ports import (
+    Answers,
+    EngineCall,
+    Explanation,
+    FeedbackDoor,
+    Inquiry,
+    Records,
+    Tables,
+)
+from services.serving.gateway.domain.quotas import Quotas
 from services.serving.gateway.domain.routing import (
     Choice,
     Target,
@@ -24,8 +35,11 @@ from services.serving.gateway.domain.routing import (
     served_versions,
     unit_of,
 )
+from services.serving.gateway.domain.rules import AUTO_MODEL, Outcome, Resolution, resolve
+from services.serving.gateway.domain.tools import ToolReader
 
 __all__ = [
+    "AUTO_MODEL",
     "MAX_OUTPUT_TOKENS",
     "Answers",
     "Caller",
@@ -33,21 +47,29 @@ __all__ = [
     "Chunk",
     "Deadline",
     "EngineCall",
+    "Explanation",
     "FeedbackDoor",
+    "Form",
     "Generation",
     "Inquiry",
     "Limits",
+    "Outcome",
     "Purpose",
     "Query",
+    "Quotas",
     "Records",
+    "Resolution",
     "SamplingWish",
     "Tables",
     "Target",
+    "TokenLogprob",
+    "ToolReader",
     "Usage",
     "assignment",
     "choose",
     "parse_model",
     "pick_engine",
+    "resolve",
     "sampled_for_shadow",
     "served_versions",
     "unit_of",

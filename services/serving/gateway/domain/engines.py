@@ -1,8 +1,12 @@
-"""Which engine is asked: one that has the version, the least busy first."""
+"""Which engine is asked: one that has the version, among the least busy the one most likely to have it warm."""
 
+import hashlib
 from collections.abc import Collection, Iterable, Mapping
 
 from libs.contracts.routes import EngineReport
+
+_SLACK = 2
+"""So many requests more than the least busy engine are no reason to give up what is warm elsewhere."""
 
 
 def pick_engine(
@@ -11,11 +15,23 @@ def pick_engine(
     *,
     in_flight: Mapping[str, int],
     avoid: Collection[str] = (),
+    affinity: str = "",
 ) -> EngineReport | None:
     """The engine to ask for a version: routable there, fewest of our requests in flight, then by id.
 
-    `in_flight` counts by address. Addresses in `avoid` failed a moment ago and are not asked. A report does not age
-    here: with the broker away it stays the best that is known, and asking is the test.
+    `in_flight` counts by address. Addresses in `avoid` failed a moment ago and are not asked. With an `affinity` (a
+    user's unit) engines about equally busy are told apart by whether the adapter is in a slot, then by rendezvous
+    hashing (Thaler & Ravishankar, 1998): a user's turns meet their cached prefix, and an engine that leaves moves only
+    its own users. A report does not age here: with the broker away it stays the best that is known, and asking is the
+    test.
     """
     able = [each for each in engines if digest in each.routable and each.address not in avoid]
-    return min(able, key=lambda each: (in_flight.get(each.address, 0), each.engine_id), default=None)
+    if not able or not affinity:
+        return min(able, key=lambda each: (in_flight.get(each.address, 0), each.engine_id), default=None)
+    least = min(in_flight.get(each.address, 0) for each in able)
+    near = [each for each in able if in_flight.get(each.address, 0) <= least + _SLACK]
+    return min(near, key=lambda each: (digest not in each.resident, _distance(affinity, each.engine_id)))
+
+
+def _distance(affinity: str, engine_id: str) -> bytes:
+    return hashlib.sha256(f"{affinity}\0{engine_id}".encode()).digest()

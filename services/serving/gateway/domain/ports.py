@@ -1,12 +1,16 @@
 """What the gateway's parts need of one another."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from libs.contracts.inference import Inference, Message
 from libs.contracts.routes import EngineReport, Route
+from libs.contracts.task.routing import RoutingRule
 from services.serving.gateway.domain.calls import Caller, Chunk, Deadline, Generation, Query, SamplingWish
+from services.serving.gateway.domain.form import FREE, Form
+from services.serving.gateway.domain.routing import Choice
+from services.serving.gateway.domain.rules import Resolution
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +24,23 @@ class Inquiry:
     priority: int
     timeout: float
     whole: bool = False
+    form: Form = FREE
+    prompt: str = ""
+    cache_salt: str = ""
+    """Prompts of different salts share no cached prefix: what one tenant asked is not to be timed by another."""
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """Which version a request would get, and why."""
+
+    resolution: Resolution
+    route: Route
+    choice: Choice
+    assignment: float
+    canary_share: float
+    engines: tuple[str, ...]
+    reason: str
 
 
 class EngineCall(Protocol):
@@ -41,6 +62,9 @@ class Tables(Protocol):
     def routes(self, tenant: str) -> list[Route]:
         """All routes of a tenant."""
 
+    def rules(self, tenant: str) -> Sequence[RoutingRule]:
+        """The operator's rules for a tenant, in order."""
+
     def engines(self) -> Sequence[EngineReport]:
         """All engines."""
 
@@ -58,17 +82,6 @@ class Records(Protocol):
         """Take a record; never waits and never fails."""
 
 
-class Answer(Protocol):
-    """An answer under way."""
-
-    @property
-    def generation(self) -> Generation:
-        """Who answers; of a canary that could not answer, its stand-in. Settled with the first chunk."""
-
-    def __aiter__(self) -> AsyncIterator[Chunk]:
-        """Its chunks."""
-
-
 class Answers(Protocol):
     """The gateway's one use case."""
 
@@ -79,6 +92,9 @@ class Answers(Protocol):
 
     async def whole(self, caller: Caller, query: Query, deadline: Deadline) -> tuple[Generation, Chunk]:
         """The whole answer as one chunk; an engine lost half-way is made up for."""
+
+    def explain(self, caller: Caller, query: Query) -> Explanation:
+        """Which version the request would get, and why; nothing is generated."""
 
 
 class FeedbackDoor(Protocol):

@@ -62,8 +62,8 @@ def sampled_for_shadow(route: Route, request_id: str) -> Arm | None:
     return arm
 
 
-def choose(route: Route, target: Target, unit: str, roles: frozenset[KeyRole]) -> Choice:
-    """The arm that answers a request.
+def choose(route: Route, target: Target, unit: str, roles: frozenset[KeyRole], segment: str = "") -> Choice:
+    """The arm that answers a request. A segment that the task keeps from canaries gets the stable version.
 
     A version that has not passed its gates (candidate, shadow) answers nobody but the evaluator: PermissionDenied.
     The bare base answers by name whether the route lists it or not. Raises NotFound for a version that is not there.
@@ -75,6 +75,9 @@ def choose(route: Route, target: Target, unit: str, roles: frozenset[KeyRole]) -
         raise NotFound(f"the task {route.task!r} has no stable version", reason="MODEL_NOT_FOUND", field="model")
     if canary is None:
         return Choice(stable, explicit=False, probability=1.0)
+    if segment and segment in route.routing.no_canary:
+        # Not by chance: these users must not count in a comparison with those who could have had the canary.
+        return Choice(stable, explicit=True, probability=1.0)
     if assignment(route.salt, unit) < canary.share:
         return Choice(canary, explicit=False, probability=canary.share, fallback=stable)
     return Choice(stable, explicit=False, probability=1.0 - canary.share)

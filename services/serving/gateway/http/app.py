@@ -14,29 +14,35 @@ from starlette.routing import Route as Path
 
 from libs.contracts.errors import InvalidInput, NotFound, PawlError
 from libs.contracts.ids import new_id
+from libs.contracts.subjects import version_name
 from libs.telemetry import current_traceparent, get_logger, span, trace_id
 from services.serving.gateway.domain import (
+    AUTO_MODEL,
     Answers,
     Caller,
     Chunk,
     Deadline,
     FeedbackDoor,
     Generation,
+    Query,
     Tables,
     choose,
     parse_model,
     served_versions,
 )
-from services.serving.gateway.http.errors import body_of, response_of
-from services.serving.gateway.http.openai import (
-    ChatRequest,
+from services.serving.gateway.http.answers import (
+    ChatShape,
+    Shape,
+    TextShape,
     completion,
     model_card,
-    parse_chat,
     sse,
     stream_chunk,
     usage_chunk,
 )
+from services.serving.gateway.http.errors import body_of, response_of
+from services.serving.gateway.http.openapi import document
+from services.serving.gateway.http.requests import ChatRequest, CompletionRequest, EmbeddingRequest, parse
 
 log = get_logger(__name__)
 
@@ -46,7 +52,7 @@ _CLIENT_CLOSED = 499
 
 
 class HttpDoor:
-    """OpenAI's chat and models endpoints, feedback and a health page. `request_seconds` bounds one answer."""
+    """OpenAI's endpoints, routing explained, feedback and a health page. `request_seconds` bounds one answer."""
 
     def __init__(
         self,
@@ -65,9 +71,13 @@ class HttpDoor:
         self.app = Starlette(
             routes=[
                 Path("/healthz", _healthz),
+                Path("/openapi.json", _openapi),
                 Path("/v1/models", self._guarded(self._models)),
                 Path("/v1/models/{model}", self._guarded(self._model)),
                 Path("/v1/chat/completions", self._guarded(self._chat), methods=["POST"]),
+                Path("/v1/completions", self._guarded(self._complete), methods=["POST"]),
+                Path("/v1/embeddings", self._guarded(self._embed), methods=["POST"]),
+                Path("/v1/route", self._guarded(self._explain)),
                 Path("/v1/feedback", self._guarded(self._publish), methods=["POST"]),
             ],
             exception_handlers={404: _no_such_page, 405: _no_such_page},
@@ -95,6 +105,8 @@ class HttpDoor:
         caller = self._caller(request)
         cards = []
         for route in self._tables.routes(caller.tenant):
+            if not caller.may_ask(route.task):
+                continue
             cards.append(model_card(route, None))
             cards.extend(model_card(route, arm) for arm in served_versions(route))
         return JSONResponse({"object": "list", "data": cards})
@@ -102,26 +114,79 @@ class HttpDoor:
     async def _model(self, request: Request) -> Response:
         caller = self._caller(request)
         target = parse_model(request.path_params["model"])
+        caller.entitled(target.task)
         route = self._tables.route(caller.tenant, target.task)
         arm = None if target.version is None else choose(route, target, "", caller.roles).arm
         return JSONResponse(model_card(route, arm))
 
     async def _chat(self, request: Request) -> Response:
+        return await self._answer(request, ChatRequest, ChatShape())
+
+    async def _complete(self, request: Request) -> Response:
+        return await self._answer(request, CompletionRequest, TextShape())
+
+    async def _answer(self, request: Request, kind: type[ChatRequest | CompletionRequest], shape: Shape) -> Response:
         caller = self._caller(request)
         purpose = caller.purpose(request.headers.get("x-pawl-purpose", ""))
-        asked = parse_chat(await self._body(request))
-        query = asked.query(
-            request_id=request.headers.get("x-pawl-request-id") or new_id("req"),
-            user=request.headers.get("x-pawl-user", ""),
-            segment=request.headers.get("x-pawl-segment", ""),
-            purpose=purpose,
-        )
+        asked = parse(kind, await self._body(request))
+        query = asked.query(request.headers, request.headers.get("x-pawl-request-id") or new_id("req"), purpose)
         created = int(time.time())
-        deadline = Deadline(time.monotonic() + self._request_seconds)
+        deadline = Deadline(time.monotonic() + self._seconds(request))
         if asked.stream:
-            return await _streamed(self._answers.answer(caller, query, deadline), asked, created)
+            pieces = self._answers.answer(caller, query, deadline)
+            return await _streamed(pieces, shape, created, wants_usage=asked.wants_usage)
         generation, chunk = await _unless_gone(request, self._answers.whole(caller, query, deadline))
-        return JSONResponse(completion(generation, chunk, created), headers=_headers(generation))
+        return JSONResponse(completion(shape, generation, chunk, created), headers=_headers(generation))
+
+    def _seconds(self, request: Request) -> float:
+        """The deadline a client asks for in `x-pawl-timeout` (seconds), within the gateway's own."""
+        said = request.headers.get("x-pawl-timeout", "")
+        if not said:
+            return self._request_seconds
+        try:
+            seconds = float(said)
+        except ValueError:
+            seconds = 0.0
+        if not seconds > 0:
+            raise InvalidInput(f"{said[:40]!r} is not a number of seconds above 0", field="x-pawl-timeout")
+        return min(seconds, self._request_seconds)
+
+    async def _embed(self, request: Request) -> Response:
+        caller = self._caller(request)
+        asked = parse(EmbeddingRequest, await self._body(request))
+        task = parse_model(asked.model).task
+        self._tables.route(caller.tenant, task)
+        raise InvalidInput(
+            f"{task} generates text: its base has no embeddings", reason="EMBEDDINGS_NOT_SUPPORTED", field="model"
+        )
+
+    async def _explain(self, request: Request) -> Response:
+        caller = self._caller(request)
+        said = request.query_params
+        facts = {name: said[name] for name in ("task_type", "domain") if name in said}
+        query = Query(
+            said.get("model", AUTO_MODEL),
+            (),
+            new_id("req"),
+            user=said.get("user", ""),
+            segment=said.get("segment", ""),
+            facts={**request.headers, **facts},
+        )
+        told = self._answers.explain(caller, query)
+        return JSONResponse(
+            {
+                "model_version": version_name(told.route.task, told.choice.arm.version),
+                "role": told.choice.arm.role.value,
+                "reason": told.reason,
+                "assignment": told.assignment,
+                "canary_share": told.canary_share,
+                "route_generation": told.route.generation,
+                "rules": [
+                    {"rule": each.rule, "holds": each.holds, "why": each.why} for each in told.resolution.outcomes
+                ],
+                "engines": list(told.engines),
+            }
+        )
 
     async def _publish(self, request: Request) -> Response:
         caller = self._caller(request)
@@ -155,23 +220,26 @@ class HttpDoor:
 
 
 async def _streamed(
-    pieces: AsyncGenerator[tuple[Generation, Chunk], None], asked: ChatRequest, created: int
+    pieces: AsyncGenerator[tuple[Generation, Chunk], None], shape: Shape, created: int, *, wants_usage: bool
 ) -> StreamingResponse:
     """Wait for the first piece, so that what fails before it fails with a status, then stream."""
     first = await anext(pieces)
 
     async def events() -> AsyncGenerator[bytes, None]:
         generation, chunk = first
+        begun = {chunk.index}
         async with aclosing(pieces):
-            yield sse(stream_chunk(generation, chunk, created, first=True, wants_usage=asked.wants_usage))
+            yield sse(stream_chunk(shape, generation, chunk, created, first=True, wants_usage=wants_usage))
             try:
                 async for generation, chunk in pieces:
-                    yield sse(stream_chunk(generation, chunk, created, first=False, wants_usage=asked.wants_usage))
+                    fresh = chunk.index not in begun
+                    begun.add(chunk.index)
+                    yield sse(stream_chunk(shape, generation, chunk, created, first=fresh, wants_usage=wants_usage))
             except PawlError as failure:
                 yield sse(body_of(failure))
                 return
-            if asked.wants_usage:
-                yield sse(usage_chunk(generation, chunk, created))
+            if wants_usage:
+                yield sse(usage_chunk(shape, generation, chunk, created))
             yield b"data: [DONE]\n\n"
 
     headers = {**_headers(first[0]), "cache-control": "no-cache", "x-accel-buffering": "no"}
@@ -206,6 +274,10 @@ def _headers(generation: Generation) -> dict[str, str]:
 
 async def _healthz(_: Request) -> Response:
     return JSONResponse({"status": "ok"})
+
+
+async def _openapi(_: Request) -> Response:
+    return JSONResponse(document())
 
 
 async def _no_such_page(request: Request, _: Exception) -> Response:

@@ -26,5 +26,5 @@ def response_of(failure: PawlError, headers: dict[str, str] | None = None) -> Re
     """The response for a failed request; what may be tried again says when."""
     extra = dict(headers or {})
     if isinstance(failure, Transient):
-        extra["retry-after"] = str(RETRY_AFTER_SECONDS)
+        extra["retry-after"] = failure.metadata.get("retry_after", str(RETRY_AFTER_SECONDS))
     return JSONResponse(body_of(failure), status_code=failure.http_status, headers=extra)

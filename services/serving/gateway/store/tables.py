@@ -7,29 +7,31 @@ from pathlib import Path
 
 from libs.contracts.errors import NotFound, Unauthenticated, Unavailable
 from libs.contracts.routes import ApiKey, EngineReport, Route
-from libs.contracts.subjects import ENGINES, KEYS, ROUTES, task_key
+from libs.contracts.subjects import ENGINES, KEYS, ROUTES, RULES, task_key
+from libs.contracts.task.routing import RoutingRule, RoutingRules
 from libs.eventing.connection import NatsLink
 from libs.eventing.kv import DesiredState
 from services.serving.gateway.domain import Caller
 
 
 class LocalTables:
-    """The three buckets that a gateway answers from."""
+    """The buckets that a gateway answers from."""
 
     def __init__(self, link: NatsLink, directory: Path) -> None:
         """Copies are kept under `directory`."""
         self._routes = DesiredState(link, ROUTES, Route, directory / "routes.json")
         self._engines = DesiredState(link, ENGINES, EngineReport, directory / "engines.json")
         self._keys = DesiredState(link, KEYS, ApiKey, directory / "keys.json")
+        self._rules = DesiredState(link, RULES, RoutingRules, directory / "rules.json")
 
     async def start(self) -> None:
         """Read the copies and begin to follow the buckets."""
-        for state in (self._routes, self._engines, self._keys):
+        for state in (self._routes, self._engines, self._keys, self._rules):
             await state.start()
 
     async def stop(self) -> None:
         """Stop following."""
-        for state in (self._routes, self._engines, self._keys):
+        for state in (self._routes, self._engines, self._keys, self._rules):
             await state.stop()
 
     def check(self) -> str | None:
@@ -48,6 +50,11 @@ class LocalTables:
         """All routes of a tenant, by task."""
         self._known(self._routes)
         return sorted((each for each in self._routes.values.values() if each.tenant == tenant), key=lambda r: r.task)
+
+    def rules(self, tenant: str) -> Sequence[RoutingRule]:
+        """The operator's rules of a tenant, in order; none until they are known, as before there were any."""
+        held = self._rules.values.get(tenant)
+        return held.rules if held is not None else ()
 
     def engines(self) -> Sequence[EngineReport]:
         """All engines that reported."""

@@ -10,6 +10,7 @@ import pytest
 from libs.contracts.errors import Busy, InvalidInput, PawlError, Unavailable
 from libs.contracts.inference import Inference, Message, Provenance, Role
 from libs.contracts.routes import Arm, EngineReport, KeyRole, Route
+from libs.contracts.task.routing import RoutingRule
 from libs.testing.wait import eventually
 from services.serving.gateway.domain import (
     Caller,
@@ -57,6 +58,7 @@ class Engines:
 class Tables:
     def __init__(self, route: Route) -> None:
         self.current = route
+        self.operator: list[RoutingRule] = []
         self.reports: list[EngineReport] = []
         self.waits = 0
         self.on_wait: Callable[[], None] = lambda: None
@@ -66,6 +68,9 @@ class Tables:
 
     def routes(self, tenant: str) -> list[Route]:
         return [self.current]
+
+    def rules(self, tenant: str) -> list[RoutingRule]:
+        return self.operator
 
     def engines(self) -> Sequence[EngineReport]:
         return self.reports

@@ -147,9 +147,13 @@ async def test_a_candidate_answers_the_evaluator_alone_and_off_the_record(stack:
         ({"temperature": 3}, 400, "temperature"),
         ({"temperature": "hot"}, 400, "temperature"),
         ({"max_tokens": -1}, 400, "max_tokens"),
-        ({"n": 2}, 400, "n"),
-        ({"tools": [{"type": "function"}]}, 400, "tools"),
-        ({"response_format": {"type": "json_object"}}, 400, "response_format"),
+        ({"n": 99}, 400, "n"),
+        ({"tools": [{"type": "function"}]}, 400, "tools.0"),
+        ({"tool_choice": "required"}, 400, "tool_choice"),
+        ({"response_format": {"type": "json_schema"}}, 400, "response_format.json_schema"),
+        ({"top_logprobs": 3}, 400, "top_logprobs"),
+        ({"logit_bias": {"70000": 5}}, 400, "logit_bias"),
+        ({"echo": True}, 400, "echo"),
     ],
 )
 async def test_a_bad_request_names_its_parameter(
@@ -290,7 +294,7 @@ async def test_everything_else_may_be_down_while_engine_and_gateway_restart(stac
             await asyncio.to_thread(stack.gateway.wait_ready)
             stack.engine.start()
             # Asked before the engine is back: the request waits for it.
-            after = await client.chat.completions.create(model=task, messages=HELLO, max_tokens=8, timeout=200)
+            after = await client.chat.completions.create(model=task, messages=HELLO, max_tokens=8, timeout=360)
             assert after.model == before.model == f"{task}@1"
             assert after.choices[0].message.content == before.choices[0].message.content
             assert (after.model_extra or {})["pawl"] == {

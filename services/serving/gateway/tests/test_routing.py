@@ -174,7 +174,7 @@ def test_answers_are_greedy_and_bounded_by_the_task_unless_asked_otherwise() -> 
     ("change", "field"),
     [
         ({"messages": ()}, "messages"),
-        ({"messages": (Message(role="tool", content=""),)}, "messages.0.role"),
+        ({"messages": (Message(role="wizard", content=""),)}, "messages.0.role"),
         ({"messages": (Message(role="user", content="x" * 101),)}, "messages"),
         ({"messages": (Message(role="user", content="x"),) * 4}, "messages"),
         ({"user": "u" * 201}, "user"),

@@ -30,6 +30,11 @@ class InferRequest(_message.Message):
     PRIORITY_FIELD_NUMBER: _builtins.int
     WITH_LOGPROBS_FIELD_NUMBER: _builtins.int
     WHOLE_FIELD_NUMBER: _builtins.int
+    PROMPT_FIELD_NUMBER: _builtins.int
+    TOOLS_JSON_FIELD_NUMBER: _builtins.int
+    JSON_SCHEMA_FIELD_NUMBER: _builtins.int
+    JSON_OBJECT_FIELD_NUMBER: _builtins.int
+    CACHE_SALT_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     version_digest: _builtins.str
     """version digest; for a bare base the base digest"""
@@ -39,6 +44,16 @@ class InferRequest(_message.Message):
     """return the prompt's token ids and per-token log-probabilities in the last message"""
     whole: _builtins.bool
     """send the answer as one message: nobody watches it grow"""
+    prompt: _builtins.str
+    """instead of messages: text taken as it stands, without a template"""
+    tools_json: _builtins.str
+    """tools offered: a JSON list in OpenAI's form, rendered by the base's template"""
+    json_schema: _builtins.str
+    """the answer obeys this JSON Schema"""
+    json_object: _builtins.bool
+    """the answer is any JSON object"""
+    cache_salt: _builtins.str
+    """prompts of different salts share no cached prefix"""
     @_builtins.property
     def messages(self) -> _containers.RepeatedCompositeFieldContainer[_inference_pb2.Message]: ...
     @_builtins.property
@@ -53,10 +68,15 @@ class InferRequest(_message.Message):
         priority: _builtins.int = ...,
         with_logprobs: _builtins.bool = ...,
         whole: _builtins.bool = ...,
+        prompt: _builtins.str = ...,
+        tools_json: _builtins.str = ...,
+        json_schema: _builtins.str = ...,
+        json_object: _builtins.bool = ...,
+        cache_salt: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["sampling", b"sampling"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["messages", b"messages", "priority", b"priority", "request_id", b"request_id", "sampling", b"sampling", "version_digest", b"version_digest", "whole", b"whole", "with_logprobs", b"with_logprobs"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cache_salt", b"cache_salt", "json_object", b"json_object", "json_schema", b"json_schema", "messages", b"messages", "priority", b"priority", "prompt", b"prompt", "request_id", b"request_id", "sampling", b"sampling", "tools_json", b"tools_json", "version_digest", b"version_digest", "whole", b"whole", "with_logprobs", b"with_logprobs"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -76,6 +96,8 @@ class InferResponse(_message.Message):
     PROMPT_TOKEN_IDS_FIELD_NUMBER: _builtins.int
     OUTPUT_TOKEN_IDS_FIELD_NUMBER: _builtins.int
     OUTPUT_LOGPROBS_FIELD_NUMBER: _builtins.int
+    INDEX_FIELD_NUMBER: _builtins.int
+    LOGPROBS_FIELD_NUMBER: _builtins.int
     text_delta: _builtins.str
     finish_reason: _builtins.str
     """empty until the last message"""
@@ -83,6 +105,8 @@ class InferResponse(_message.Message):
     adapter_digest: _builtins.str
     tokenizer_digest: _builtins.str
     template_digest: _builtins.str
+    index: _builtins.int
+    """which of several answers this belongs to"""
     @_builtins.property
     def usage(self) -> _inference_pb2.Usage: ...
     @_builtins.property
@@ -91,6 +115,10 @@ class InferResponse(_message.Message):
     def output_token_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
     @_builtins.property
     def output_logprobs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]: ...
+    @_builtins.property
+    def logprobs(self) -> _containers.RepeatedCompositeFieldContainer[_inference_pb2.TokenLogprob]:
+        """of the tokens of this message, where `sampling.logprobs` asked for them"""
+
     def __init__(
         self,
         *,
@@ -104,10 +132,12 @@ class InferResponse(_message.Message):
         prompt_token_ids: _abc.Iterable[_builtins.int] | None = ...,
         output_token_ids: _abc.Iterable[_builtins.int] | None = ...,
         output_logprobs: _abc.Iterable[_builtins.float] | None = ...,
+        index: _builtins.int = ...,
+        logprobs: _abc.Iterable[_inference_pb2.TokenLogprob] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter_digest", b"adapter_digest", "base_digest", b"base_digest", "finish_reason", b"finish_reason", "output_logprobs", b"output_logprobs", "output_token_ids", b"output_token_ids", "prompt_token_ids", b"prompt_token_ids", "template_digest", b"template_digest", "text_delta", b"text_delta", "tokenizer_digest", b"tokenizer_digest", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter_digest", b"adapter_digest", "base_digest", b"base_digest", "finish_reason", b"finish_reason", "index", b"index", "logprobs", b"logprobs", "output_logprobs", b"output_logprobs", "output_token_ids", b"output_token_ids", "prompt_token_ids", b"prompt_token_ids", "template_digest", b"template_digest", "text_delta", b"text_delta", "tokenizer_digest", b"tokenizer_digest", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -157,6 +187,7 @@ class GetEngineResponse(_message.Message):
     ROUTABLE_FIELD_NUMBER: _builtins.int
     IN_FLIGHT_FIELD_NUMBER: _builtins.int
     WAITING_FIELD_NUMBER: _builtins.int
+    VERSIONS_FIELD_NUMBER: _builtins.int
     engine_id: _builtins.str
     base_digest: _builtins.str
     waiting: _builtins.int
@@ -166,6 +197,10 @@ class GetEngineResponse(_message.Message):
     def in_flight(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
         """version digest -> requests in flight"""
 
+    @_builtins.property
+    def versions(self) -> _containers.RepeatedCompositeFieldContainer[Global___VersionState]:
+        """every version on its way in, served, or on its way out"""
+
     def __init__(
         self,
         *,
@@ -174,11 +209,56 @@ class GetEngineResponse(_message.Message):
         routable: _abc.Iterable[_builtins.str] | None = ...,
         in_flight: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
         waiting: _builtins.int = ...,
+        versions: _abc.Iterable[Global___VersionState] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_digest", b"base_digest", "engine_id", b"engine_id", "in_flight", b"in_flight", "routable", b"routable", "waiting", b"waiting"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_digest", b"base_digest", "engine_id", b"engine_id", "in_flight", b"in_flight", "routable", b"routable", "versions", b"versions", "waiting", b"waiting"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetEngineResponse: _TypeAlias = GetEngineResponse  # noqa: Y015
+
+@_typing.final
+class VersionState(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DIGEST_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    NUMBER_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    PINNED_FIELD_NUMBER: _builtins.int
+    RESIDENT_FIELD_NUMBER: _builtins.int
+    IN_FLIGHT_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    digest: _builtins.str
+    name: _builtins.str
+    """as vLLM knows it: never used for anything else"""
+    number: _builtins.int
+    state: _builtins.str
+    """routable, draining or failed"""
+    pinned: _builtins.bool
+    resident: _builtins.bool
+    """vLLM itself says that it holds the adapter"""
+    in_flight: _builtins.int
+    reason: _builtins.str
+    """why a failed one cannot be served"""
+    def __init__(
+        self,
+        *,
+        digest: _builtins.str = ...,
+        name: _builtins.str = ...,
+        number: _builtins.int = ...,
+        state: _builtins.str = ...,
+        pinned: _builtins.bool = ...,
+        resident: _builtins.bool = ...,
+        in_flight: _builtins.int = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "in_flight", b"in_flight", "name", b"name", "number", b"number", "pinned", b"pinned", "reason", b"reason", "resident", b"resident", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___VersionState: _TypeAlias = VersionState  # noqa: Y015

@@ -24,29 +24,57 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fpawl/serving/v1/inference.proto\x12\x0fpawl.serving.v1\"(\n\x07Message\x12\x0c\n\x04role\x18\x01 \x01(\t\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\t\"\xa4\x01\n\x08Sampling\x12\x18\n\x0btemperature\x18\x01 \x01(\x02H\x00\x88\x01\x01\x12\x12\n\x05top_p\x18\x02 \x01(\x02H\x01\x88\x01\x01\x12\x17\n\nmax_tokens\x18\x03 \x01(\rH\x02\x88\x01\x01\x12\x11\n\x04seed\x18\x04 \x01(\x04H\x03\x88\x01\x01\x12\x0c\n\x04stop\x18\x05 \x03(\tB\x0e\n\x0c_temperatureB\x08\n\x06_top_pB\r\n\x0b_max_tokensB\x07\n\x05_seed\"\xb7\x01\n\nProvenance\x12\x15\n\rmodel_version\x18\x01 \x01(\t\x12\x13\n\x0b\x62\x61se_digest\x18\x02 \x01(\t\x12\x16\n\x0e\x61\x64\x61pter_digest\x18\x03 \x01(\t\x12\x18\n\x10tokenizer_digest\x18\x04 \x01(\t\x12\x17\n\x0ftemplate_digest\x18\x05 \x01(\t\x12\x18\n\x10route_generation\x18\x06 \x01(\x04\x12\x18\n\x10turn_traceparent\x18\x07 \x01(\t\"9\n\x05Usage\x12\x15\n\rprompt_tokens\x18\x01 \x01(\r\x12\x19\n\x11\x63ompletion_tokens\x18\x02 \x01(\r\"\xac\x01\n\x0fGenerateRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12*\n\x08messages\x18\x02 \x03(\x0b\x32\x18.pawl.serving.v1.Message\x12+\n\x08sampling\x18\x03 \x01(\x0b\x32\x19.pawl.serving.v1.Sampling\x12\x0c\n\x04user\x18\x04 \x01(\t\x12\x0f\n\x07segment\x18\x05 \x01(\t\x12\x12\n\nrequest_id\x18\x06 \x01(\t\"\xa3\x01\n\x10GenerateResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x15\n\rfinish_reason\x18\x03 \x01(\t\x12%\n\x05usage\x18\x04 \x01(\x0b\x32\x16.pawl.serving.v1.Usage\x12/\n\nprovenance\x18\x05 \x01(\x0b\x32\x1b.pawl.serving.v1.Provenance\"J\n\x15GenerateStreamRequest\x12\x31\n\x07request\x18\x01 \x01(\x0b\x32 .pawl.serving.v1.GenerateRequest\"\xaf\x01\n\x16GenerateStreamResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\ntext_delta\x18\x02 \x01(\t\x12\x15\n\rfinish_reason\x18\x03 \x01(\t\x12%\n\x05usage\x18\x04 \x01(\x0b\x32\x16.pawl.serving.v1.Usage\x12/\n\nprovenance\x18\x05 \x01(\x0b\x32\x1b.pawl.serving.v1.Provenance2\xc8\x01\n\x10InferenceService\x12O\n\x08Generate\x12 .pawl.serving.v1.GenerateRequest\x1a!.pawl.serving.v1.GenerateResponse\x12\x63\n\x0eGenerateStream\x12&.pawl.serving.v1.GenerateStreamRequest\x1a\'.pawl.serving.v1.GenerateStreamResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fpawl/serving/v1/inference.proto\x12\x0fpawl.serving.v1\"m\n\x07Message\x12\x0c\n\x04role\x18\x01 \x01(\t\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\t\x12-\n\ntool_calls\x18\x03 \x03(\x0b\x32\x19.pawl.serving.v1.ToolCall\x12\x14\n\x0ctool_call_id\x18\x04 \x01(\t\"7\n\x08ToolCall\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x11\n\targuments\x18\x03 \x01(\t\"\xb1\x03\n\x08Sampling\x12\x18\n\x0btemperature\x18\x01 \x01(\x02H\x00\x88\x01\x01\x12\x12\n\x05top_p\x18\x02 \x01(\x02H\x01\x88\x01\x01\x12\x17\n\nmax_tokens\x18\x03 \x01(\rH\x02\x88\x01\x01\x12\x11\n\x04seed\x18\x04 \x01(\x04H\x03\x88\x01\x01\x12\x0c\n\x04stop\x18\x05 \x03(\t\x12\x1d\n\x10presence_penalty\x18\x06 \x01(\x02H\x04\x88\x01\x01\x12\x1e\n\x11\x66requency_penalty\x18\x07 \x01(\x02H\x05\x88\x01\x01\x12<\n\nlogit_bias\x18\x08 \x03(\x0b\x32(.pawl.serving.v1.Sampling.LogitBiasEntry\x12\t\n\x01n\x18\t \x01(\r\x12\x10\n\x08logprobs\x18\n \x01(\x08\x12\x14\n\x0ctop_logprobs\x18\x0b \x01(\r\x1a\x30\n\x0eLogitBiasEntry\x12\x0b\n\x03key\x18\x01 \x01(\r\x12\r\n\x05value\x18\x02 \x01(\x02:\x02\x38\x01\x42\x0e\n\x0c_temperatureB\x08\n\x06_top_pB\r\n\x0b_max_tokensB\x07\n\x05_seedB\x13\n\x11_presence_penaltyB\x14\n\x12_frequency_penalty\"n\n\x04\x46orm\x12\x13\n\x0bjson_schema\x18\x01 \x01(\t\x12\x13\n\x0bjson_object\x18\x02 \x01(\x08\x12\x12\n\ntools_json\x18\x03 \x01(\t\x12\x13\n\x0btool_choice\x18\x04 \x01(\t\x12\x13\n\x0bsingle_call\x18\x05 \x01(\x08\"*\n\x08TopToken\x12\r\n\x05token\x18\x01 \x01(\t\x12\x0f\n\x07logprob\x18\x02 \x01(\x02\"V\n\x0cTokenLogprob\x12\r\n\x05token\x18\x01 \x01(\t\x12\x0f\n\x07logprob\x18\x02 \x01(\x02\x12&\n\x03top\x18\x03 \x03(\x0b\x32\x19.pawl.serving.v1.TopToken\"\x9c\x01\n\x06\x43hoice\x12\r\n\x05index\x18\x01 \x01(\r\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x15\n\rfinish_reason\x18\x03 \x01(\t\x12-\n\ntool_calls\x18\x04 \x03(\x0b\x32\x19.pawl.serving.v1.ToolCall\x12/\n\x08logprobs\x18\x05 \x03(\x0b\x32\x1d.pawl.serving.v1.TokenLogprob\"\xb7\x01\n\nProvenance\x12\x15\n\rmodel_version\x18\x01 \x01(\t\x12\x13\n\x0b\x62\x61se_digest\x18\x02 \x01(\t\x12\x16\n\x0e\x61\x64\x61pter_digest\x18\x03 \x01(\t\x12\x18\n\x10tokenizer_digest\x18\x04 \x01(\t\x12\x17\n\x0ftemplate_digest\x18\x05 \x01(\t\x12\x18\n\x10route_generation\x18\x06 \x01(\x04\x12\x18\n\x10turn_traceparent\x18\x07 \x01(\t\"9\n\x05Usage\x12\x15\n\rprompt_tokens\x18\x01 \x01(\r\x12\x19\n\x11\x63ompletion_tokens\x18\x02 \x01(\r\"\xcb\x02\n\x0fGenerateRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12*\n\x08messages\x18\x02 \x03(\x0b\x32\x18.pawl.serving.v1.Message\x12+\n\x08sampling\x18\x03 \x01(\x0b\x32\x19.pawl.serving.v1.Sampling\x12\x0c\n\x04user\x18\x04 \x01(\t\x12\x0f\n\x07segment\x18\x05 \x01(\t\x12\x12\n\nrequest_id\x18\x06 \x01(\t\x12#\n\x04\x66orm\x18\x07 \x01(\x0b\x32\x15.pawl.serving.v1.Form\x12:\n\x05\x66\x61\x63ts\x18\x08 \x03(\x0b\x32+.pawl.serving.v1.GenerateRequest.FactsEntry\x12\x0e\n\x06prompt\x18\t \x01(\t\x1a,\n\nFactsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xac\x02\n\x10GenerateResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x15\n\rfinish_reason\x18\x03 \x01(\t\x12%\n\x05usage\x18\x04 \x01(\x0b\x32\x16.pawl.serving.v1.Usage\x12/\n\nprovenance\x18\x05 \x01(\x0b\x32\x1b.pawl.serving.v1.Provenance\x12-\n\ntool_calls\x18\x06 \x03(\x0b\x32\x19.pawl.serving.v1.ToolCall\x12/\n\x08logprobs\x18\x07 \x03(\x0b\x32\x1d.pawl.serving.v1.TokenLogprob\x12\'\n\x06others\x18\x08 \x03(\x0b\x32\x17.pawl.serving.v1.Choice\"J\n\x15GenerateStreamRequest\x12\x31\n\x07request\x18\x01 \x01(\x0b\x32 .pawl.serving.v1.GenerateRequest\"\x9e\x02\n\x16GenerateStreamResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\ntext_delta\x18\x02 \x01(\t\x12\x15\n\rfinish_reason\x18\x03 \x01(\t\x12%\n\x05usage\x18\x04 \x01(\x0b\x32\x16.pawl.serving.v1.Usage\x12/\n\nprovenance\x18\x05 \x01(\x0b\x32\x1b.pawl.serving.v1.Provenance\x12\r\n\x05index\x18\x06 \x01(\r\x12/\n\x08logprobs\x18\x07 \x03(\x0b\x32\x1d.pawl.serving.v1.TokenLogprob\x12-\n\ntool_calls\x18\x08 \x03(\x0b\x32\x19.pawl.serving.v1.ToolCall\"\xb1\x01\n\x13\x45xplainRouteRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0c\n\x04user\x18\x02 \x01(\t\x12\x0f\n\x07segment\x18\x03 \x01(\t\x12>\n\x05\x66\x61\x63ts\x18\x04 \x03(\x0b\x32/.pawl.serving.v1.ExplainRouteRequest.FactsEntry\x1a,\n\nFactsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"7\n\x0bRuleOutcome\x12\x0c\n\x04rule\x18\x01 \x01(\t\x12\r\n\x05holds\x18\x02 \x01(\x08\x12\x0b\n\x03why\x18\x03 \x01(\t\"\xdd\x01\n\x14\x45xplainRouteResponse\x12\x15\n\rmodel_version\x18\x01 \x01(\t\x12\x0c\n\x04role\x18\x02 \x01(\t\x12\x0e\n\x06\x64igest\x18\x03 \x01(\t\x12\x18\n\x10route_generation\x18\x04 \x01(\x04\x12\x12\n\nassignment\x18\x05 \x01(\x01\x12\x14\n\x0c\x63\x61nary_share\x18\x06 \x01(\x01\x12+\n\x05rules\x18\x07 \x03(\x0b\x32\x1c.pawl.serving.v1.RuleOutcome\x12\x0e\n\x06reason\x18\x08 \x01(\t\x12\x0f\n\x07\x65ngines\x18\t \x03(\t2\xa5\x02\n\x10InferenceService\x12O\n\x08Generate\x12 .pawl.serving.v1.GenerateRequest\x1a!.pawl.serving.v1.GenerateResponse\x12\x63\n\x0eGenerateStream\x12&.pawl.serving.v1.GenerateStreamRequest\x1a\'.pawl.serving.v1.GenerateStreamResponse0\x01\x12[\n\x0c\x45xplainRoute\x12$.pawl.serving.v1.ExplainRouteRequest\x1a%.pawl.serving.v1.ExplainRouteResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'pawl.serving.v1.inference_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_SAMPLING_LOGITBIASENTRY']._loaded_options = None
+  _globals['_SAMPLING_LOGITBIASENTRY']._serialized_options = b'8\001'
+  _globals['_GENERATEREQUEST_FACTSENTRY']._loaded_options = None
+  _globals['_GENERATEREQUEST_FACTSENTRY']._serialized_options = b'8\001'
+  _globals['_EXPLAINROUTEREQUEST_FACTSENTRY']._loaded_options = None
+  _globals['_EXPLAINROUTEREQUEST_FACTSENTRY']._serialized_options = b'8\001'
   _globals['_MESSAGE']._serialized_start=52
-  _globals['_MESSAGE']._serialized_end=92
-  _globals['_SAMPLING']._serialized_start=95
-  _globals['_SAMPLING']._serialized_end=259
-  _globals['_PROVENANCE']._serialized_start=262
-  _globals['_PROVENANCE']._serialized_end=445
-  _globals['_USAGE']._serialized_start=447
-  _globals['_USAGE']._serialized_end=504
-  _globals['_GENERATEREQUEST']._serialized_start=507
-  _globals['_GENERATEREQUEST']._serialized_end=679
-  _globals['_GENERATERESPONSE']._serialized_start=682
-  _globals['_GENERATERESPONSE']._serialized_end=845
-  _globals['_GENERATESTREAMREQUEST']._serialized_start=847
-  _globals['_GENERATESTREAMREQUEST']._serialized_end=921
-  _globals['_GENERATESTREAMRESPONSE']._serialized_start=924
-  _globals['_GENERATESTREAMRESPONSE']._serialized_end=1099
-  _globals['_INFERENCESERVICE']._serialized_start=1102
-  _globals['_INFERENCESERVICE']._serialized_end=1302
+  _globals['_MESSAGE']._serialized_end=161
+  _globals['_TOOLCALL']._serialized_start=163
+  _globals['_TOOLCALL']._serialized_end=218
+  _globals['_SAMPLING']._serialized_start=221
+  _globals['_SAMPLING']._serialized_end=654
+  _globals['_SAMPLING_LOGITBIASENTRY']._serialized_start=513
+  _globals['_SAMPLING_LOGITBIASENTRY']._serialized_end=561
+  _globals['_FORM']._serialized_start=656
+  _globals['_FORM']._serialized_end=766
+  _globals['_TOPTOKEN']._serialized_start=768
+  _globals['_TOPTOKEN']._serialized_end=810
+  _globals['_TOKENLOGPROB']._serialized_start=812
+  _globals['_TOKENLOGPROB']._serialized_end=898
+  _globals['_CHOICE']._serialized_start=901
+  _globals['_CHOICE']._serialized_end=1057
+  _globals['_PROVENANCE']._serialized_start=1060
+  _globals['_PROVENANCE']._serialized_end=1243
+  _globals['_USAGE']._serialized_start=1245
+  _globals['_USAGE']._serialized_end=1302
+  _globals['_GENERATEREQUEST']._serialized_start=1305
+  _globals['_GENERATEREQUEST']._serialized_end=1636
+  _globals['_GENERATEREQUEST_FACTSENTRY']._serialized_start=1592
+  _globals['_GENERATEREQUEST_FACTSENTRY']._serialized_end=1636
+  _globals['_GENERATERESPONSE']._serialized_start=1639
+  _globals['_GENERATERESPONSE']._serialized_end=1939
+  _globals['_GENERATESTREAMREQUEST']._serialized_start=1941
+  _globals['_GENERATESTREAMREQUEST']._serialized_end=2015
+  _globals['_GENERATESTREAMRESPONSE']._serialized_start=2018
+  _globals['_GENERATESTREAMRESPONSE']._serialized_end=2304
+  _globals['_EXPLAINROUTEREQUEST']._serialized_start=2307
+  _globals['_EXPLAINROUTEREQUEST']._serialized_end=2484
+  _globals['_EXPLAINROUTEREQUEST_FACTSENTRY']._serialized_start=1592
+  _globals['_EXPLAINROUTEREQUEST_FACTSENTRY']._serialized_end=1636
+  _globals['_RULEOUTCOME']._serialized_start=2486
+  _globals['_RULEOUTCOME']._serialized_end=2541
+  _globals['_EXPLAINROUTERESPONSE']._serialized_start=2544
+  _globals['_EXPLAINROUTERESPONSE']._serialized_end=2765
+  _globals['_INFERENCESERVICE']._serialized_start=2768
+  _globals['_INFERENCESERVICE']._serialized_end=3061
 # @@protoc_insertion_point(module_scope)

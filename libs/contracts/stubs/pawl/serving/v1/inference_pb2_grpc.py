@@ -45,6 +45,11 @@ class InferenceServiceStub:
                 request_serializer=pawl_dot_serving_dot_v1_dot_inference__pb2.GenerateStreamRequest.SerializeToString,
                 response_deserializer=pawl_dot_serving_dot_v1_dot_inference__pb2.GenerateStreamResponse.FromString,
                 _registered_method=True)
+        self.ExplainRoute = channel.unary_unary(
+                '/pawl.serving.v1.InferenceService/ExplainRoute',
+                request_serializer=pawl_dot_serving_dot_v1_dot_inference__pb2.ExplainRouteRequest.SerializeToString,
+                response_deserializer=pawl_dot_serving_dot_v1_dot_inference__pb2.ExplainRouteResponse.FromString,
+                _registered_method=True)
 
 
 class InferenceServiceServicer:
@@ -65,6 +70,13 @@ class InferenceServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ExplainRoute(self, request, context):
+        """Which version a request would get, and why; nothing is generated.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_InferenceServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -77,6 +89,11 @@ def add_InferenceServiceServicer_to_server(servicer, server):
                     servicer.GenerateStream,
                     request_deserializer=pawl_dot_serving_dot_v1_dot_inference__pb2.GenerateStreamRequest.FromString,
                     response_serializer=pawl_dot_serving_dot_v1_dot_inference__pb2.GenerateStreamResponse.SerializeToString,
+            ),
+            'ExplainRoute': grpc.unary_unary_rpc_method_handler(
+                    servicer.ExplainRoute,
+                    request_deserializer=pawl_dot_serving_dot_v1_dot_inference__pb2.ExplainRouteRequest.FromString,
+                    response_serializer=pawl_dot_serving_dot_v1_dot_inference__pb2.ExplainRouteResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -134,6 +151,33 @@ class InferenceService:
             '/pawl.serving.v1.InferenceService/GenerateStream',
             pawl_dot_serving_dot_v1_dot_inference__pb2.GenerateStreamRequest.SerializeToString,
             pawl_dot_serving_dot_v1_dot_inference__pb2.GenerateStreamResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExplainRoute(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pawl.serving.v1.InferenceService/ExplainRoute',
+            pawl_dot_serving_dot_v1_dot_inference__pb2.ExplainRouteRequest.SerializeToString,
+            pawl_dot_serving_dot_v1_dot_inference__pb2.ExplainRouteResponse.FromString,
             options,
             channel_credentials,
             insecure,

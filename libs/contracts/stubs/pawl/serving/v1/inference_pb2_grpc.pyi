@@ -37,6 +37,8 @@ class InferenceServiceStub:
     """One answer, whole."""
     GenerateStream: _grpc.UnaryStreamMultiCallable[_inference_pb2.GenerateStreamRequest, _inference_pb2.GenerateStreamResponse]
     """One answer, token by token; the last message has `finish_reason` and `usage`."""
+    ExplainRoute: _grpc.UnaryUnaryMultiCallable[_inference_pb2.ExplainRouteRequest, _inference_pb2.ExplainRouteResponse]
+    """Which version a request would get, and why; nothing is generated."""
 
 @_typing.type_check_only
 class InferenceServiceAsyncStub(InferenceServiceStub):
@@ -47,6 +49,8 @@ class InferenceServiceAsyncStub(InferenceServiceStub):
     """One answer, whole."""
     GenerateStream: _aio.UnaryStreamMultiCallable[_inference_pb2.GenerateStreamRequest, _inference_pb2.GenerateStreamResponse]  # type: ignore[assignment]
     """One answer, token by token; the last message has `finish_reason` and `usage`."""
+    ExplainRoute: _aio.UnaryUnaryMultiCallable[_inference_pb2.ExplainRouteRequest, _inference_pb2.ExplainRouteResponse]  # type: ignore[assignment]
+    """Which version a request would get, and why; nothing is generated."""
 
 class InferenceServiceServicer(metaclass=_abc_1.ABCMeta):
     """What inference clients call. The gateway routes, the engine generates."""
@@ -66,5 +70,13 @@ class InferenceServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_inference_pb2.GenerateStreamResponse], _abc.AsyncIterator[_inference_pb2.GenerateStreamResponse]]:
         """One answer, token by token; the last message has `finish_reason` and `usage`."""
+
+    @_abc_1.abstractmethod
+    def ExplainRoute(
+        self,
+        request: _inference_pb2.ExplainRouteRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_inference_pb2.ExplainRouteResponse, _abc.Awaitable[_inference_pb2.ExplainRouteResponse]]:
+        """Which version a request would get, and why; nothing is generated."""
 
 def add_InferenceServiceServicer_to_server(servicer: InferenceServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -1,0 +1,76 @@
+"""Tools in a prompt: as the base's template writes them, or in Hermes' form where the template knows no tools."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from libs.contracts.errors import InvalidInput
+from libs.contracts.inference import Message
+
+Rendered = list[dict[str, Any]]
+
+_INTRODUCTION = (
+    "You may call these tools:\n{tools}\n"
+    'To call one, write <tool_call>{{"name": its name, "arguments": a JSON object}}</tool_call>.'
+)
+
+
+def in_template_form(messages: Sequence[Message]) -> Rendered:
+    """Messages as chat templates of models with tools expect them: arguments as objects, results by call."""
+    rendered: Rendered = []
+    for number, message in enumerate(messages):
+        entry: dict[str, Any] = {"role": message.role, "content": message.content}
+        if message.tool_calls:
+            entry["tool_calls"] = [
+                {
+                    "id": call.id,
+                    "type": "function",
+                    "function": {"name": call.name, "arguments": _arguments(call.arguments, number)},
+                }
+                for call in message.tool_calls
+            ]
+        if message.role == "tool":
+            entry["tool_call_id"] = message.tool_call_id
+        rendered.append(entry)
+    return rendered
+
+
+def in_hermes_form(messages: Sequence[Message], tools: Sequence[dict[str, Any]]) -> Rendered:
+    """The same as plain text, for a template that knows no tools (Hermes function calling, Nous Research, 2024).
+
+    Tools are told in the system message, calls stand in the assistant's text, results are the user's.
+    """
+    rendered: Rendered = []
+    for number, message in enumerate(messages):
+        role, content = message.role, message.content
+        if message.tool_calls:
+            calls = [
+                {"name": call.name, "arguments": _arguments(call.arguments, number)} for call in message.tool_calls
+            ]
+            told = "\n".join(f"<tool_call>\n{json.dumps(call, ensure_ascii=False)}\n</tool_call>" for call in calls)
+            content = f"{content}\n{told}" if content else told
+        if role == "tool":
+            role, content = "user", f"<tool_response>\n{content}\n</tool_response>"
+            if rendered and number and messages[number - 1].role == "tool":
+                rendered[-1]["content"] += f"\n{content}"
+                continue
+        rendered.append({"role": role, "content": content})
+    if tools:
+        listed = "\n".join(json.dumps(tool, ensure_ascii=False) for tool in tools)
+        told = _INTRODUCTION.format(tools=listed)
+        if rendered and rendered[0]["role"] == "system":
+            rendered[0]["content"] = f"{rendered[0]['content']}\n\n{told}"
+        else:
+            rendered.insert(0, {"role": "system", "content": told})
+    return rendered
+
+
+def _arguments(text: str, number: int) -> dict[str, Any]:
+    place = f"messages.{number}.tool_calls"
+    try:
+        held = json.loads(text or "{}")
+    except (ValueError, RecursionError) as failure:
+        raise InvalidInput(f"a call's arguments are not JSON: {failure}", field=place) from failure
+    if not isinstance(held, dict):
+        raise InvalidInput("a call's arguments are not a JSON object", field=place)
+    return held

@@ -1,0 +1,306 @@
+"""One answer from start to end: choose, call, retry, fall back, record, mirror."""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import ExitStack, aclosing, contextmanager
+from dataclasses import replace
+
+from libs.contracts.errors import Busy, InvalidInput, PawlError, Unavailable
+from libs.contracts.inference import Role
+from libs.contracts.routes import Arm, EngineReport
+from libs.telemetry import counter, current_traceparent, gauge, get_logger, histogram, span
+from services.serving.gateway.domain import (
+    AUTO_MODEL,
+    Caller,
+    Chunk,
+    Deadline,
+    EngineCall,
+    Explanation,
+    Generation,
+    Limits,
+    Purpose,
+    Query,
+    Quotas,
+    Records,
+    Resolution,
+    Tables,
+    ToolReader,
+    assignment,
+    choose,
+    pick_engine,
+    resolve,
+    unit_of,
+)
+from services.serving.gateway.workflows.explaining import explanation
+from services.serving.gateway.workflows.plan import NOT_ROUTABLE, Plan, nobody, passing
+from services.serving.gateway.workflows.records import answered, canary_failure
+from services.serving.gateway.workflows.shadows import Shadows
+
+log = get_logger(__name__)
+
+_CHARACTERS_PER_TOKEN = 4
+_WAITS = (0.05, 0.1, 0.2, 0.4, 0.8)
+
+
+class Answering:
+    """The gateway's one use case, for every door.
+
+    `admission_wait`: seconds that a request waits for an engine before its first token. `max_in_flight` requests run
+    at once. `shadow_in_flight` mirrored ones run beside them, after their answer and behind everything else.
+    """
+
+    def __init__(
+        self,
+        *,
+        tables: Tables,
+        engines: EngineCall,
+        records: Records,
+        limits: Limits,
+        admission_wait: float,
+        max_in_flight: int,
+        shadow_in_flight: int,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._tables = tables
+        self._engines = engines
+        self._records = records
+        self._limits = limits
+        self._admission_wait = admission_wait
+        self._max_in_flight = max_in_flight
+        self._clock = clock
+        self._running = 0
+        self._quotas = Quotas()
+        self._shadows = Shadows(tables=tables, engines=engines, records=records, limit=shadow_in_flight, clock=clock)
+        self._gauge = gauge("gateway_in_flight", "Answers under way.")
+        self._refused = counter("gateway_refused", "Requests refused at the door, by reason.", ("reason",))
+        self._answers = counter("gateway_answers", "Answers, by task, role and outcome.", ("task", "role", "outcome"))
+        self._seconds = histogram("gateway_answer_seconds", "Time to the whole answer, in seconds.", ("task",))
+        self._first = histogram("gateway_first_token_seconds", "Time to the first token, in seconds.", ("task",))
+        told = ("tenant", "task", "version")
+        self._tokens = counter("gateway_tokens", "Tokens in and out, for showback.", (*told, "kind"))
+        self._used = counter("gateway_engine_seconds", "Seconds that engines spent on answers, for showback.", told)
+
+    async def answer(
+        self, caller: Caller, query: Query, deadline: Deadline
+    ) -> AsyncGenerator[tuple[Generation, Chunk], None]:
+        """Stream an answer. A lost engine is made up for until the first piece; after it the client sees the loss."""
+        async with aclosing(self._pieces(caller, query, deadline, restart=False)) as pieces:
+            async for generation, chunk in pieces:
+                if chunk is not None:
+                    yield generation, chunk
+
+    async def whole(self, caller: Caller, query: Query, deadline: Deadline) -> tuple[Generation, Chunk]:
+        """The whole answer as one chunk. An engine lost half-way is made up for: nothing was shown yet."""
+        parts: dict[int, list[Chunk]] = {}
+        latest: tuple[Generation, Chunk] | None = None
+        async with aclosing(self._pieces(caller, query, deadline, restart=True)) as pieces:
+            async for generation, chunk in pieces:
+                if chunk is None:
+                    parts.clear()
+                    continue
+                parts.setdefault(chunk.index, []).append(chunk)
+                latest = (generation, chunk)
+        if latest is None or 0 not in parts:
+            raise Unavailable("the engine ended without an answer", reason="NO_ANSWER")
+        first, *others = [_joined(parts[index]) for index in sorted(parts)]
+        return latest[0], replace(first, usage=latest[1].usage, others=tuple(others))
+
+    def explain(self, caller: Caller, query: Query) -> Explanation:
+        """Which version the request would get, and why; nothing is generated."""
+        resolution = self._resolve(caller, query)
+        route = self._tables.route(caller.tenant, resolution.target.task)
+        unit = unit_of(caller.tenant, query.user, query.request_id)
+        choice = choose(route, resolution.target, unit, caller.roles, query.segment)
+        return explanation(resolution, route, choice, assignment(route.salt, unit), query, self._tables.engines())
+
+    async def stop(self) -> None:
+        """Drop the shadows that are still running."""
+        await self._shadows.stop()
+
+    async def _pieces(
+        self, caller: Caller, query: Query, deadline: Deadline, *, restart: bool
+    ) -> AsyncGenerator[tuple[Generation, Chunk | None], None]:
+        plan = self._plan(caller, query)
+        with self._admitted(caller), span("gateway answer", links=_links(plan), task=plan.route.task):
+            try:
+                async with aclosing(self._relay(plan, deadline, restart=restart)) as relayed:
+                    async for chunk in relayed:
+                        yield plan.generation(), chunk
+            except PawlError as failure:
+                if not isinstance(failure, InvalidInput):
+                    self._finish(plan, failure.reason)
+                raise
+            except (asyncio.CancelledError, GeneratorExit):
+                self._finish(plan, None)
+                raise
+            self._finish(plan, None)
+
+    def _resolve(self, caller: Caller, query: Query) -> Resolution:
+        wants_any = query.model in ("", AUTO_MODEL)
+        routes = [each for each in self._tables.routes(caller.tenant) if caller.may_ask(each.task)] if wants_any else ()
+        resolution = resolve(query.model, query.segment, query.facts, self._tables.rules(caller.tenant), routes)
+        caller.entitled(resolution.target.task)
+        return resolution
+
+    def _plan(self, caller: Caller, query: Query) -> Plan:
+        query.check(self._limits)
+        resolution = self._resolve(caller, query)
+        route = self._tables.route(caller.tenant, resolution.target.task)
+        unit = unit_of(caller.tenant, query.user, query.request_id)
+        choice = choose(route, resolution.target, unit, caller.roles, query.segment)
+        return Plan(
+            query=query,
+            caller=caller,
+            route=route,
+            choice=choice,
+            rule=resolution.rule,
+            unit=unit,
+            messages=query.prepared(route),
+            sampling=query.settled(route),
+            form=query.shaped(route),
+            began=self._clock(),
+            arm=choice.arm,
+        )
+
+    @contextmanager
+    def _admitted(self, caller: Caller) -> Iterator[None]:
+        with ExitStack() as held:
+            try:
+                if self._running >= self._max_in_flight:
+                    told = f"{self._running} requests are in flight already"
+                    raise Busy(told, reason="TOO_MANY_REQUESTS", retry_after=1)
+                held.enter_context(self._quotas.admit(caller, self._clock()))
+            except Busy as refusal:
+                self._refused.labels(refusal.reason).inc()
+                raise
+            self._running += 1
+            self._gauge.set(self._running)
+            try:
+                yield
+            finally:
+                self._running -= 1
+                self._gauge.set(self._running)
+
+    async def _relay(self, plan: Plan, deadline: Deadline, *, restart: bool) -> AsyncGenerator[Chunk | None, None]:
+        """Chunks of one answer, None where it starts anew; arms are tried in order, on every engine that has them."""
+        patience = Deadline(min(deadline.at, self._clock() + self._admission_wait))
+        avoid: set[str] = set()
+        trouble: PawlError | None = None
+        waits = iter(_WAITS)
+        while True:
+            arm, engine = self._select(plan, avoid)
+            if engine is None:
+                left = patience.left(self._clock())
+                if not left:
+                    raise trouble or nobody(plan)
+                await self._tables.wait_for_engines(min(next(waits, _WAITS[-1]), left))
+                avoid.clear()
+                continue
+            plan.arm = arm
+            began = False
+            try:
+                async with aclosing(self._call(plan, arm, engine, deadline, whole=restart)) as chunks:
+                    async for chunk in chunks:
+                        began = True
+                        yield chunk
+                return
+            except PawlError as failure:
+                if not passing(failure) or (began and not restart) or not deadline.left(self._clock()):
+                    raise
+                log.warning("engine call failed", engine=engine.engine_id, digest=arm.digest, why=str(failure))
+                trouble = failure
+                avoid.add(engine.address)
+                if arm.role is Role.CANARY:
+                    plan.canary_trouble = failure.reason
+                if began:
+                    plan.forget()
+                    yield None
+
+    async def _call(
+        self, plan: Plan, arm: Arm, engine: EngineReport, deadline: Deadline, *, whole: bool
+    ) -> AsyncGenerator[Chunk, None]:
+        """Chunks of one engine's answer, calls of tools read out of them."""
+        readers: dict[int, ToolReader] = {}
+        began = self._clock()
+        inquiry = plan.inquiry(arm, deadline.left(began), whole=whole)
+        try:
+            async with aclosing(self._engines.infer(engine.address, inquiry)) as chunks:
+                async for chunk in chunks:
+                    if plan.form.offers_tools:
+                        answer_id = f"{plan.query.request_id}.{chunk.index}"
+                        reader = readers.setdefault(chunk.index, ToolReader(plan.form, answer_id))
+                        text, calls, finish = reader.feed(chunk.text, chunk.finish_reason)
+                        chunk = replace(chunk, text=text, tool_calls=calls, finish_reason=finish)  # noqa: PLW2901
+                        if not (text or finish or chunk.logprobs):
+                            continue
+                    plan.note(chunk, self._clock())
+                    yield chunk
+        finally:
+            name = (plan.caller.tenant, plan.route.task, str(arm.version))
+            self._used.labels(*name).inc(self._clock() - began)
+        if not plan.finished:
+            raise Unavailable("the engine ended without finishing", reason="NO_ANSWER")
+
+    def _select(self, plan: Plan, avoid: set[str]) -> tuple[Arm, EngineReport | None]:
+        choice = plan.choice
+        for arm in (choice.arm, choice.fallback):
+            if arm is None:
+                continue
+            engine = pick_engine(
+                self._tables.engines(),
+                arm.digest,
+                in_flight=self._engines.in_flight(),
+                avoid=avoid,
+                affinity=plan.unit if plan.query.user else "",
+            )
+            if engine is not None:
+                if arm is choice.fallback and plan.canary_trouble is None:
+                    plan.canary_trouble = NOT_ROUTABLE
+                return arm, engine
+        return choice.arm, None
+
+    def _finish(self, plan: Plan, error: str | None) -> None:
+        """Record what happened. An answer that the client broke off has neither error nor finish reason."""
+        now = self._clock()
+        outcome = "error" if error else ("answered" if plan.finished else "cancelled")
+        self._answers.labels(plan.route.task, plan.arm.role, outcome).inc()
+        if plan.finished:
+            self._seconds.labels(plan.route.task).observe(now - plan.began)
+        if plan.first_token is not None:
+            self._first.labels(plan.route.task).observe(plan.first_token - plan.began)
+        self._charge(plan, now)
+        if plan.query.purpose is not Purpose.USE:
+            return
+        tenant, traceparent = plan.caller.tenant, current_traceparent()
+        if plan.arm is plan.choice.fallback and plan.choice.arm.role is Role.CANARY:
+            self._records.record(tenant, plan.route.task, canary_failure(plan), traceparent)
+        self._records.record(tenant, plan.route.task, answered(plan, error, now), traceparent)
+        if plan.finished and not error and not plan.choice.explicit and plan.arm.role is Role.STABLE:
+            self._shadows.mirror(plan, traceparent)
+
+    def _charge(self, plan: Plan, now: float) -> None:
+        usage = plan.last.usage if plan.last is not None else None
+        if usage is None:
+            # Broken off: nobody counted, but hanging up early must not make answers free.
+            said = sum(len(each.content) for each in plan.messages) if plan.first_token is not None else 0
+            self._quotas.charge(plan.caller, (said + len("".join(plan.text))) // _CHARACTERS_PER_TOKEN, now)
+            return
+        name = (plan.caller.tenant, plan.route.task, str(plan.arm.version))
+        self._tokens.labels(*name, "prompt").inc(usage.prompt_tokens)
+        self._tokens.labels(*name, "completion").inc(usage.completion_tokens)
+        self._quotas.charge(plan.caller, usage.prompt_tokens + usage.completion_tokens, now)
+
+
+def _joined(parts: list[Chunk]) -> Chunk:
+    last = parts[-1]
+    return replace(
+        last,
+        text="".join(each.text for each in parts),
+        tool_calls=tuple(call for each in parts for call in each.tool_calls),
+        logprobs=tuple(held for each in parts for held in each.logprobs),
+    )
+
+
+def _links(plan: Plan) -> list[str]:
+    return [plan.arm.traceparent] if plan.arm.traceparent else []
