@@ -223,6 +223,19 @@ class EvaluationFailed(Fact):
     reason: str
 
 
+class SegmentEvidence(BaseModel):
+    """Evidence on one segment of users; `alpha` is its part of the whole error budget."""
+
+    model_config = ConfigDict(frozen=True)
+
+    verdict: Verdict
+    reason: str = ""
+    e_value: float = 0.0
+    alpha: float = 0.0
+    windows: dict[str, int] = Field(default_factory=dict)
+    bad_windows: dict[str, int] = Field(default_factory=dict)
+
+
 class Assessment(Fact):
     """Evidence on a rollout stage so far. Assessments of an older generation are ignored.
 
@@ -246,6 +259,9 @@ class Assessment(Fact):
     windows: dict[str, int] = Field(default_factory=dict, description="closed user-windows per role")
     bad_windows: dict[str, int] = Field(default_factory=dict, description="bad user-windows per role")
     requests: dict[str, int] = Field(default_factory=dict, description="requests per role")
+    segments: dict[str, SegmentEvidence] = Field(
+        default_factory=dict, description="by user segment: harm in one of them ends the rollout whatever the whole says"
+    )
     inference_cursor: int = Field(0, description="stream sequence read up to")
     outcome_cursor: int = 0
     ledger: dict[str, int] = Field(

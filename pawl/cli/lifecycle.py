@@ -1,4 +1,4 @@
-"""`pawl turn`, `approve`, `override`, `rollback`, `steer`: deciding things, by name and on the record."""
+"""`pawl turn`, `approve`, `override`, `rollback`, `steer`, `rollout`: deciding things, by name and on the record."""
 
 import time
 from typing import Annotated
@@ -23,6 +23,7 @@ def register(app: typer.Typer) -> None:
     app.command()(override)
     app.command()(rollback)
     app.command()(steer)
+    app.command()(rollout)
 
 
 def turn(task: Task, by: By, directory: Dir = None) -> None:
@@ -91,6 +92,18 @@ def steer(
     """Pause, resume or cancel the work of a turn."""
     with connect(directory) as pawl:
         _say(pawl.steer(turn_id, wish, by=by, reason=reason))
+
+
+def rollout(
+    task: Task,
+    wish: Annotated[str, typer.Argument(help="pause, resume, advance or abort")],
+    by: By,
+    reason: Reason = "",
+    directory: Dir = None,
+) -> None:
+    """Take the rollout under way in hand; harm shown ends it all the same."""
+    with connect(directory) as pawl:
+        _say(pawl.steer_rollout(task, wish, by=by, reason=reason))
 
 
 def _version(name: str) -> tuple[str, int]:

@@ -57,18 +57,22 @@ async def serve(lifecycle: Lifecycle) -> None:
     engines = DesiredState(link, ENGINES, EngineReport, on_change=lambda *_: look.set())
     lifecycle.on_drain(engines.stop, "engines")
     store = Store(database)
-    handlers = Handlers(store, lambda: Fleet.of(list(engines.values.values()), settings.engine_patience_seconds))
+
+    def fleet() -> Fleet:
+        return Fleet.of(list(engines.values.values()), settings.engine_patience_seconds)
+
+    handlers = Handlers(store, fleet)
     consumers = Consumers(link, handlers.subscriptions(), service="registry")
     lifecycle.on_drain(consumers.stop, "consumers")
     lifecycle.ready("consumers", consumers.check)
     advisories = AdvisoryCollector(link, on_exhausted=handlers.exhausted)
     lifecycle.on_drain(advisories.stop, "advisories")
     lifecycle.ready("advisories", advisories.check)
-    keeper = Keeper(store, link, settings.keys)
+    keeper = Keeper(store, link, settings.keys, settings.rules)
     lifecycle.ready("buckets", keeper.check)
 
     server = GrpcServer(settings.grpc_host, settings.grpc_port, variable=settings.variable("grpc_port"))
-    server.add(register, RegistryServicer(store, objects.exists), SERVICE)
+    server.add(register, RegistryServicer(store, objects.exists, fleet), SERVICE)
     await server.start()
     lifecycle.on_drain(server.stop, "grpc")
 

@@ -18,6 +18,8 @@ class RegistrySettings(ServiceSettings):
 
     keys: Path | None = None
     """JSON file of the API keys by their hash, `[{"name", "key_hash", "tenant", "roles"}]`; read when it changes."""
+    rules: Path | None = None
+    """YAML or JSON file of an operator's routing rules, one document per tenant; read when it changes."""
     tick_seconds: Annotated[float, Field(gt=0, le=60)] = 1.0
     """How often what nobody announces is looked at: engines, cooldowns, the keys file."""
     engine_patience_seconds: Annotated[float, Field(gt=0)] = 20.0

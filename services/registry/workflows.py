@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+import yaml
 from nats.errors import Error as NatsError
 from nats.js.errors import NoKeysError
 from pydantic import TypeAdapter, ValidationError
@@ -13,7 +14,8 @@ from pydantic import TypeAdapter, ValidationError
 from libs.contracts.errors import InvalidInput, Transient
 from libs.contracts.ids import new_id
 from libs.contracts.routes import ApiKey, RunState, RunWish
-from libs.contracts.subjects import KEYS, ROUTES, RUNS, TASKS, task_key
+from libs.contracts.subjects import KEYS, ROUTES, RULES, RUNS, TASKS, task_key
+from libs.contracts.task.routing import RoutingRules
 from libs.eventing.connection import NatsLink
 from libs.eventing.kv import Entry, kv_advance, kv_get, kv_put
 from libs.eventing.publish import translate
@@ -28,17 +30,20 @@ from services.registry.store.reading import get_task, task_names
 log = get_logger(__name__)
 
 _RETRY_SECONDS = 1.0
+_RULES: TypeAdapter[tuple[RoutingRules, ...]] = TypeAdapter(tuple[RoutingRules, ...])
 _KEYS: TypeAdapter[tuple[ApiKey, ...]] = TypeAdapter(tuple[ApiKey, ...])
 
 
 class Keeper:
     """Mends the buckets at start and whenever the connection stands anew."""
 
-    def __init__(self, store: Store, link: NatsLink, keys: Path | None) -> None:
+    def __init__(self, store: Store, link: NatsLink, keys: Path | None, rules: Path | None = None) -> None:
         self._store = store
         self._link = link
         self._path = keys
+        self._rules = rules
         self._keys_seen: tuple[int, int] | None = None
+        self._rules_seen: tuple[int, int] | None = None
         self._due = asyncio.Event()
         self._trouble: str | None = "buckets: not looked at yet"
 
@@ -55,9 +60,10 @@ class Keeper:
             try:
                 if self._due.is_set():
                     self._due.clear()
-                    self._keys_seen = None
+                    self._keys_seen = self._rules_seen = None
                     await self.mend()
                 await self.follow_keys()
+                await self.follow_rules()
                 self._trouble = None
             except (Transient, InvalidInput) as error:
                 if self._trouble is None or str(error) not in self._trouble:
@@ -138,9 +144,31 @@ class Keeper:
                 log.info("api key announced", client=key.name, hash=name[:8])
         self._keys_seen = seen
 
-    async def _held(self) -> set[str]:
+    async def follow_rules(self) -> None:
+        """Make the bucket of routing rules equal to the file, when the file changed since the last look."""
+        if self._rules is None:
+            return
         try:
-            bucket = await self._link.js.key_value(KEYS)
+            stat = await asyncio.to_thread(self._rules.stat)
+        except OSError as error:
+            raise InvalidInput(f"{self._rules}: {error.strerror}", field="PAWL_REGISTRY_RULES") from error
+        seen = (stat.st_mtime_ns, stat.st_size)
+        if seen == self._rules_seen:
+            return
+        wanted = {each.tenant: each for each in await asyncio.to_thread(read_rules, self._rules)}
+        for tenant in await self._held(RULES) - wanted.keys():
+            await kv_put(self._link, RULES, tenant, None)
+            log.info("routing rules withdrawn", tenant=tenant)
+        for tenant, rules in wanted.items():
+            held = await kv_get(self._link, RULES, tenant)
+            if held.value != rules.model_dump_json().encode():
+                await kv_put(self._link, RULES, tenant, rules, expected_revision=held.revision)
+                log.info("routing rules announced", tenant=tenant, rules=len(rules.rules))
+        self._rules_seen = seen
+
+    async def _held(self, name: str = KEYS) -> set[str]:
+        try:
+            bucket = await self._link.js.key_value(name)
             return set(await bucket.keys())
         except NoKeysError:
             return set()
@@ -150,6 +178,27 @@ class Keeper:
 
 def _ahead(task: Task, route: Entry, applied: Entry) -> bool:
     return (route.generation or 0) > task.generation or (applied.generation or 0) > task.revision
+
+
+def read_rules(path: Path) -> tuple[RoutingRules, ...]:
+    """The routing rules in a YAML file, one document per tenant; InvalidInput names the file and the place."""
+    try:
+        documents = list(yaml.safe_load_all(path.read_text()))
+    except OSError as error:
+        raise InvalidInput(f"{path}: {error.strerror}", field="PAWL_REGISTRY_RULES") from error
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{path}:{mark.line + 1}" if mark else str(path)
+        raise InvalidInput(f"{where}: not YAML: {error}", field="PAWL_REGISTRY_RULES") from error
+    try:
+        rules = _RULES.validate_python([each for each in documents if each is not None])
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise InvalidInput(f"{path}: document {where}: {first['msg']}", field="PAWL_REGISTRY_RULES") from error
+    if len({each.tenant for each in rules}) < len(rules):
+        raise InvalidInput(f"{path}: two documents for one tenant", field="PAWL_REGISTRY_RULES")
+    return rules
 
 
 def read_keys(path: Path) -> tuple[ApiKey, ...]:

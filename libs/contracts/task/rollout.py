@@ -1,10 +1,15 @@
 """How a candidate goes live: shadow, then canary steps, then stable."""
 
-from typing import Self
+from datetime import UTC, datetime, time
+from typing import Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AwareDatetime, Field, model_validator
 
 from libs.contracts.task.section import Fraction, Probability, Section
+
+DAYS: tuple[Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"], ...] = (
+    "mon", "tue", "wed", "thu", "fri", "sat", "sun",
+)  # fmt: skip
 
 
 class ShadowSpec(Section):
@@ -61,6 +66,39 @@ class DropSpec(Section):
     cooldown_seconds: float = Field(86_400.0, ge=0.0, description="rest after a drop was told")
 
 
+class FreezeWindow(Section):
+    """When no rollout advances: every week on `days` from `start` to `end` (UTC), or once from `since` until `until`.
+
+    A window whose end is not after its start ends on the next day. Harm is acted on in a freeze as at any time.
+    """
+
+    days: tuple[Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"], ...] = DAYS
+    start: time | None = None
+    end: time | None = None
+    since: AwareDatetime | None = None
+    until: AwareDatetime | None = None
+    reason: str = "freeze window"
+
+    @model_validator(mode="after")
+    def _is_one_of_two(self) -> Self:
+        given = [each is not None for each in (self.start, self.end, self.since, self.until)]
+        if given not in ([True, True, False, False], [False, False, True, True]):
+            raise ValueError("give start and end (every week), or since and until (once)")
+        return self
+
+    def holds(self, now: datetime) -> bool:
+        """Whether `now` (aware) lies in the window."""
+        if self.since is not None and self.until is not None:
+            return self.since <= now < self.until
+        if self.start is None or self.end is None:
+            return False
+        moment = now.astimezone(UTC)
+        at, today, yesterday = moment.time(), DAYS[moment.weekday()], DAYS[moment.weekday() - 1]
+        if self.start < self.end:
+            return today in self.days and self.start <= at < self.end
+        return (today in self.days and at >= self.start) or (yesterday in self.days and at < self.end)
+
+
 class RolloutSpec(Section):
     """Shadow, then canary steps, then stable."""
 
@@ -68,3 +106,8 @@ class RolloutSpec(Section):
     canary: CanarySpec = CanarySpec()
     live: LiveSpec = LiveSpec()
     stale_seconds: float = Field(60.0, gt=0.0, description="an assessment older than this holds the rollout")
+    freeze: tuple[FreezeWindow, ...] = Field((), description="when nothing advances, by evidence or by hand")
+
+    def frozen(self, now: datetime) -> str | None:
+        """Why nothing may advance at `now` (aware); None when it may."""
+        return next((each.reason for each in self.freeze if each.holds(now)), None)

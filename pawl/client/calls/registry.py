@@ -60,6 +60,12 @@ class RegistryCalls(Calls):
         with rpc("registry"):
             return self._registry().SteerTurn(request, timeout=DEADLINE_SECONDS).turn
 
+    def steer_rollout(self, task: str, wish: str, *, by: str, reason: str) -> registry_pb2.Turn:
+        """Pause, resume, advance or abort the rollout under way."""
+        request = registry_pb2.SteerRolloutRequest(task=task, wish=wish, by=by, reason=reason)
+        with rpc("registry"):
+            return self._registry().SteerRollout(request, timeout=DEADLINE_SECONDS).turn
+
     def versions(self, task: str) -> list[registry_pb2.Version]:
         """Model versions of a task, oldest first."""
         with rpc("registry"):

@@ -54,12 +54,13 @@ def assessed(task: Task, fact: Assessment, fleet: Fleet, occasion: Occasion) -> 
         return Decision(task)
     evidence = fact.model_dump(mode="json", exclude={"tenant", "task"})
     heard = task.with_turn(assessment=fact)
-    if fact.verdict is Verdict.FAIL:
+    harm = _harm(fact)
+    if harm:
         return conclude(
             heard,
             TurnState.ROLLED_BACK,
             occasion,
-            f"{fact.stage}: {fact.reason}",
+            f"{fact.stage}: {harm}",
             status=Status.ROLLED_BACK,
             evidence=evidence,
         )
@@ -186,7 +187,23 @@ def _stage(
     return decision.also(_rollout_changed(decision.task, stage, share / 100, reason, occasion))
 
 
+def _harm(fact: Assessment) -> str:
+    """What was shown against the challenger: as a whole, or in one segment that a good whole would hide."""
+    if fact.verdict is Verdict.FAIL:
+        return fact.reason
+    for name, segment in sorted(fact.segments.items()):
+        if segment.verdict is Verdict.FAIL:
+            return f"harm in the segment {name!r} (e = {segment.e_value:.3g}): {segment.reason}"
+    return ""
+
+
 def _hold(task: Task, fact: Assessment, fleet: Fleet, occasion: Occasion) -> str | None:
+    turn = task.open_turn
+    if turn is not None and turn.held_by:
+        return f"held: paused by {turn.held_by}"
+    frozen = task.spec.rollout.frozen(occasion.now)
+    if frozen is not None:
+        return f"held: {frozen}"
     if occasion.now - fact.assessed_at > timedelta(seconds=task.spec.rollout.stale_seconds):
         return "held: the last assessment is stale"
     version = task.challenger

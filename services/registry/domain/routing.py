@@ -1,5 +1,6 @@
 """The route as a pure function of the task: who has which role and share, and the catch that nobody slips past."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -56,8 +57,17 @@ def compose(task: Task) -> Route:
         system=task.spec.system,
         max_tokens=task.spec.output.max_tokens,
         shadow_rate=task.spec.rollout.shadow.rate if shadowing else 0.0,
+        output_schema=_schema(task),
+        routing=task.spec.routing,
         arms=tuple(arms),
     )
+
+
+def _schema(task: Task) -> str:
+    output = task.spec.output
+    if not output.enforce or output.format != "json":
+        return ""
+    return json.dumps(output.schema_ or {"type": "object"}, sort_keys=True)
 
 
 def reroute(task: Task) -> Decision:

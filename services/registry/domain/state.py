@@ -102,7 +102,8 @@ class Turn:
     `watermark` is the last segment it learns from. `share` is the challenger's, in per cent of user units.
     `generation` is the route generation the current stage began at: evidence of another one does not count.
     `run_epoch` is the highest fencing epoch seen; `wish_number` counts what was asked of the run.
-    `assessment` is the last one heard, kept so that a pass that had to wait is taken up again.
+    `held_by` is who paused its rollout, if anybody did. `assessment` is the last one heard, kept so that a pass
+    that had to wait is taken up again.
     """
 
     turn_id: str
@@ -124,6 +125,7 @@ class Turn:
     share: int = 0
     generation: int = 0
     approvals: tuple[str, ...] = ()
+    held_by: str = ""
     assessment: Assessment | None = None
     progress: Mapping[str, Any] = field(default_factory=lambda: NOTHING)
     steps: tuple[Step, ...] = ()

@@ -15,7 +15,9 @@ from libs.contracts.task import TaskSpec
 from libs.telemetry import current_traceparent, new_traceparent
 from services.registry.domain import applying, hands, triggers
 from services.registry.domain.decision import Decision
+from services.registry.domain.routing import Fleet
 from services.registry.domain.state import Occasion, Task, Turn
+from services.registry.domain.steering import steer_rollout
 from services.registry.rpc.messages import decision_message, task_message, turn_message, version_message
 from services.registry.store import Store
 from services.registry.store.reading import decisions_of, find_turn, get_task, task_names, turns_of
@@ -29,8 +31,12 @@ _TENANT = "default"
 class RegistryServicer(pb_grpc.RegistryServiceServicer):
     """The control plane's calls; `has_object` says whether a digest is in object storage."""
 
-    def __init__(self, store: Store, has_object: Callable[[str], Awaitable[bool]]) -> None:
+    def __init__(
+        self, store: Store, has_object: Callable[[str], Awaitable[bool]], fleet: Callable[[], Fleet] = Fleet
+    ) -> None:
+        """`fleet`: the engines as they report now."""
         self._store = store
+        self._fleet = fleet
         self._has_object = has_object
 
     async def ApplyTask(self, request: pb.ApplyTaskRequest, context: Any) -> pb.ApplyTaskResponse:
@@ -116,6 +122,16 @@ class RegistryServicer(pb_grpc.RegistryServiceServicer):
             request.task, occasion, lambda task: hands.roll_back(task, request.by, request.reason, occasion)
         )
         return pb.RollBackResponse(task=task_message(task))
+
+    async def SteerRollout(self, request: pb.SteerRolloutRequest, context: Any) -> pb.SteerRolloutResponse:
+        """Pause, resume, advance or abort a rollout."""
+        occasion = _occasion()
+        task = await self._decide(
+            request.task,
+            occasion,
+            lambda task: steer_rollout(task, request.wish, self._fleet(), request.by, request.reason, occasion),
+        )
+        return pb.SteerRolloutResponse(turn=_newest(task))
 
     async def ListVersions(self, request: pb.ListVersionsRequest, context: Any) -> pb.ListVersionsResponse:
         """Model versions of a task, oldest first."""

@@ -99,6 +99,7 @@ def turn_row(task: Task, turn: Turn) -> dict[str, Any]:
         "share": turn.share,
         "generation": turn.generation,
         "approvals": list(turn.approvals),
+        "held_by": turn.held_by,
         "assessment": turn.assessment.model_dump(mode="json") if turn.assessment is not None else None,
         "progress": dict(turn.progress),
     }

@@ -95,6 +95,7 @@ turns = Table(
     Column("share", Integer, nullable=False),
     Column("generation", BigInteger, nullable=False),
     Column("approvals", JSON, nullable=False),
+    Column("held_by", String(200), nullable=False, server_default=""),
     Column("assessment", JSON(none_as_null=True), nullable=True),
     Column("progress", JSON, nullable=False),
 )

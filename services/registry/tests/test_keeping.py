@@ -8,14 +8,15 @@ import pytest
 
 from libs.contracts.errors import InvalidInput
 from libs.contracts.routes import ApiKey
-from libs.contracts.subjects import KEYS, ROUTES, TASKS
+from libs.contracts.subjects import KEYS, ROUTES, RULES, TASKS
+from libs.contracts.task.routing import RoutingRules
 from libs.eventing.apply import apply
 from libs.eventing.connection import NatsLink
 from libs.eventing.kv import Entry, kv_get, kv_put, kv_stream
 from services.registry import workflows
 from services.registry.store.reading import decisions_of
 from services.registry.tests.house import House
-from services.registry.workflows import Keeper, read_keys
+from services.registry.workflows import Keeper, read_keys, read_rules
 
 HASH = hashlib.sha256(b"secret").hexdigest()
 
@@ -124,3 +125,40 @@ def test_a_wrong_keys_file_is_named_with_its_entry(tmp_path: Path, content: str,
 async def test_a_missing_keys_file_is_said(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="No such file"):
         read_keys(tmp_path / "keys.json")
+
+
+RULES_FILE = """
+rules:
+  - name: beta clinics
+    when: {segment: [clinics], task_type: [triage]}
+    to: triage-beta
+"""
+
+
+async def test_routing_rules_follow_their_file_and_go_with_it(house: House, tmp_path: Path) -> None:
+    file = tmp_path / "rules.yaml"
+    file.write_text(RULES_FILE)
+    keeper = Keeper(house.store, house.link, None, file)
+    await keeper.follow_rules()
+    held = RoutingRules.model_validate_json((await kv_get(house.link, RULES, "default")).value or b"")
+    assert [rule.to for rule in held.rules] == ["triage-beta"]
+    file.write_text("")
+    await keeper.follow_rules()
+    assert (await kv_get(house.link, RULES, "default")).value is None
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("rules: [", "not YAML"),
+        ("rules: [{name: a, to: UPPER}]", "rules.0.to"),
+        ("rules: [{name: a, to: t, when: {colour: [red]}}]", "when.colour"),
+        ("rules: [{name: a, to: t}, {name: a, to: u}]", "two rules are called 'a'"),
+        ("rules: []\n---\nrules: []", "two documents"),
+    ],
+)
+def test_a_rule_that_cannot_be_meant_names_its_place(tmp_path: Path, text: str, told: str) -> None:
+    file = tmp_path / "rules.yaml"
+    file.write_text(text)
+    with pytest.raises(InvalidInput, match=told):
+        read_rules(file)

@@ -80,6 +80,11 @@ class RegistryServiceStub:
                 request_serializer=pawl_dot_registry_dot_v1_dot_registry__pb2.RollBackRequest.SerializeToString,
                 response_deserializer=pawl_dot_registry_dot_v1_dot_registry__pb2.RollBackResponse.FromString,
                 _registered_method=True)
+        self.SteerRollout = channel.unary_unary(
+                '/pawl.registry.v1.RegistryService/SteerRollout',
+                request_serializer=pawl_dot_registry_dot_v1_dot_registry__pb2.SteerRolloutRequest.SerializeToString,
+                response_deserializer=pawl_dot_registry_dot_v1_dot_registry__pb2.SteerRolloutResponse.FromString,
+                _registered_method=True)
         self.ListVersions = channel.unary_unary(
                 '/pawl.registry.v1.RegistryService/ListVersions',
                 request_serializer=pawl_dot_registry_dot_v1_dot_registry__pb2.ListVersionsRequest.SerializeToString,
@@ -159,6 +164,13 @@ class RegistryServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SteerRollout(self, request, context):
+        """Pause, resume, advance or abort the rollout under way.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListVersions(self, request, context):
         """Model versions of a task, oldest first.
         """
@@ -220,6 +232,11 @@ def add_RegistryServiceServicer_to_server(servicer, server):
                     servicer.RollBack,
                     request_deserializer=pawl_dot_registry_dot_v1_dot_registry__pb2.RollBackRequest.FromString,
                     response_serializer=pawl_dot_registry_dot_v1_dot_registry__pb2.RollBackResponse.SerializeToString,
+            ),
+            'SteerRollout': grpc.unary_unary_rpc_method_handler(
+                    servicer.SteerRollout,
+                    request_deserializer=pawl_dot_registry_dot_v1_dot_registry__pb2.SteerRolloutRequest.FromString,
+                    response_serializer=pawl_dot_registry_dot_v1_dot_registry__pb2.SteerRolloutResponse.SerializeToString,
             ),
             'ListVersions': grpc.unary_unary_rpc_method_handler(
                     servicer.ListVersions,
@@ -476,6 +493,33 @@ class RegistryService:
             '/pawl.registry.v1.RegistryService/RollBack',
             pawl_dot_registry_dot_v1_dot_registry__pb2.RollBackRequest.SerializeToString,
             pawl_dot_registry_dot_v1_dot_registry__pb2.RollBackResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SteerRollout(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pawl.registry.v1.RegistryService/SteerRollout',
+            pawl_dot_registry_dot_v1_dot_registry__pb2.SteerRolloutRequest.SerializeToString,
+            pawl_dot_registry_dot_v1_dot_registry__pb2.SteerRolloutResponse.FromString,
             options,
             channel_credentials,
             insecure,

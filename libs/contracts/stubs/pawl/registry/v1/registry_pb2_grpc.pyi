@@ -51,6 +51,8 @@ class RegistryServiceStub:
     """Waive named gates (and shadow) of a refused version and roll it out under the watch for live harm."""
     RollBack: _grpc.UnaryUnaryMultiCallable[_registry_pb2.RollBackRequest, _registry_pb2.RollBackResponse]
     """Put the previous stable version back at once."""
+    SteerRollout: _grpc.UnaryUnaryMultiCallable[_registry_pb2.SteerRolloutRequest, _registry_pb2.SteerRolloutResponse]
+    """Pause, resume, advance or abort the rollout under way."""
     ListVersions: _grpc.UnaryUnaryMultiCallable[_registry_pb2.ListVersionsRequest, _registry_pb2.ListVersionsResponse]
     """Model versions of a task, oldest first."""
     ListDecisions: _grpc.UnaryUnaryMultiCallable[_registry_pb2.ListDecisionsRequest, _registry_pb2.ListDecisionsResponse]
@@ -79,6 +81,8 @@ class RegistryServiceAsyncStub(RegistryServiceStub):
     """Waive named gates (and shadow) of a refused version and roll it out under the watch for live harm."""
     RollBack: _aio.UnaryUnaryMultiCallable[_registry_pb2.RollBackRequest, _registry_pb2.RollBackResponse]  # type: ignore[assignment]
     """Put the previous stable version back at once."""
+    SteerRollout: _aio.UnaryUnaryMultiCallable[_registry_pb2.SteerRolloutRequest, _registry_pb2.SteerRolloutResponse]  # type: ignore[assignment]
+    """Pause, resume, advance or abort the rollout under way."""
     ListVersions: _aio.UnaryUnaryMultiCallable[_registry_pb2.ListVersionsRequest, _registry_pb2.ListVersionsResponse]  # type: ignore[assignment]
     """Model versions of a task, oldest first."""
     ListDecisions: _aio.UnaryUnaryMultiCallable[_registry_pb2.ListDecisionsRequest, _registry_pb2.ListDecisionsResponse]  # type: ignore[assignment]
@@ -158,6 +162,14 @@ class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_registry_pb2.RollBackResponse, _abc.Awaitable[_registry_pb2.RollBackResponse]]:
         """Put the previous stable version back at once."""
+
+    @_abc_1.abstractmethod
+    def SteerRollout(
+        self,
+        request: _registry_pb2.SteerRolloutRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_registry_pb2.SteerRolloutResponse, _abc.Awaitable[_registry_pb2.SteerRolloutResponse]]:
+        """Pause, resume, advance or abort the rollout under way."""
 
     @_abc_1.abstractmethod
     def ListVersions(
