@@ -1,5 +1,6 @@
 """Agreement between raters beyond chance."""
 
+import math
 from collections.abc import Callable, Hashable, Sequence
 from statistics import NormalDist
 
@@ -30,7 +31,8 @@ def agreement(
     ratings: Ratings, level: str = "nominal", *, confidence: float = 0.95, draws: int = 1000, seed: int = 0
 ) -> Estimate:
     """Krippendorff's alpha with an interval by resampling items (Zapf, Castell, Morawietz & Karch 2016, BMC Medical
-    Research Methodology 16:93); `n` counts the items rated at least twice.
+    Research Methodology 16:93); `n` counts the items rated at least twice. It takes in both the percentiles of the
+    draws and Student's t on their spread: where alpha is skewed each is too short on one side.
 
     Items are the unit: what is uncertain is which items were asked about. With fewer than two such items, or where all
     ratings are one value, nothing is known and the interval is [-1, 1].
@@ -47,9 +49,12 @@ def agreement(
     sums = (weights @ pairs.reshape(items, -1)).reshape(draws, *pairs.shape[1:])
     found = np.sort(_alpha(sums, distances))
     # Wider percentiles for few items, as Student's t is wider than the normal (Hesterberg 2015, section 5.3).
-    tail = _narrowed((1.0 - confidence) / 2.0, items)
+    wider = student_quantile(0.5 + confidence / 2.0, items - 1) * math.sqrt(items / (items - 1))
+    tail = 1.0 - NormalDist().cdf(wider)
+    reach = wider * float(found.std())
     low, high = (float(np.quantile(found, share)) for share in (tail, 1.0 - tail))
-    return Estimate(value=value, low=min(value, low), high=max(value, high), n=items)
+    low, high = max(-1.0, min(low, value - reach)), min(1.0, max(high, value + reach))
+    return Estimate(value=value, low=low, high=high, n=items)
 
 
 def _coincidences(
@@ -110,8 +115,3 @@ def _number(value: Hashable) -> float:
     if isinstance(value, int | float):
         return float(value)
     raise InvalidInput(f"{value!r} is no number, as ordinal and interval ratings are", field="ratings")
-
-
-def _narrowed(tail: float, items: int) -> float:
-    reach = student_quantile(1.0 - tail, items - 1) * (items / (items - 1)) ** 0.5
-    return 1.0 - NormalDist().cdf(reach)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from libs.contracts.errors import InvalidInput
 from libs.contracts.events import Estimate
 from libs.statistics.clusters import clustered_mean
-from libs.statistics.means import mean_estimate
+from libs.statistics.means import bounded_mean, mean_estimate
 from libs.statistics.paired import paired_difference
 from libs.statistics.special import student_quantile
 
@@ -44,9 +44,10 @@ def prediction_powered(
     """Mean expert score in [0, 1] over all items, of which only some were labelled by experts, at random.
 
     PPI++ (Angelopoulos, Duchi & Zrnic 2023, arXiv 2311.01453, section 6 and example 6.1): the judge's mean over the
-    `others`, corrected by his bias on the labelled items, with the weight that gives the least variance. Student's t
-    with clusters on both sides; where the experts alone are as precise, as beside a useless judge, their own interval
-    stands. No cluster may have items on both sides.
+    `others`, corrected by his bias on the labelled items, with the weight that gives the least variance. The intervals
+    of the two parts (libs.statistics.means, since a good judge's errors are rare) are added as those of independent
+    means (MOVER; Zou & Donner 2008, Statistics in Medicine 27:1693); where the experts alone are as precise, as beside
+    a useless judge, their own interval stands. No cluster may have items on both sides.
     """
     y, f, g = (np.asarray(values, dtype=float) for values in (labels, predictions, others))
     if y.shape != f.shape:
@@ -59,19 +60,16 @@ def prediction_powered(
     trust = _trust(y, f, g)
     if trust == 0.0 or alone.clusters < 4 or alone.standard_error == 0.0:
         return PredictionPowered(experts, experts, 0.0, float(y.size))
-    corrected, judged = clustered_mean(y - trust * f, clusters), clustered_mean(trust * g, other_clusters)
-    # The weight was chosen on the same items: one degree of freedom, as for a regression (Deming, section 2).
-    own = corrected.standard_error**2 * (corrected.freedom / max(1.0, corrected.freedom - 1.0))
-    error = math.sqrt(own + judged.standard_error**2)
-    if error >= alone.standard_error:
+    corrected = bounded_mean((y - trust * f).tolist(), clusters, (-trust, 1.0)).interval(confidence)
+    judged = bounded_mean((trust * g).tolist(), other_clusters, (0.0, trust)).interval(confidence)
+    value = min(1.0, max(0.0, corrected.value + judged.value))
+    low = value - math.hypot(corrected.value - corrected.low, judged.value - judged.low)
+    high = value + math.hypot(corrected.high - corrected.value, judged.high - judged.value)
+    if high - low >= experts.high - experts.low:
         return PredictionPowered(experts, experts, 0.0, float(y.size))
-    freedom = (own + judged.standard_error**2) ** 2 / (
-        own**2 / max(1.0, corrected.freedom - 1.0) + judged.standard_error**4 / max(1.0, judged.freedom)
-    )
-    value = min(1.0, max(0.0, corrected.mean + judged.mean))
-    reach = student_quantile(0.5 + confidence / 2.0, freedom) * error
-    estimate = Estimate(value=value, low=max(0.0, value - reach), high=min(1.0, value + reach), n=y.size + g.size)
-    return PredictionPowered(estimate, experts, trust, y.size * (alone.standard_error / error) ** 2)
+    estimate = Estimate(value=value, low=max(0.0, low), high=min(1.0, high), n=y.size + g.size)
+    gain = (experts.high - experts.low) / (high - low)
+    return PredictionPowered(estimate, experts, trust, y.size * gain * gain)
 
 
 @dataclass(frozen=True, slots=True)
