@@ -9,7 +9,7 @@ from typing import Any
 
 from libs.contracts.answers import answer_digest
 from libs.contracts.envelope import Envelope
-from libs.contracts.errors import InvalidInput, Transient
+from libs.contracts.errors import FailedPrecondition, InvalidInput, Transient
 from libs.contracts.events import TaskApplied
 from libs.contracts.inference import Inference, Role
 from libs.eventing.batches import RawMessage
@@ -94,7 +94,8 @@ class LiveWatch:
             await asyncio.sleep(every)
             try:
                 await self.tick()
-            except Transient as error:
+            except (Transient, FailedPrecondition) as error:
+                # The broker may be away, or stand without its topology yet; readiness tells, and this waits.
                 log.warning("live windows not closed", reason=str(error))
 
     async def tick(self) -> None:
@@ -102,6 +103,8 @@ class LiveWatch:
         if time.monotonic() - self._pruned_at > _PRUNE_SECONDS:
             await self._live.prune(time.time() - self._keep)
             self._pruned_at = time.monotonic()
+        if not self._tasks:
+            return
         until = await self._caught_up()
         for task in list(self._tasks.values()):
             name, live = (task.tenant, task.task), task.spec.rollout.live

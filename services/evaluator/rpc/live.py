@@ -81,6 +81,9 @@ class LiveServicer(live_pb2_grpc.LiveServiceServicer):
         for document, spec, began_after in await self._live.drops(task):
             windows = await self._live.windows(document["tenant"], task, began_after, document["last_window"])
             found = recheck(document, spec.triggers.on_drop, spec.rollout.live.reference_users, windows)
+            width = spec.rollout.live.window_seconds
+            seen = (document["first_window"], document["last_window"])
+            found += await self._readings.misjudged(document["tenant"], task, *seen, width)
             finding = "different" if found else "equal"
             what = f"drop #{document['number']}"
             checks.append(Check("", "drop", what, "drop", finding, tuple(found), document))

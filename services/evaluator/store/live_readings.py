@@ -2,14 +2,14 @@
 
 from typing import Any
 
-from sqlalchemy import and_, case, func, select
+from sqlalchemy import and_, case, exists, func, select
 
 from libs.contracts.feedback import FeedbackKind
 from libs.contracts.inference import Role, Signal
 from libs.outbox.database import Database
 from services.evaluator.domain.drift_inputs import Asked
 from services.evaluator.domain.live_metrics import Mirrored, Served
-from services.evaluator.store.live_tables import live_requests
+from services.evaluator.store.live_tables import live_requests, live_windows
 from services.evaluator.store.tables import outcomes
 
 _MOST = 20_000
@@ -118,6 +118,50 @@ class LiveReadings:
             newest = select(latest.c.position).order_by(latest.c.position.desc()).limit(users)
             current = (await session.execute(select(live_requests).where(live_requests.c.position.in_(newest)))).all()
         return [_asked(row) for row in reference], [_asked(row) for row in current]
+
+    async def misjudged(self, tenant: str, task: str, first: int, last: int, width: float) -> list[str]:
+        """User-windows from `first` to `last` whose records, where they are still kept, say otherwise than judged."""
+        told = exists().where(
+            outcomes.c.tenant == live_requests.c.tenant,
+            outcomes.c.task == live_requests.c.task,
+            outcomes.c.request_id == live_requests.c.request_id,
+            outcomes.c.signal == Signal.BAD.value,
+            outcomes.c.position <= live_windows.c.outcomes_position,
+        )
+        inside = and_(
+            live_requests.c.tenant == live_windows.c.tenant,
+            live_requests.c.task == live_windows.c.task,
+            live_requests.c.unit == live_windows.c.unit,
+            live_requests.c.version == live_windows.c.version,
+            live_requests.c.role == Role.STABLE.value,
+            live_requests.c.explicit.is_(False),
+            live_requests.c.position <= live_windows.c.requests_position,
+            live_requests.c.answered_at >= live_windows.c.ended_at - width,
+            live_requests.c.answered_at < live_windows.c.ended_at,
+        )
+        query = (
+            select(
+                live_windows.c.number,
+                live_windows.c.good,
+                func.min(case((live_requests.c.failed, 1), else_=0)),
+                _any(live_requests.c.valid.is_(False)),
+                _any(told),
+            )
+            .join(live_requests, inside)
+            .where(live_windows.c.tenant == tenant, live_windows.c.task == task)
+            .where(live_windows.c.number >= first, live_windows.c.number <= last)
+            .group_by(live_windows.c.number, live_windows.c.good, live_requests.c.request_id)
+        )
+        judged: dict[int, tuple[bool, bool]] = {}
+        async with self._database.reading() as session:
+            for number, good, failed, invalid, blamed in await session.execute(query):
+                _, so_far = judged.get(number, (good, True))
+                judged[number] = (good, so_far and not (failed or invalid or blamed))
+        return [
+            f"user-window {number} was judged {'good' if good else 'bad'}, its records say otherwise"
+            for number, (good, found) in sorted(judged.items())
+            if bool(good) != found
+        ]
 
     async def stable_version(self, tenant: str, task: str) -> int | None:
         """The version that answered the newest request as stable; None before there was any."""

@@ -1,5 +1,6 @@
 """The live view on real streams: what is kept, when windows close, and the drop that is told."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
@@ -10,6 +11,7 @@ from typing import Any
 import pytest_asyncio
 from sqlalchemy import func, select, update
 
+from libs.contracts.errors import FailedPrecondition, Unavailable
 from libs.contracts.events import DropDetected, TaskApplied
 from libs.contracts.inference import Message, Role, Signal
 from libs.contracts.stubs.pawl.evaluator.v1 import live_pb2, live_pb2_grpc
@@ -65,7 +67,7 @@ class Watch:
             found = await self.live.windows(TENANT, TASK, 0)
             return found if len(found) >= number else None
 
-        found: list[Any] = await eventually(closed, every=0.1)
+        found: list[Any] = await eventually(closed, 30.0, every=0.1)
         return found
 
 
@@ -134,7 +136,7 @@ async def applied(link: NatsLink, watch: Watch, revision: int = 1, **drop: Any) 
         await watch.watch.load()
         return any(task.spec.triggers == fact.spec.triggers for task in await watch.live.tasks())
 
-    await eventually(known)
+    await eventually(known, 30.0)
 
 
 async def answered(link: NatsLink, traffic: Traffic, unit: str, *, good: bool = True, **changes: Any) -> Any:
@@ -161,12 +163,12 @@ async def test_a_user_counts_once_and_blame_in_time_makes_the_window_bad(
     failed = {"error": "UNAVAILABLE", "finish_reason": "", "request_id": "again"}
     await answered(link, traffic, "eve", created_at=past, **failed)
     await answered(link, traffic, "eve", created_at=past, request_id="again")
-    await eventually(lambda: _is(watch, 7))
+    await eventually(lambda: _is(watch, 7), 30.0)
     found = await watch.windows(4)
     assert len(found) == 4
     async with watch.database.reading() as session:
         rows = (await session.execute(select(live_windows.c.unit, live_windows.c.good))).all()
-    assert {unit: good for unit, good in rows} == {"ann": False, "bob": True, "cem": False, "eve": True}
+    assert {row[0]: row[1] for row in rows} == {"ann": False, "bob": True, "cem": False, "eve": True}
 
 
 async def _is(watch: Watch, number: int) -> bool:
@@ -187,7 +189,7 @@ async def test_a_drop_is_told_once_survives_a_restart_and_can_be_computed_again(
     async def told() -> Any:
         return await facts.of(DropDetected)
 
-    (envelope,) = await eventually(told)
+    (envelope,) = await eventually(told, 30.0)
     drop = envelope.data
     assert (drop.number, drop.version, drop.floor) == (1, traffic.stable, 0.8)
     assert drop.first_window >= 30
@@ -204,6 +206,7 @@ async def test_a_drop_is_told_once_survives_a_restart_and_can_be_computed_again(
         await session.execute(update(live_windows).values(good=True))
     checks = (await call(again.stub.VerifyEvidence, live_pb2.VerifyEvidenceRequest(task=TASK))).checks
     assert checks[0].finding == "different"
+    assert any("its records say otherwise" in line for line in checks[0].differences)
 
 
 async def test_the_live_view_tells_versions_segments_shadow_and_the_watch(
@@ -219,7 +222,7 @@ async def test_the_live_view_tells_versions_segments_shadow_and_the_watch(
         await send(link, shadow)
         if number % 3 == 0:
             await send(link, traffic.outcome(asked, None, kind="escalation", signal=Signal.BAD))
-    await eventually(lambda: _is(watch, 60))
+    await eventually(lambda: _is(watch, 60), 30.0)
 
     async def heard() -> Any:
         answer = await call(watch.stub.GetLive, live_pb2.GetLiveRequest(task=TASK, seconds=60.0))
@@ -227,7 +230,7 @@ async def test_the_live_view_tells_versions_segments_shadow_and_the_watch(
         stable = next(each for each in told["versions"] if each["role"] == "stable")
         return told if stable["segments"]["all"]["feedback"] == 10 else None
 
-    told = await eventually(heard)
+    told = await eventually(heard, 30.0)
     stable = next(each for each in told["versions"] if each["role"] == "stable")
     assert stable["version"] == told["stable"] == traffic.stable
     assert set(stable["segments"]) == {"all", "eu", "us"}
@@ -238,3 +241,23 @@ async def test_the_live_view_tells_versions_segments_shadow_and_the_watch(
     assert abs(told["shadow"]["latency_ratio"]["value"] - 2.0) < 1e-6
     assert told["drift"]["reference_users"] == 20
     assert told["lateness"]["feedback"] == 10
+
+
+async def test_a_broker_that_is_away_or_bare_only_makes_the_watch_wait(home: Home, link: NatsLink) -> None:
+    watch = await home.start()
+    await applied(link, watch)
+    told: list[Exception] = [Unavailable("away"), FailedPrecondition("apply the topology")]
+    asked = asyncio.Event()
+
+    async def caught_up() -> float:
+        if told:
+            raise told.pop()
+        asked.set()
+        return 0.0
+
+    patient = LiveWatch(watch.live, caught_up, keep=3600.0)
+    await patient.load()
+    running = asyncio.create_task(patient.run(0.01))
+    await asyncio.wait_for(asked.wait(), 20)
+    running.cancel()
+    assert told == []
