@@ -59,7 +59,7 @@ class Desk:
         self.stub = stub
         self.database = database
 
-    async def open(self, report_id: str = "report-1", **options: Any) -> pb.Campaign:
+    async def open(self, report_id: str = "report-1", **options: Any) -> Any:
         request = pb.OpenCampaignRequest(
             report_id=report_id, treatment="fine_tuned", control="base", by="ada", **{"seed": 11, **options}
         )

@@ -160,7 +160,7 @@ async def test_a_user_counts_once_and_blame_in_time_makes_the_window_bad(
     await answered(link, traffic, "cem", good=False, created_at=past)
     await answered(link, traffic, "ann", created_at=past + timedelta(seconds=1))
     await answered(link, traffic, "dan", created_at=past, explicit=True)
-    failed = {"error": "UNAVAILABLE", "finish_reason": "", "request_id": "again"}
+    failed: dict[str, Any] = {"error": "UNAVAILABLE", "finish_reason": "", "request_id": "again"}
     await answered(link, traffic, "eve", created_at=past, **failed)
     await answered(link, traffic, "eve", created_at=past, request_id="again")
     await eventually(lambda: _is(watch, 7), 30.0)
