@@ -24,6 +24,7 @@ from services.evaluator.domain.presence import Presence
 from services.evaluator.handlers.asked import AskedFor
 from services.evaluator.handlers.evaluation import Evaluation
 from services.evaluator.handlers.generation import Generation
+from services.evaluator.handlers.judging import admission_by
 from services.evaluator.handlers.live import LiveWatch
 from services.evaluator.handlers.monitor import INFERENCES, OUTCOMES, Monitor
 from services.evaluator.handlers.suites import Shelf
@@ -91,6 +92,7 @@ async def serve(lifecycle: Lifecycle) -> None:
         lambda spec: OutsideModel(spec, os.environ.get),
         await asyncio.to_thread(read_prices, settings.prices),
         lambda tenant, task: mix.shares(tenant, task, time.time() - _MIX_DAYS * _DAY),
+        admission_by(Campaigns(database)),
     )
     backlog = Backlog(link)
     monitor = Monitor(ledger, backlog.unhandled, settle=settings.settle_seconds, keep=settings.evidence_days * _DAY)

@@ -55,8 +55,8 @@ _METRIC_FIELDS: dict[str, frozenset[str]] = {
     "edit_similarity": frozenset(),
     "refusal": frozenset({"pattern"}),
     "embedding": frozenset({"endpoint"}),
-    "judge": frozenset({"endpoint", "rubric"}),
-    "judge_pairwise": frozenset({"endpoint", "rubric", "against"}),
+    "judge": frozenset({"endpoint", "rubric", "campaign"}),
+    "judge_pairwise": frozenset({"endpoint", "rubric", "against", "campaign"}),
     "plugin": frozenset({"plugin", "options"}),
 }
 _METRIC_NEEDS: dict[str, tuple[str, ...]] = {
@@ -86,6 +86,9 @@ class MetricSpec(Section):
     tolerance: float | None = Field(None, ge=0.0, description="numeric: relative error allowed")
     rubric: str | None = Field(None, max_length=8000)
     against: str | None = Field(None, description="judge_pairwise: the arm that each other one is compared with")
+    campaign: str | None = Field(
+        None, max_length=120, description="judges: the campaign whose votes calibrate it; a gate needs that"
+    )
     endpoint: EndpointSpec | None = None
     plugin: str | None = Field(None, description="name of an entry point of the group pawl.metrics")
     options: dict[str, Any] | None = None

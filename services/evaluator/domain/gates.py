@@ -108,6 +108,8 @@ def _check_size(gate: GateSpec, score: Score, keep: Sequence[int] | None, min_it
 
 
 def _check_scored(gate: GateSpec, score: Score, keep: Sequence[int] | None) -> None:
+    if score.column.doubt is not None:
+        raise _Unable(f"{gate.metric} decides nothing: {score.column.doubt}")
     items, missing = len(score.groups) if keep is None else len(keep), score.missing(keep)
     unscored = missing - sum(1 for place in score.column.open if keep is None or place in keep)
     if unscored > MOST_UNSCORED * max(1, items):

@@ -34,7 +34,7 @@ from services.evaluator.handlers.contest import (
     read_passages,
 )
 from services.evaluator.handlers.generation import Generation, Job, Outside
-from services.evaluator.handlers.judging import Judging
+from services.evaluator.handlers.judging import Admission, Judging
 from services.evaluator.handlers.suites import Shelf
 from services.evaluator.store.reports import CONSUMER, RUNNING, Reports
 
@@ -55,6 +55,7 @@ class Evaluation:
         outside: Opens a model beside serving.
         prices: The operator's, per arm; the task file's come first.
         mix: Share of production's requests per category, for a task that declares none.
+        admission: Why a judge is not to be believed, or None.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class Evaluation:
         outside: Open,
         prices: Mapping[str, PriceSpec] | None = None,
         mix: Mix | None = None,
+        admission: Admission | None = None,
     ) -> None:
         self._reports = reports
         self._objects = objects
@@ -74,6 +76,7 @@ class Evaluation:
         self._outside = outside
         self._prices = prices or {}
         self._mix = mix
+        self._admission = admission or _nobody
 
     def subscription(self) -> Subscription:
         """The command's subscription."""
@@ -179,7 +182,7 @@ class Evaluation:
         for metric in spec.metrics:
             if metric.kind in REMOTE:
                 opened(metric)  # a key that is not there is told at once; nothing is connected yet
-        return Judging(self._generation, opened)
+        return Judging(self._generation, opened, self._admission)
 
     async def _library(self, command: EvaluateModel, arms: Sequence[Entrant]) -> Library:
         examples: list[tuple[str, str]] = []
@@ -191,6 +194,10 @@ class Evaluation:
             tree = await self._shelf.tree(command.tenant, command.spec.evaluation.documents or "")
             passages = await asyncio.to_thread(read_passages, tree)
         return await asyncio.to_thread(Library, examples, passages)
+
+
+async def _nobody(metric: MetricSpec) -> str | None:
+    return f"nothing here calibrates {metric.name!r}"
 
 
 _AGAIN = "again"

@@ -1,8 +1,8 @@
 """Scores that ask a model: judges and embeddings. What fails, fails for one item, with its reason."""
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
 
 from libs.contracts.commands import EvaluateModel
 from libs.contracts.errors import InvalidInput, PawlError, Transient
@@ -12,14 +12,35 @@ from libs.telemetry import get_logger
 from services.evaluator.clients.outside import OutsideModel
 from services.evaluator.domain import judge
 from services.evaluator.domain.answers import Answer, Arm, answer_key
+from services.evaluator.domain.campaign_standing import standing_of
 from services.evaluator.domain.metrics.core import Column, Sample
 from services.evaluator.domain.metrics.registry import REMOTE
 from services.evaluator.domain.sheet import Suite, refused, samples_of
 from services.evaluator.handlers.generation import Generation, Job, Outside
+from services.evaluator.store.campaigns import Campaigns
 
 log = get_logger(__name__)
 
 _BATCH = 64
+
+Admission = Callable[[MetricSpec], Awaitable[str | None]]
+"""Why a judge is not to be believed, or None once experts' votes have calibrated it."""
+
+
+def admission_by(campaigns: Campaigns) -> Admission:
+    """Judges are admitted by the standing of the campaign that the task file names, under the metric's name."""
+
+    async def doubt(spec: MetricSpec) -> str | None:
+        if spec.campaign is None:
+            return "no campaign of experts' votes calibrates this judge: name one in the metric's 'campaign'"
+        whole = await campaigns.everything(spec.campaign)
+        told = standing_of(whole.campaign, whole.items, whole.slots, whole.ballots, whole.judgements)
+        judged = told["judges"].get(spec.name)
+        if judged is None:
+            return f"campaign {spec.campaign} holds no judgements by {spec.name!r}"
+        return None if judged["admitted"] else f"campaign {spec.campaign}: {judged['reason']}"
+
+    return doubt
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +62,12 @@ class _Constrained:
 class Judging:
     """Scores arms by the metrics that ask a model."""
 
-    def __init__(self, generation: Generation, open_model: Callable[[MetricSpec], OutsideModel]) -> None:
+    def __init__(
+        self, generation: Generation, open_model: Callable[[MetricSpec], OutsideModel], admission: Admission
+    ) -> None:
         self._generation = generation
         self._open = open_model
+        self._admission = admission
 
     async def columns(self, command: EvaluateModel, suite: Suite, arms: Sequence[Arm]) -> dict[str, dict[str, Column]]:
         """Arm -> metric -> column, for every metric of the task file that asks a model."""
@@ -52,9 +76,11 @@ class Judging:
             if spec.kind not in REMOTE:
                 continue
             model = self._open(spec)
+            doubt = None if spec.kind == "embedding" else await self._admission(spec)
             try:
                 for arm in arms:
-                    found[arm.name][spec.name] = await self._column(command, spec, model, suite, arm, arms)
+                    made = await self._column(command, spec, model, suite, arm, arms)
+                    found[arm.name][spec.name] = replace(made, doubt=doubt)
             finally:
                 await model.close()
         return found

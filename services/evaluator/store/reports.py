@@ -9,13 +9,14 @@ from sqlalchemy import Row, insert, select, update
 from libs.contracts.commands import EvaluateModel
 from libs.contracts.envelope import Envelope
 from libs.contracts.errors import InvalidInput, NotFound
-from libs.contracts.events import EvaluationFailed, ReportCompleted
+from libs.contracts.events import Estimate, EvaluationFailed, ReportCompleted
 from libs.outbox.database import Database
 from services.evaluator.domain.report import Report
 from services.evaluator.store.rows import insert_new
 from services.evaluator.store.tables import reports
 
 CONSUMER = "evaluator-evaluate"
+_MOST_SLICES = 100
 RUNNING = "running"
 COMPLETED = "completed"
 FAILED = "failed"
@@ -84,7 +85,7 @@ class Reports:
                     verdict=report.verdict,
                     gates=report.gates,
                     arms=report.arms,
-                    slices=report.slices,
+                    slices=_told(report.slices),
                 ),
                 output="report",
             )
@@ -138,6 +139,16 @@ class Reports:
         newest = select(reports).where(reports.c.task == task).order_by(reports.c.started_at.desc()).limit(limit)
         async with self._database.reading() as session:
             return [_row(row) for row in await session.execute(newest)]
+
+
+def _told(slices: dict[str, dict[str, dict[str, Estimate]]]) -> dict[str, dict[str, dict[str, Estimate]]]:
+    """The largest slices: a message has a greatest size, and the report itself holds them all."""
+
+    def size(name: str) -> int:
+        return max((each.n for by_metric in slices[name].values() for each in by_metric.values()), default=0)
+
+    kept = sorted(slices, key=lambda name: (-size(name), name))[:_MOST_SLICES]
+    return {name: slices[name] for name in sorted(kept)}
 
 
 def _row(found: Row[Any]) -> ReportRow:

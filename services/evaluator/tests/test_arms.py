@@ -221,6 +221,7 @@ async def test_judges_and_embeddings_score_and_fail_for_one_item_alone(
         endpoint = {"url": outside.url, "model": "judge"}
         task = with_evaluation(
             arms=["base", "fine_tuned"],
+            gates=[{"name": "polite", "kind": "superiority", "against": "base", "metric": "graded"}],
             metrics=[
                 {"name": "graded", "kind": "judge", "rubric": "Is the category right?", "endpoint": endpoint},
                 {
@@ -234,6 +235,9 @@ async def test_judges_and_embeddings_score_and_fail_for_one_item_alone(
         document = await document_of(object_store, await finished(facts))
     arms = document["arms"]
     assert (arms["fine_tuned"]["graded"]["value"], arms["base"]["graded"]["value"]) == (1.0, 0.0)
+    # However clear it looks, a judge that no expert calibrated decides nothing.
+    assert document["gates"][0]["verdict"] == "inconclusive"
+    assert "calibrates" in document["gates"][0]["reason"]
     assert (arms["fine_tuned"]["graded"]["n"], arms["fine_tuned"]["preferred"]["n"]) == (59, 59)
     assert arms["fine_tuned"]["preferred"]["value"] == 1.0
     assert arms["base"]["preferred"]["value"] == 0.5

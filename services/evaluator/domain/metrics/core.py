@@ -48,7 +48,7 @@ class Column:
     """What one metric said of one arm's answers to all items, in their order; None where it could not tell.
 
     `statistics` has shape (n, k) for corpus metrics. `failures` say per place why there is no score; `open` are the
-    places of items that have no right answer to be scored by.
+    places of items that have no right answer to be scored by. `doubt` says why no gate may rest on the scores.
     """
 
     signature: str
@@ -57,6 +57,7 @@ class Column:
     corpus: Callable[[Array], Array] | None = None
     failures: Mapping[int, str] | None = None
     open: frozenset[int] = frozenset()
+    doubt: str | None = None
 
 
 def column(metric: Metric, samples: Sequence[Sample], refused: Collection[int] = ()) -> Column:
