@@ -26,6 +26,7 @@ import psutil
 import uvloop
 from nats.js.api import AckPolicy, ConsumerConfig
 
+from bench.intake_chaos import BASE, OWNER, write
 from libs.artifacts import ObjectStore
 from libs.contracts.events import TaskApplied
 from libs.contracts.inference import Inference, Message, Provenance, Role
@@ -48,8 +49,6 @@ from services.ingestion.handlers.memory import RecentInferences
 from services.ingestion.store.tables import METADATA
 
 EVENT_BYTES = 512
-BASE = "sha256:" + "0" * 64
-OWNER = ("default", "bench")
 
 
 def event(number: int) -> bytes:
@@ -73,15 +72,6 @@ def inference(number: int) -> Inference:
         messages=(Message(role="user", content=f"case {number}: I was charged twice for my plan this month"),),
         provenance=Provenance(base_digest=BASE),
     )  # fmt: skip
-
-
-def write(name: str, title: str, command: str, lines: list[str]) -> None:
-    """Print a table and keep it in `bench/results/<name>.md` with the command that made it."""
-    text = "\n".join([f"# {title}", "", f"`{command}`", "", *lines, ""])
-    print(text)
-    path = Path(__file__).parent / "results" / f"{name}.md"
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(text)
 
 
 class Stages:

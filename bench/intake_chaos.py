@@ -26,7 +26,6 @@ import pyarrow.parquet as pq
 import uvloop
 from nats.errors import Error as NatsError
 
-from bench.intake import BASE, OWNER, write
 from libs.artifacts import ObjectStore
 from libs.contracts.errors import PawlError
 from libs.contracts.events import TaskApplied
@@ -44,6 +43,8 @@ from services.ingestion.store.segments import segments_after
 from services.ingestion.store.signals import intake
 from services.ingestion.store.tables import METADATA
 
+BASE = "sha256:" + "0" * 64
+OWNER = ("default", "bench")
 INFERENCES = 200
 WINDOW = 200
 
@@ -234,6 +235,15 @@ def _inference(number: int) -> bytes:
         .model_dump_json()
         .encode()
     )  # fmt: skip
+
+
+def write(name: str, title: str, command: str, lines: list[str]) -> None:
+    """Print a table and keep it in `bench/results/<name>.md` with the command that made it."""
+    text = "\n".join([f"# {title}", "", f"`{command}`", "", *lines, ""])
+    print(text)
+    path = Path(__file__).parent / "results" / f"{name}.md"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(text)
 
 
 def main() -> int:

@@ -30,9 +30,11 @@ from services.ingestion.http.server import HttpServer
 from services.ingestion.rpc import SERVICE, IngestionServicer, quarantine
 from services.ingestion.settings import Settings
 from services.ingestion.store.imports import BadRow, ImportRecord, get, quarantine_of
+from services.ingestion.store.puts import JournalledStore, PutJournal
 from services.ingestion.store.signals import forget_inferences
 from services.ingestion.store.tables import METADATA
 from services.ingestion.workflows.imports import Importer
+from services.ingestion.workflows.tidying import Tidying
 
 log = get_logger(__name__)
 
@@ -40,6 +42,7 @@ _DAY = 86_400.0
 _FORGET_EVERY = 600.0
 _BUCKET_RETRY_SECONDS = 1.0
 _SHOWN_QUARANTINE = 1000
+_SWEEP_SECONDS = 20.0
 
 
 async def main(lifecycle: Lifecycle, settings: Settings) -> None:
@@ -68,13 +71,25 @@ async def main(lifecycle: Lifecycle, settings: Settings) -> None:
     lifecycle.on_drain(tasks.stop, "tasks")
     lifecycle.ready("tasks", tasks.check)
 
+    journal = PutJournal(settings.state_dir / "puts.log")
+
+    def kept(tenant: str) -> ObjectStore:
+        return JournalledStore(objects.for_tenant(tenant), journal, tenant)
+
+    tidying = Tidying(database, kept, journal)
+    try:
+        async with asyncio.timeout(_SWEEP_SECONDS):
+            await tidying.sweep()
+    except (Transient, NotFound, TimeoutError) as error:
+        log.warning("orphans stay until the next start", reason=str(error))
+    lifecycle.spawn(tidying.run(), "tidying")
     recent, echoes = RecentInferences(), Echoes()
     feedback = FeedbackIntake(
-        database, link, objects.for_tenant, tasks,
+        database, link, kept, tasks,
         patience=settings.join_patience, pace=settings.pace, recent=recent, echoes=echoes,
     )  # fmt: skip
     inferences = InferenceIntake(
-        database, link, objects.for_tenant,
+        database, link, kept,
         arrived=feedback.wake.set, pace=settings.pace, recent=recent, echoes=echoes,
     )  # fmt: skip
     for durable, take in (("ingestion-feedback", feedback.take), ("ingestion-inference", inferences.take)):
@@ -87,7 +102,7 @@ async def main(lifecycle: Lifecycle, settings: Settings) -> None:
 
     importer = Importer(
         database,
-        objects.for_tenant,
+        kept,
         tasks,
         settings.state_dir / "spool",
         segment_rows=settings.segment_rows,

@@ -131,11 +131,20 @@ def inferences_to_parquet(log: Sequence[Inference]) -> bytes:
     return _parquet(columns, INFERENCES)
 
 
+def merged(parts: Sequence[bytes]) -> bytes:
+    """One segment with the rows of several of one schema, in their order."""
+    tables = [pq.read_table(pa.BufferReader(part)) for part in parts]
+    return _written(pa.concat_tables(tables, promote_options="default"))
+
+
 def _parquet(columns: dict[str, Any], schema: pa.Schema) -> bytes:
-    sink = pa.BufferOutputStream()
     arrays = [_array(columns[field.name], field.type) for field in schema]
-    named = [name for name in schema.names if name in _FEW_VALUES]
-    table = pa.Table.from_arrays(arrays, schema=schema)
+    return _written(pa.Table.from_arrays(arrays, schema=schema))
+
+
+def _written(table: pa.Table) -> bytes:
+    sink = pa.BufferOutputStream()
+    named = [name for name in table.schema.names if name in _FEW_VALUES]
     pq.write_table(table, sink, compression="zstd", use_dictionary=named, write_statistics=False)
     return bytes(sink.getvalue())
 

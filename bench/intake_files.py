@@ -1,0 +1,106 @@
+"""Memory of a large import: `python -m bench.intake_files [--gigabytes 4] [--format jsonl|json]`.
+
+A generated file of that size streams through a real import (spool, read, quarantine, Parquet, S3, SQLite) in one
+process; every thousandth record is broken. The figure is that process's peak resident memory, everything included.
+"""
+
+import argparse
+import json
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import uvloop
+
+from bench.intake_chaos import BASE, OWNER, write
+from libs.artifacts import ObjectStore
+from libs.contracts.events import TaskApplied
+from libs.contracts.subjects import TASKS, task_key
+from libs.contracts.task import TaskSpec
+from libs.eventing.apply import apply
+from libs.eventing.connection import NatsLink
+from libs.eventing.kv import kv_put
+from libs.outbox.database import Database
+from libs.outbox.migrate import migrate
+from libs.testing.servers import NatsServer, S3Server
+from services.ingestion.clients.tasks import Tasks
+from services.ingestion.domain.imports import ImportRequest
+from services.ingestion.store.imports import ImportRecord
+from services.ingestion.store.tables import METADATA
+from services.ingestion.workflows.imports import Importer
+
+CHUNK = 256 * 1024
+
+
+async def file(size: int, as_array: bool) -> AsyncIterator[bytes]:
+    """A file of `size` bytes, never held as a whole."""
+    held, sent, number = bytearray(b"[" if as_array else b""), 0, 0
+    while sent + len(held) < size:
+        number += 1
+        asked = f"Question {number}: " + "why was I charged twice for one plan this month? " * 10
+        turns = [{"role": "user", "content": asked}, {"role": "assistant", "content": f"Answer {number}. " * 40}]
+        record = json.dumps({"messages": turns if number % 1000 else None}).encode()
+        held += (b"," if as_array and number > 1 else b"") + record + b"\n"
+        if len(held) >= CHUNK:
+            sent += len(held)
+            yield bytes(held)
+            held.clear()
+    yield bytes(held + (b"]" if as_array else b""))
+
+
+async def run(size: int, format_: str, home: Path) -> tuple[ImportRecord, float]:
+    """Import a file of `size` bytes; returns its counts and the seconds it took."""
+    with NatsServer(home / "nats") as server, S3Server(home / "s3") as s3:
+        link = NatsLink(server.url, "bench", on_closed=lambda: None)
+        await link.connect()
+        await apply(link.js)
+        objects = ObjectStore(s3.endpoint, s3.access_key, s3.secret_key, "pawl", s3.region)
+        await objects.ensure_bucket()
+        spec = TaskSpec(task=OWNER[1], base="base")
+        applied = TaskApplied(tenant=OWNER[0], task=OWNER[1], revision=1, spec=spec, base_digest=BASE)
+        await kv_put(link, TASKS, task_key(*OWNER), applied)
+        url = f"sqlite+aiosqlite:///{home / 'state.db'}"
+        await migrate(url, "services.ingestion")
+        database = Database(url, metadata=METADATA, service="ingestion")
+        await database.open()
+        tasks = Tasks(link, home / "tasks.json")
+        await tasks.start()
+        importer = Importer(
+            database, objects.for_tenant, tasks, home / "spool", segment_rows=5000, max_bytes=2 * size + CHUNK
+        )
+        started = time.monotonic()
+        request = ImportRequest(OWNER[0], OWNER[1], f"large.{format_}")
+        record = await importer.run(request, file(size, format_ == "json"))
+        seconds = time.monotonic() - started
+        await tasks.stop()
+        await database.close()
+        await link.close()
+    return record, seconds
+
+
+def main() -> int:
+    """Status 1 when the peak is a GiB or more, or a row is unaccounted for."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--gigabytes", type=float, default=4.0)
+    parser.add_argument("--format", choices=["jsonl", "json"], default="jsonl")
+    chosen = parser.parse_args()
+    size = int(chosen.gigabytes * 1e9)
+    with tempfile.TemporaryDirectory() as folder:
+        record, seconds = uvloop.run(run(size, chosen.format, Path(folder)))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    lines = ["| what | |", "|---|---|", f"| file | {size / 1e9:g} GB of {chosen.format} |"]
+    lines += [
+        f"| rows | {record.rows:,} = {record.accepted:,} accepted + {record.quarantined:,} quarantined |",
+        f"| rows/s | {record.rows / seconds:,.0f} |",
+        f"| peak resident memory | **{peak:,.0f} MiB** |",
+    ]
+    command = f"python -m bench.intake_files --gigabytes {chosen.gigabytes:g} --format {chosen.format}"
+    write("intake_files", "Memory of a large import", command, lines)
+    return int(peak >= 1024 or record.rows != record.accepted + record.quarantined)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

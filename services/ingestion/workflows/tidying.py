@@ -1,0 +1,89 @@
+"""Small objects become large ones, and objects that nothing names go."""
+
+import asyncio
+from collections.abc import Callable
+
+from libs.artifacts import ObjectStore
+from libs.contracts.errors import Conflict, NotFound, Transient
+from libs.outbox.database import Database
+from libs.telemetry import counter, get_logger, span
+from services.ingestion.compute.segments import merged
+from services.ingestion.store import compaction
+from services.ingestion.store.puts import PutJournal, unlisted
+
+log = get_logger(__name__)
+
+SMALL_ROWS = 5000
+MOST_ROWS = 50_000
+LEAST_SEGMENTS = 32
+_EVERY_SECONDS = 60.0
+
+
+class Tidying:
+    """Compacts the inference log, whose segments nobody but ingestion names, and sweeps what a kill left behind.
+
+    Segments of rows are announced by digest and stay as they are: whoever was told of one may come for it.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        objects: Callable[[str], ObjectStore],
+        journal: PutJournal,
+        *,
+        small: int = SMALL_ROWS,
+        most: int = MOST_ROWS,
+        least: int = LEAST_SEGMENTS,
+    ) -> None:
+        """Segments below `small` rows are merged up to `most` rows, once a task has `least` of them."""
+        self._database = database
+        self._objects = objects
+        self._journal = journal
+        self._small, self._most, self._least = small, most, least
+
+    async def sweep(self) -> int:
+        """Delete what was put and never listed; returns how much. Call it before anything is put.
+
+        Only on SQLite, whose lock says that no other replica is about to list the same bytes; on Postgres they stay.
+        """
+        left = await unlisted(self._database, self._journal.noted())
+        if self._database.is_sqlite:
+            for tenant, digest in left:
+                await self._objects(tenant).delete(digest)
+            if left:
+                log.info("orphans swept", objects=len(left))
+        self._journal.keep(set())
+        return len(left)
+
+    async def compact(self) -> int:
+        """Merge small segments of the inference log, task by task; returns how many objects are fewer."""
+        fewer = 0
+        for owner in await compaction.crowded(self._database, self._small, self._least):
+            old = await compaction.small_segments(self._database, owner, self._small, self._most)
+            if len(old) < 2:
+                continue
+            with span("compact inference log", task=owner[1], segments=len(old)):
+                store = self._objects(owner[0])
+                parts = [await store.get_bytes(digest) for digest, _ in old]
+                whole = await store.put_bytes(await asyncio.to_thread(merged, parts), kind="inference-segment")
+                async with self._database.unit() as unit:
+                    await compaction.replace(unit, owner, old, whole)
+                # Named by nothing from here on; noted, so that a kill in between leaves no orphan for ever.
+                for digest, _ in old:
+                    if digest != whole:
+                        self._journal.note(owner[0], digest)
+                        await store.delete(digest)
+            fewer += len(old) - 1
+        counter("inference_segments_merged", "small segments of the inference log that became part of one").inc(fewer)
+        return fewer
+
+    async def run(self) -> None:
+        """Tidy until cancelled."""
+        while True:
+            await asyncio.sleep(_EVERY_SECONDS)
+            try:
+                await self.compact()
+                if self._journal.long:
+                    self._journal.keep(await unlisted(self._database, self._journal.noted()))
+            except (Transient, NotFound, Conflict) as error:
+                log.warning("tidying waits", reason=str(error))
