@@ -26,6 +26,11 @@ def test_sizes_are_the_published_ones() -> None:
     assert paired_size(0.0, 0.1) is None
     assert floor_size(0.8, 0.8) is None
     assert sign_size(0.5) is None
+    assert sign_size(0.501) == pytest.approx(1_962_215, rel=1e-3)
+    exact, near = sign_size(0.533), sign_size(0.53)
+    assert exact is not None
+    assert near is not None
+    assert exact * (0.033 / 0.03) ** 2 == pytest.approx(near, rel=0.04)
 
 
 def test_the_power_foretold_is_the_power_had() -> None:
