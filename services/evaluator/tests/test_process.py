@@ -94,8 +94,11 @@ async def test_a_killed_process_finishes_its_report_and_answers_questions(
         stub = evaluator_pb2_grpc.EvaluatorServiceStub(connection)
         listed = await call(stub.ListReports, evaluator_pb2.ListReportsRequest(task="triage"))
         assert [(row.report_id, row.verdict) for row in listed.reports] == [("report-1", "pass")]
-        whole = await call(stub.GetReport, evaluator_pb2.GetReportRequest(report_id="report-1"))
+        whole = await call(stub.GetReport, evaluator_pb2.GetReportRequest(report_id="report-1", with_html=True))
         assert len(json.loads(whole.report_json)["items"]) == 60
+        assert whole.report_html.startswith("<!doctype html>")
+        with pytest.raises(NotFound, match="no task 'triage'"):
+            await call(stub.StartEvaluation, evaluator_pb2.StartEvaluationRequest(task="triage", version=1))
         told = await call(stub.ListAssessments, evaluator_pb2.ListAssessmentsRequest(task="triage", version=2))
         assert json.loads(told.assessments_json[-1])["stage"] == "shadow"
         with pytest.raises(NotFound, match="no report 'nothing'"):
