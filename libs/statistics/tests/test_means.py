@@ -1,5 +1,6 @@
 """Means of graded scores, and gates on them."""
 
+import numpy as np
 import pytest
 
 from libs.contracts.errors import InvalidInput
@@ -44,6 +45,17 @@ def test_without_two_groups_nothing_is_known() -> None:
     assert (alone.low, alone.high) == (0.0, 1.0)
     assert open_mean([12.0, 14.0], ["one", "one"]) is None
     assert open_mean([12.0, 14.0, 13.0]) is not None
+
+
+def test_intervals_of_an_open_scale_cover() -> None:
+    rng = np.random.default_rng(2)
+    covered = []
+    for _ in range(400):
+        latency = np.repeat(rng.gamma(3.0, 0.5, 60), 3) + rng.gamma(2.0, 0.5, 180)
+        found = open_mean(latency.tolist(), [i // 3 for i in range(180)])
+        assert found is not None
+        covered.append(found.low <= 2.5 <= found.high)
+    assert np.mean(covered) >= 0.93
 
 
 def test_the_p_value_is_that_of_the_interval() -> None:

@@ -1,5 +1,7 @@
 """Paired differences, with clusters and without."""
 
+import math
+
 import numpy as np
 import pytest
 
@@ -37,6 +39,12 @@ def test_mcnemar_is_exact() -> None:
     assert mcnemar(0, 0) == 1.0
     with pytest.raises(InvalidInput):
         mcnemar(-1, 0)
+
+
+def test_mcnemar_claims_no_more_often_than_it_says() -> None:
+    for n in (6, 17, 40, 150):
+        rate = sum(math.comb(n, wins) for wins in range(n + 1) if mcnemar(wins, n - wins) <= 0.05) / 2**n
+        assert rate <= 0.05
 
 
 def test_the_score_interval_gives_the_published_one() -> None:

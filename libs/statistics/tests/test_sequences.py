@@ -54,6 +54,18 @@ def test_latency_has_three_verdicts() -> None:
     assert "30 and 3000 values" in reason
 
 
+def test_two_streams_alike_are_rarely_told_apart_however_often_one_looks() -> None:
+    rng, wrong = np.random.default_rng(7), 0
+    for _ in range(100):
+        ours, theirs = rng.lognormal(0.0, 0.5, 1000), rng.lognormal(0.0, 0.5, 1000)
+        for look in (50, 100, 200, 400, 700, 1000):
+            left, right = np.sort(ours[:look]).tolist(), np.sort(theirs[:look]).tolist()
+            if quantile_verdict(left, right, 0.9, 1.0)[0] is Verdict.FAIL:
+                wrong += 1
+                break
+    assert wrong / 100 <= 0.05
+
+
 def test_the_mean_of_a_long_tailed_scale_is_held_at_all_looks() -> None:
     rng, missed, looks = np.random.default_rng(5), 0, np.arange(100, 3000)
     for _ in range(500):

@@ -68,6 +68,8 @@ def test_the_sign_test_is_exact() -> None:
     # 14 of 20, 21 of 30: the figures of scipy's binomtest, one-sided.
     assert sign_test(14, 6) == pytest.approx(0.0576591, abs=1e-6)
     assert sign_test(21, 9) == pytest.approx(0.0213869, abs=1e-6)
+    for n in (6, 17, 40, 150):
+        assert sum(math.comb(n, wins) for wins in range(n + 1) if sign_test(wins, n - wins) <= 0.05) / 2**n <= 0.05
     assert sign_test(0, 3) == 1.0
     assert sign_test(3, 0) == pytest.approx(0.125)
 
