@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -55,14 +56,20 @@ class Heard:
 
     def __init__(self) -> None:
         self.said: list[dict[str, Any]] = []
+        self._processor: dict[str, float] = {}
 
     def send(self, message: Mapping[str, Any]) -> None:
         """Keep what is said."""
         self.said.append(dict(message))
+        self._processor[message["kind"]] = time.process_time()
 
     def receive(self, timeout: float | None = 0.0) -> dict[str, Any] | None:  # noqa: ARG002
         """Nothing is ever asked."""
         return None
+
+    def processor_at(self, kind: str) -> float:
+        """Processor seconds this process had used when the last word of a kind was said."""
+        return self._processor[kind]
 
     def last(self, kind: str) -> dict[str, Any]:
         """The last word of a kind."""

@@ -118,11 +118,11 @@ class Nursery:
         return taken
 
     async def ask(self, work: Survey | Export) -> Said:
-        """Have a process of its own do a short piece of work; returns its last word.
+        """Have a process do a short piece of work, the waiting one if it lives; returns its last word.
 
         Raises FailedPrecondition with the reason it gave, or Unavailable when it died.
         """
-        trainee = await self._spawn()
+        trainee = await self._ready()
         try:
             await trainee.give(work)
             async for word in trainee.words():
@@ -132,6 +132,7 @@ class Nursery:
             raise Unavailable(f"the process that was asked is gone: {trainee.last_words()}", reason="CHILD_GONE")
         finally:
             await trainee.end()
+            await self.prepare()
 
     async def close(self) -> None:
         """End the waiting process."""

@@ -15,7 +15,8 @@ from libs.contracts.ids import digest_bytes
 from services.trainer.compute.machine import Machine
 
 _SHORT = 1024
-_CHECKPOINTED_ABOVE = 1_000_000_000
+CHECKPOINTED_ABOVE = 1_000_000_000
+"""Parameters beyond which a GPU computes activations twice in place of keeping them."""
 _PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
 
 
@@ -101,7 +102,7 @@ def load_model(
     if "device_map" not in more:
         model.to(machine.device)
     model.requires_grad_(False)
-    if machine.device.type == "cuda" and sum(p.numel() for p in model.parameters()) > _CHECKPOINTED_ABOVE:
+    if machine.device.type == "cuda" and sum(p.numel() for p in model.parameters()) > CHECKPOINTED_ABOVE:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         model.enable_input_require_grads()
     return model

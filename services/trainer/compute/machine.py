@@ -49,6 +49,8 @@ def choose(job: Job | Survey) -> Machine:
         dtype = torch.bfloat16 if fast else torch.float32
     else:
         dtype = torch.bfloat16 if job.precision == "bf16" else torch.float32
+    if name == "cuda":
+        torch.cuda.set_device(local_rank())
     return Machine(torch.device("cuda", local_rank()) if name == "cuda" else torch.device(name), dtype)
 
 

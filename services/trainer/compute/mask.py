@@ -15,6 +15,7 @@ from services.trainer.compute.rows import Row
 from services.trainer.domain.protocol import MaskedRow
 
 _READ_BACK = 200
+_SHOWN_CHARACTERS = 4000
 _TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 6e-2}
 _MEND = (
     "look at it with `pawl mask`, and mark the answer in the chat template with {% generation %}...{% endgeneration %}"
@@ -90,7 +91,7 @@ def show(item: Item, language: Language) -> list[MaskedRow]:
     for sequence in item.sequences:
         marked = zip(sequence.tokens, sequence.trained, strict=True)
         parts = [
-            (decode(language.tokenizer, [token for token, _ in part]), on)
+            (_shortened(decode(language.tokenizer, [token for token, _ in part])), on)
             for on, part in groupby(marked, key=lambda pair: pair[1])
         ]
         ends = sequence.trained[-1] and sequence.tokens[-1] in language.stops
@@ -118,6 +119,12 @@ def _wrong(sequence: Example, stops: frozenset[int]) -> str:
         return "more than one stretch of it is trained"
     last = max(at for at, on in enumerate(sequence.trained) if on)
     return "" if sequence.tokens[last] in stops else "the token that ends the answer is not trained"
+
+
+def _shortened(text: str) -> str:
+    left_out = len(text) - _SHOWN_CHARACTERS
+    half = _SHOWN_CHARACTERS // 2
+    return text if left_out <= 0 else f"{text[:half]} [{left_out} characters not shown] {text[-half:]}"
 
 
 def _squash(text: str) -> str:

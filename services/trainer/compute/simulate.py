@@ -11,7 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from services.trainer.compute.bases import attention_of, is_long
+from services.trainer.compute.bases import CHECKPOINTED_ABOVE, attention_of, is_long
 from services.trainer.compute.batches import Batch
 from services.trainer.compute.learner import Learner
 from services.trainer.compute.machine import Machine
@@ -65,9 +65,16 @@ def step_memory(survey: Survey, machine: Machine, rows: int, width: int, trained
     layers = int(inner.num_hidden_layers)
     device = survey.planned if survey.planned != "here" else machine.device.type
     kind = torch.bfloat16 if device == "cuda" else machine.dtype
-    small, large = (_run(survey, config, count, (device, kind), (rows, width, trained)) for count in _LAYERS)
-    whole = {name: small[name] + (large[name] - small[name]) * (layers - 1) for name in small}
-    return _parts(survey, whole, kind)
+
+    def whole(light: bool) -> dict[str, int]:
+        shape, place = (rows, width, trained), (device, kind)
+        small, large = (_run(survey, config, count, place, shape, light=light) for count in _LAYERS)
+        return {name: small[name] + (large[name] - small[name]) * (layers - 1) for name in small}
+
+    found = whole(light=False)
+    if device != "cpu" and found["parameters"] > CHECKPOINTED_ABOVE:
+        found = whole(light=True)
+    return _parts(survey, found, kind)
 
 
 def _parts(survey: Survey, whole: dict[str, int], kind: torch.dtype) -> dict[str, int]:
@@ -94,7 +101,13 @@ def _parts(survey: Survey, whole: dict[str, int], kind: torch.dtype) -> dict[str
 
 
 def _run(
-    survey: Survey, config: Any, layers: int, place: tuple[str, torch.dtype], batch: tuple[int, int, int]
+    survey: Survey,
+    config: Any,
+    layers: int,
+    place: tuple[str, torch.dtype],
+    batch: tuple[int, int, int],
+    *,
+    light: bool,
 ) -> dict[str, int]:
     device, kind = place
     rows, width, trained = batch
@@ -105,7 +118,7 @@ def _run(
     stored = torch.float32 if survey.recipe.method == "full" else kind
     with _imagined(config, layers), torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config, dtype=stored, attn_implementation=attention)
-        learner = _dressed(survey, model, machine, light=device != "cpu")
+        learner = _dressed(survey, model, machine, light=light)
     with FakeTensorMode(allow_non_fake_inputs=True) as mode, torch.device(real):
         _place(learner.model, mode, torch.device(real))
         linear = sum(
@@ -146,13 +159,14 @@ def _place(model: torch.nn.Module, mode: FakeTensorMode, device: torch.device) -
 
 
 def _dressed(survey: Survey, model: Any, machine: Machine, *, light: bool) -> Learner:
-    if survey.recipe.method == "full":
-        model.train()
-        return Learner(model, machine)
-    model.requires_grad_(False)
+    full = survey.recipe.method == "full"
+    model.requires_grad_(full)
     if light:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         model.enable_input_require_grads()
+    if full:
+        model.train()
+        return Learner(model, machine)
     job = Job(
         run_id="survey", base=survey.base, base_digest=survey.base_digest, dataset="", dataset_digest="", workspace="",
         recipe=survey.recipe,

@@ -12,13 +12,18 @@ from services.trainer.domain.protocol import Surveyed
 
 _GUESSED_MFU = {"cpu": 0.10, "gpu": 0.35}
 """Share of the peak a run is expected to reach on a device that has not trained yet."""
-_FRAGMENTATION = {"cpu": 1.0, "gpu": 1.06}
+_SLACK = {"cpu": 1.48, "gpu": 1.06}
+"""What a step's tensors take over their own size: batches change shape, and allocators keep what does not fit the next.
+
+On processors from five shapes, models of 4 to 120 million parameters (bench/training_memory.py); runs correct it.
+"""
 _LEAST_RUNS = 1
+_TELLING = 0.2
 
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """What earlier runs taught: actual over planned peak, and share of peak speed, by device name."""
+    """What earlier runs taught: what a step held over what its tensors are, and share of peak speed, by device name."""
 
     memory: Mapping[str, float] = field(default_factory=dict)
     mfu: Mapping[str, float] = field(default_factory=dict)
@@ -38,7 +43,10 @@ class Prices:
 
 
 def calibrate(history: Sequence[Mapping[str, Any]]) -> Calibration:
-    """From the details of ended runs: medians, so that one odd run moves little."""
+    """From the details of ended runs: medians, so that one odd run moves little.
+
+    Runs whose step was too small to tell its slack from the rest say nothing about memory.
+    """
     memory: dict[str, list[float]] = {}
     mfu: dict[str, list[float]] = {}
     for details in history:
@@ -46,9 +54,9 @@ def calibrate(history: Sequence[Mapping[str, Any]]) -> Calibration:
         name = str(actual.get("device", ""))
         if actual.get("mfu"):
             mfu.setdefault(name, []).append(float(actual["mfu"]))
-        planned, held = _variable(plan), float(actual.get("peak_memory_bytes", 0)) - _fixed(plan)
-        if planned > 0 and held > 0 and actual.get("split", 1) == 1:
-            memory.setdefault(name, []).append(min(2.0, max(0.5, held / planned)))
+        planned, held = _in_step(plan), float(actual.get("peak_memory_bytes", 0)) - _fixed(plan)
+        if planned > _TELLING * _fixed(plan) and held > 0 and actual.get("split", 1) == 1:
+            memory.setdefault(name, []).append(min(3.0, max(1.0, held / planned)))
     return Calibration(
         {name: statistics.median(found) for name, found in memory.items() if len(found) >= _LEAST_RUNS},
         {name: statistics.median(found) for name, found in mfu.items() if len(found) >= _LEAST_RUNS},
@@ -70,7 +78,7 @@ def forecast(
 ) -> dict[str, Any]:
     """The plan as JSON: counts, `memory` by part in bytes, `fits`, `seconds`, `kwh`, `price`, `suggestions`."""
     kind = device.kind
-    memory = _memory(seen, device, calibration.memory.get(device.name, _FRAGMENTATION[kind]))
+    memory = _memory(seen, device, calibration.memory.get(device.name, _SLACK[kind]))
     fits = memory["peak"] <= device.memory
     per_token = (6 if recipe.method == "full" else 4) * seen.parameters
     mfu = calibration.mfu.get(device.name, _GUESSED_MFU[kind])
@@ -121,20 +129,20 @@ def _memory(seen: Surveyed, device: Device, factor: float) -> dict[str, int]:
     overhead = device.overhead or seen.baseline_bytes
     resident = parts["weights"] + parts["adapter"] + parts["optimizer"]
     in_step = parts["gradients"] + parts["activations"]
+    slack = int(in_step * (factor - 1))
     # A checkpoint is written between steps: what it needs at once and what a step needs never meet.
-    variable = int((resident + max(in_step, saving)) * factor)
-    return {**parts, "saving": saving, "overhead": overhead, "variable": variable, "peak": overhead + variable}
+    peak = overhead + resident + max(in_step + slack, saving)
+    return {**parts, "saving": saving, "overhead": overhead, "slack": slack, "peak": peak}
 
 
 def _fixed(plan: Mapping[str, Any]) -> float:
-    return float((plan.get("memory") or {}).get("overhead", 0))
-
-
-def _variable(plan: Mapping[str, Any]) -> float:
     memory = plan.get("memory") or {}
-    parts = [float(memory.get(name, 0)) for name in ("weights", "adapter", "optimizer")]
-    in_step = float(memory.get("gradients", 0)) + float(memory.get("activations", 0))
-    return sum(parts) + max(in_step, float(memory.get("saving", 0)))
+    return sum(float(memory.get(name, 0)) for name in ("overhead", "weights", "adapter", "optimizer"))
+
+
+def _in_step(plan: Mapping[str, Any]) -> float:
+    memory = plan.get("memory") or {}
+    return sum(float(memory.get(name, 0)) for name in ("gradients", "activations"))
 
 
 def _money(plan: Mapping[str, Any], hours: float, prices: Prices) -> dict[str, Any]:
@@ -153,7 +161,7 @@ def _money(plan: Mapping[str, Any], hours: float, prices: Prices) -> dict[str, A
 def _suggestions(seen: Surveyed, recipe: RecipeSpec, memory: Mapping[str, int], room: int) -> list[str]:
     found = []
     over = memory["peak"] - room
-    per_row = memory["activations"] / recipe.batch_size
+    per_row = (memory["activations"] + memory["slack"]) / recipe.batch_size
     rows = recipe.batch_size - int(-(-over // max(1.0, per_row)))
     if rows >= 1:
         divisor = max(size for size in range(1, rows + 1) if recipe.batch_size % size == 0)

@@ -1,15 +1,20 @@
 """Each method learns what it is for, from rows that carry what it needs, and refuses rows that do not."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from libs.testing.models import tiny_base
+from services.trainer.compute.export import merge
+from services.trainer.domain.protocol import Export
 from services.trainer.tests.test_training import Recorder, train
 
 ANSWERS = ("alpha beta", "gamma delta")
@@ -32,6 +37,28 @@ def write_rows(directory: Path, count: int = 40, **more: Any) -> Path:
 
 def losses(channel: Recorder) -> list[float]:
     return [loss for _, loss in channel.last("finished")["loss_curve"]]
+
+
+def test_a_lora_over_a_base_in_four_bits_learns_and_is_shipped_like_any_other(
+    base: Path, dataset: Path, tmp_path: Path
+) -> None:
+    """In a process of its own, as the service starts it: the libraries look for bitsandbytes as they load."""
+    code = "import sys; from services.trainer.tests.test_methods import in_four_bits; in_four_bits(*sys.argv[1:])"
+    paths = [str(each) for each in (base, dataset, tmp_path / "run")]
+    done = subprocess.run([sys.executable, "-c", code, *paths], capture_output=True, text=True, timeout=170)
+    assert done.returncode == 0, done.stderr
+    curve = json.loads(done.stdout.splitlines()[-1])
+    assert curve[-1][1] < curve[0][1] * 0.75
+    assert json.loads((tmp_path / "run" / "adapter" / "parity.json").read_text())["precision"] == "nf4"
+    shipped = load_file(tmp_path / "run" / "adapter" / "adapter_model.safetensors")
+    assert {weight.dtype for weight in shipped.values()} == {torch.float32}
+    assert all(".lora_" in name for name in shipped)
+
+
+def in_four_bits(base: str, dataset: str, workspace: str) -> None:
+    """What the test above runs."""
+    channel = train(Path(base), Path(dataset), Path(workspace), method="qlora", max_steps=25)
+    sys.stdout.write("\n" + json.dumps(channel.last("finished")["loss_curve"]) + "\n")
 
 
 @pytest.fixture
@@ -127,6 +154,19 @@ def test_a_teacher_of_another_vocabulary_is_refused_with_the_first_token_that_di
     assert failed["reason"] == "TEACHER_VOCABULARY"
     assert "distil-sequence" in failed["message"]
     assert "<|human|>" in failed["message"] or "<|user|>" in failed["message"]
+
+
+def test_base_and_adapter_are_exported_as_one_model_that_answers_like_the_two(
+    base: Path, dataset: Path, tmp_path: Path
+) -> None:
+    adapter = Path(train(base, dataset, tmp_path / "run", rslora=True).last("finished")["path"])
+    merge(Export(base=str(base), adapter=str(adapter), destination=str(tmp_path / "merged")))
+    one = AutoModelForCausalLM.from_pretrained(tmp_path / "merged").eval()
+    two = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), adapter).eval()
+    tokens = torch.arange(6, 60)[None]
+    with torch.no_grad():
+        assert torch.allclose(one(input_ids=tokens).logits, two(input_ids=tokens).logits, atol=1e-3)
+    assert {"tokenizer.json", "chat_template.jinja", "pawl.json"} <= {f.name for f in (tmp_path / "merged").iterdir()}
 
 
 def test_the_short_way_through_a_lora_layer_gives_the_gradients_of_the_long_one(

@@ -1,6 +1,7 @@
 """What the model said before it was trained: log-probabilities of every sequence, computed once and kept."""
 
 import hashlib
+import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -45,7 +46,7 @@ def kept(directory: Path, name: str, items: Sequence[Item], compute: Callable[[]
     except (OSError, SafetensorError):
         made = compute()
     directory.mkdir(parents=True, exist_ok=True)
-    partial = file.with_suffix(".partial")
+    partial = file.with_suffix(f".{os.getpid()}")
     save_file({key: value.contiguous() for key, value in made.items()}, partial)
     partial.replace(file)
     return made

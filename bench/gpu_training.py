@@ -1,0 +1,230 @@
+"""Training on a GPU: `python -m bench gpu_training` where there is one; every part prints tokens/s, MFU and memory.
+
+lora-8b: LoRA of rank 16 on an 8B-shaped base in bf16 (MFU counts 4 operations per weight and token, the figure to beat
+is 40.6 %). qlora-70b: steps of a 70B-shaped base in 4 bits under 48 GB. full-1b: full fine-tuning of a 1B-shaped base.
+Weights are random: speed and memory do not depend on them. `--peers` names a Python with unsloth
+(`python -m venv /tmp/unsloth && /tmp/unsloth/bin/pip install unsloth`), run on the same shape in the same go.
+"""
+
+import argparse
+import json
+import platform
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from bench.training.rows import DIGEST, RESULTS, ROOT, quiet
+
+SHAPES: dict[str, dict[str, Any]] = {
+    "8b": {"hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32, "heads": 32, "kv": 8},
+    "70b": {"hidden_size": 8192, "intermediate_size": 28672, "num_hidden_layers": 80, "heads": 64, "kv": 8},
+    "1b": {"hidden_size": 2048, "intermediate_size": 8192, "num_hidden_layers": 16, "heads": 32, "kv": 8},
+}
+PARTS = {"lora-8b": ("lora", "8b"), "qlora-70b": ("qlora", "70b"), "full-1b": ("full", "1b")}
+UNSLOTH = """
+import json, sys, time, torch
+from unsloth import FastLanguageModel
+directory, length, batch, steps = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
+model, _ = FastLanguageModel.from_pretrained(directory, max_seq_length=length, dtype=torch.bfloat16, load_in_4bit=False)
+model = FastLanguageModel.get_peft_model(model, r=16, lora_alpha=32, use_gradient_checkpointing="unsloth")
+optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-4, fused=True)
+spent = []
+for step in range(steps):
+    ids = torch.randint(0, 128000, (batch, length), device="cuda")
+    torch.cuda.synchronize(); began = time.perf_counter()
+    model(input_ids=ids, labels=ids).loss.backward(); optimizer.step(); optimizer.zero_grad()
+    torch.cuda.synchronize(); spent.append(time.perf_counter() - began)
+print(json.dumps({"tokens_per_second": batch * length / min(spent[2:]), "memory": torch.cuda.max_memory_allocated()}))
+"""
+
+
+def config(shape: str) -> Any:
+    from transformers import LlamaConfig
+
+    held = SHAPES[shape]
+    return LlamaConfig(
+        hidden_size=held["hidden_size"], intermediate_size=held["intermediate_size"],
+        num_hidden_layers=held["num_hidden_layers"], num_attention_heads=held["heads"],
+        num_key_value_heads=held["kv"], vocab_size=128256, max_position_embeddings=8192, rope_theta=5e5,
+        tie_word_embeddings=shape == "1b",
+    )  # fmt: skip
+
+
+def write_base(directory: Path, shape: str) -> None:
+    """Random weights, drawn on the GPU a shard at a time."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    if (directory / "config.json").exists():
+        return
+    with torch.device("meta"):
+        empty = AutoModelForCausalLM.from_config(config(shape), dtype=torch.bfloat16)
+    from safetensors.torch import save_file
+
+    directory.mkdir(parents=True, exist_ok=True)
+    shard: dict[str, Any] = {}
+    index: dict[str, str] = {}
+    size = number = 0
+    for name, weight in [*empty.named_parameters(), (None, None)]:
+        if name is None or size > 4 << 30:
+            file = f"model-{number:05d}.safetensors"
+            save_file(shard, directory / file, metadata={"format": "pt"})
+            index.update(dict.fromkeys(shard, file))
+            shard, size, number = {}, 0, number + 1
+        if name is not None:
+            drawn = torch.randn(weight.shape, device="cuda", dtype=torch.bfloat16).mul_(0.02)
+            shard[name] = (drawn if weight.dim() > 1 else torch.ones_like(drawn)).cpu()
+            size += shard[name].nbytes
+    (directory / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": index}))
+    config(shape).save_pretrained(directory)
+
+
+def quantised(job: Any, machine: Any) -> Any:
+    """A base drawn in 4 bits a layer at a time: in bf16 a 70B shape fits neither most disks nor the GPU."""
+    import bitsandbytes as bnb
+    import torch
+    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+    from transformers.integrations.bitsandbytes import replace_with_bnb_linear
+
+    from services.trainer.compute.methods.lora import attach
+
+    held = config("70b")
+    spec = BitsAndBytesConfig(
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.bfloat16,
+    )  # fmt: skip
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(held, dtype=torch.bfloat16, attn_implementation="sdpa")
+        model = replace_with_bnb_linear(model, modules_to_not_convert=["lm_head"], quantization_config=spec)
+    for layer in model.modules():
+        for name, weight in list(layer.named_parameters(recurse=False)):
+            shape = (layer.out_features, layer.in_features) if isinstance(layer, bnb.nn.Linear4bit) else weight.shape
+            drawn = torch.randn(shape, device=machine.device, dtype=torch.bfloat16).mul_(0.02)
+            if isinstance(layer, bnb.nn.Linear4bit):
+                drawn = bnb.nn.Params4bit(
+                    drawn, requires_grad=False, quant_type="nf4", compress_statistics=True, module=layer
+                ).to(machine.device)
+            else:
+                drawn = torch.nn.Parameter(drawn if len(shape) > 1 else torch.ones_like(drawn), requires_grad=False)
+            setattr(layer, name, drawn)
+    inner = model.get_decoder()
+    inner.rotary_emb = type(inner.rotary_emb)(held).to(machine.device)
+    model.is_loaded_in_4bit = True
+    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    model.enable_input_require_grads()
+    return attach(model, job, machine)
+
+
+def part(name: str, base: Path, length: int, batch: int, steps: int) -> dict[str, Any]:
+    """Steps of the service's own learner, stepper and loss on rows of one length."""
+    import torch
+
+    from libs.contracts.task import recipe_of
+    from services.trainer.compute.examples import Example, Item
+    from services.trainer.compute.machine import Machine, peak_flops
+    from services.trainer.compute.methods import METHODS
+    from services.trainer.compute.stepper import Stepper
+    from services.trainer.domain.protocol import Job
+
+    method, _ = PARTS[name]
+    recipe = recipe_of(method=method, batch_size=batch, max_length=length)
+    job = Job(
+        run_id="bench", base=str(base), base_digest=DIGEST, dataset="", dataset_digest=DIGEST, workspace="/tmp",
+        recipe=recipe, device="cuda",
+    )  # fmt: skip
+    machine = Machine(torch.device("cuda"), torch.bfloat16)
+    learner = quantised(job, machine) if method == "qlora" else METHODS[method].prepare(job, machine)
+    learner.assume_short_cut()
+    draw = torch.Generator().manual_seed(0)
+    rows = []
+    for at in range(batch * steps):
+        ids = tuple(torch.randint(0, 128000, (length,), generator=draw).tolist())
+        rows.append(Item(f"row-{at}", (Example(f"row-{at}", ids, (False, *(True,) * (length - 1))),)))
+    objective = METHODS[method].objective(job, machine)
+    stepper = Stepper(learner, objective, rows, recipe, pad=0, say=lambda word: print(word, file=sys.stderr))
+    spent = []
+    for step in range(steps):
+        torch.cuda.synchronize()
+        began = time.perf_counter()
+        loss = stepper.take(step + 1, [tuple(range(step * batch, (step + 1) * batch))], 1e-4)
+        torch.cuda.synchronize()
+        spent.append(time.perf_counter() - began)
+        print(f"{name} step {step + 1}: loss {loss:.4f}, {spent[-1]:.2f} s", file=sys.stderr, flush=True)
+    weights = sum(w.numel() for n, w in learner.plain.named_parameters() if ".lora_" not in n)
+    if method == "qlora":
+        weights = sum(_whole(w) for n, w in learner.plain.named_parameters() if ".lora_" not in n)
+    speed = batch * length / min(spent[1:])
+    per_token = (6 if method == "full" else 4) * weights
+    return {
+        "tokens_per_second": speed, "mfu": speed * per_token / peak_flops(machine), "weights": weights,
+        "memory": torch.cuda.max_memory_allocated(), "split": stepper.split, "gpu": torch.cuda.get_device_name(),
+    }  # fmt: skip
+
+
+def _whole(weight: Any) -> int:
+    state = getattr(weight, "quant_state", None)
+    count: int = state.shape.numel() if state is not None else weight.numel()
+    return count
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--parts", nargs="*", default=list(PARTS), choices=list(PARTS))
+    parser.add_argument("--length", type=int, default=4096)
+    parser.add_argument("--batch", type=int, default=4)
+    parser.add_argument("--steps", type=int, default=6)
+    parser.add_argument("--bases", type=Path, default=Path("/tmp/pawl-gpu-bases"))
+    parser.add_argument("--peers", help="a Python with unsloth")
+    parser.add_argument("--one", help="used by the benchmark itself")
+    options = parser.parse_args()
+    quiet()
+    import torch
+
+    if not torch.cuda.is_available():
+        raise SystemExit("gpu_training needs a GPU and there is none; `python -m bench training` runs on a processor")
+    if options.one:
+        base = options.bases / PARTS[options.one][1]
+        if PARTS[options.one][0] != "qlora":
+            write_base(base, PARTS[options.one][1])
+        made = part(options.one, base, options.length, options.batch, options.steps)
+        sys.stdout.write("\n" + json.dumps(made) + "\n")
+        return
+    shared = ["--length", str(options.length), "--batch", str(options.batch), "--steps", str(options.steps)]
+    where = f"{torch.cuda.get_device_name()}, {platform.machine()}, torch {torch.__version__}"
+    lines = [
+        "# Training on a GPU",
+        "",
+        f"`python -m bench.gpu_training {' '.join(shared)}`, {where}.",
+        "MFU: 4 operations per weight and token, 6 for full fine-tuning.",
+        "",
+        "| part | tokens/s | MFU | peak memory (GiB) | pieces per batch |",
+        "|---|---|---|---|---|",
+    ]
+    for name in options.parts:
+        command = [sys.executable, "-m", "bench.gpu_training", *shared, "--bases", str(options.bases), "--one", name]
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False, cwd=ROOT)
+        if done.returncode:
+            lines.append(f"| {name} | failed with status {done.returncode} | | | |")
+            continue
+        made = json.loads(done.stdout.strip().splitlines()[-1])
+        lines.append(
+            f"| {name} | {made['tokens_per_second']:,.0f} | {made['mfu']:.1%} | {made['memory'] / 2**30:.1f} | "
+            f"{made['split']} |"
+        )
+        print(lines[-1], flush=True)
+    if options.peers:
+        arguments = [str(options.bases / "8b"), str(options.length), str(options.batch), str(options.steps)]
+        done = subprocess.run([options.peers, "-c", UNSLOTH, *arguments], capture_output=True, text=True, check=False)
+        said = done.stdout.strip().splitlines()[-1] if done.returncode == 0 else done.stderr.strip()[-200:]
+        lines += ["", f"unsloth, lora-8b: {said}"]
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / "gpu_training.md").write_text("\n".join(lines) + "\n")
+    print("\n".join(lines))
+
+
+if __name__ == "__main__":
+    main()
