@@ -2,7 +2,8 @@
 
 YIELD_TO = 4
 """Beside users an evaluation wants one in so many of its answers at once: what runs in one batch is felt by all."""
-LEAST = 4
+LEAST = 16
+"""So few are hardly felt, and fewer would make an evaluation last for ever."""
 STAYS_SECONDS = 10.0
 """Users are held to be there for so long after their last request."""
 

@@ -115,7 +115,7 @@ def test_an_evaluation_steps_back_while_users_are_there_and_never_stops() -> Non
     presence = Presence()
     assert presence.allowed(96, 0.0) == 96
     presence.note(100.0)
-    assert [presence.allowed(n, 105.0) for n in (96, 8, 2)] == [24, 4, 2]
+    assert [presence.allowed(n, 105.0) for n in (96, 48, 8)] == [24, 16, 8]
     assert presence.allowed(96, 110.0) == 96
 
 
