@@ -14,17 +14,21 @@ from sqlalchemy import insert
 from libs.artifacts import ObjectStore
 from libs.contracts.campaign import audit
 from libs.contracts.errors import FailedPrecondition, InvalidInput, NotFound
+from libs.contracts.events import CampaignOpened, ReportCompleted
 from libs.contracts.stubs.pawl.evaluator.v1 import campaign_pb2 as pb
 from libs.contracts.stubs.pawl.evaluator.v1 import campaign_pb2_grpc
+from libs.eventing.connection import NatsLink
 from libs.outbox.database import Database
 from libs.outbox.migrate import drift, migrate
 from libs.runtime.grpc_client import call, channel
 from libs.runtime.grpc_server import GrpcServer
+from libs.testing.wait import eventually
 from services.evaluator.rpc import campaigns
 from services.evaluator.store import METADATA, Reports
 from services.evaluator.store.campaigns import Campaigns
 from services.evaluator.store.tables import reports
-from services.evaluator.tests.support import TASK, TENANT, put_suite
+from services.evaluator.tests.conftest import Evaluator
+from services.evaluator.tests.support import TASK, TENANT, Facts, command, put_suite, right, send, wrong
 
 ITEMS = 24
 WORDS = ("alpha", "beta", "gamma", "delta", "omega")
@@ -247,3 +251,28 @@ async def test_the_migrated_schema_is_the_declared_one(desk: Desk, tmp_path: Pat
     url = f"sqlite+aiosqlite:///{tmp_path / 'other.db'}"
     await migrate(url, "services.evaluator")
     assert await drift(url, "services.evaluator", METADATA) == []
+
+
+async def test_a_campaign_opens_on_a_report_as_the_evaluator_makes_it(
+    evaluator: Evaluator, link: NatsLink, facts: Facts, object_store: ObjectStore, tmp_path: Path
+) -> None:
+    suite = await put_suite(object_store, tmp_path / "suite", 80)
+    await send(link, command(suite))
+
+    async def made() -> Any:
+        return await facts.of(ReportCompleted)
+
+    await eventually(made, 60)
+    servicer = campaigns.CampaignServicer(Campaigns(evaluator.database), evaluator.reports, object_store)
+    request = pb.OpenCampaignRequest(report_id="report-1", treatment="fine_tuned", control="base", by="ada")
+    opened = (await servicer.OpenCampaign(request, None)).campaign
+    assert (opened.items, opened.state) == (80, "open")
+    taken = await servicer.TakePair(pb.TakePairRequest(campaign_id=opened.campaign_id, reviewer="ada"), None)
+    number = int(taken.pair.messages[-1].content.split()[1])
+    assert {taken.pair.left, taken.pair.right} == {right(number), wrong(number)}
+
+    async def told() -> Any:
+        return await facts.of(CampaignOpened)
+
+    (envelope,) = await eventually(told, 20)
+    assert envelope.data.commitment == opened.commitment
