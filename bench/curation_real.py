@@ -8,6 +8,7 @@ import argparse
 import csv
 import json
 import random
+import subprocess
 import sys
 import tempfile
 import time
@@ -26,6 +27,14 @@ from services.curation.compute.mislabels import suspects
 RESULT = Path(__file__).parent / "results" / "curation_real.md"
 START = datetime(2026, 1, 1, tzinfo=UTC)
 PLANTED = 0.05
+READER = """
+import logging, mlcroissant
+logging.disable()
+found = mlcroissant.Dataset("croissant.json")
+splits = [each.name for each in found.metadata.record_sets]
+fields = sum(len(next(iter(found.records(name)))) for name in splits)
+print(f"{len(splits)} record sets, {fields} fields, {len(found.metadata.issues.errors)} errors")
+"""
 SCHEMA = {
     "row_id": pl.String, "kind": pl.String, "source": pl.String, "input": pl.String, "output": pl.String,
     "signal": pl.String, "created_at": pl.Datetime("us", "UTC"), "system": pl.String, "history": pl.String,
@@ -38,16 +47,22 @@ def main() -> int:
     """Build a dataset version of each file; print and write what came of it."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="directory with the files")
-    data = parser.parse_args().data
+    parser.add_argument(
+        "--mlcroissant", help="a Python with mlcroissant, in an environment of its own, to validate with"
+    )
+    chosen = parser.parse_args()
+    data = chosen.data
     if not (data / "customer_support.csv").exists():
         print(f"{data}: no customer_support.csv; see the first lines of this file for where the data come from")
         return 0
     support = list(support_rows(data / "customer_support.csv"))
     dialogs = [row for path in sorted(data.glob("dialog_rewards_*.json")) for row in dialog_rows(path)]
     lines = ["# Real data through curation", "", "`python -m bench.curation_real --data DIR`", ""]
-    lines += told("customer_support.csv", support, {"task": "support", "base": "b"})
+    lines += told("customer_support.csv", support, {"task": "support", "base": "b"}, chosen.mlcroissant)
     recipe = {"method": "kto"}
-    lines += told("dialog_rewards_*.json", dialogs, {"task": "dialogs", "base": "b", "recipe": recipe})
+    lines += told(
+        "dialog_rewards_*.json", dialogs, {"task": "dialogs", "base": "b", "recipe": recipe}, chosen.mlcroissant
+    )
     lines += planted(support)
     text = "\n".join(lines) + "\n"
     RESULT.parent.mkdir(exist_ok=True)
@@ -92,7 +107,7 @@ def row(name: str, at: int, text: str, answer: str | None, **fields: Any) -> dic
     return dict.fromkeys(SCHEMA) | given | {"row_id": name, "input": text, "output": answer} | fields
 
 
-def told(name: str, rows: list[dict[str, Any]], spec: dict[str, Any]) -> list[str]:
+def told(name: str, rows: list[dict[str, Any]], spec: dict[str, Any], validator: str | None) -> list[str]:
     """Build twice, and tell what came of it."""
     with tempfile.TemporaryDirectory() as directory:
         home = Path(directory)
@@ -115,6 +130,7 @@ def told(name: str, rows: list[dict[str, Any]], spec: dict[str, Any]) -> list[st
             if path.is_file()
         )
         report = json.loads((home / "a" / "dataset" / "report.json").read_text())
+        validated = croissant_of(home / "a" / "dataset", validator)
         ends = Counter(end["outcome"] for end in ledger_file.finals_of(home / "a" / "ledger.parquet").values())
     proof = report["leakage"]
     crossing = sum(count for counts in proof["edges_crossing"].values() for count in counts.values())
@@ -135,9 +151,18 @@ def told(name: str, rows: list[dict[str, Any]], spec: dict[str, Any]) -> list[st
         f"| withheld pairs verified | {proof['pairs_verified']} |",
         f"| groups | {report['groups']['distinct']}, the largest of {report['largest_group']['rows']} rows |",
         f"| built twice | {'the same bytes' if same else 'DIFFERENT BYTES'} |",
+        f"| Croissant 1.1 read by mlcroissant | {validated} |",
         f"| CPU seconds of a build | {seconds:.1f} |",
         "",
     ]
+
+
+def croissant_of(directory: Path, validator: str | None) -> str:
+    """What mlcroissant says of the document, having read a record of each split through it."""
+    if validator is None:
+        return "not asked: `pip install mlcroissant` into another environment, then --mlcroissant PYTHON"
+    found = subprocess.run([validator, "-c", READER], cwd=directory, capture_output=True, text=True, check=False)
+    return found.stdout.strip() if found.returncode == 0 else f"FAILED: {found.stderr.strip().splitlines()[-1]}"
 
 
 def planted(rows: list[dict[str, Any]]) -> list[str]:

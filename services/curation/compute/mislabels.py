@@ -25,7 +25,7 @@ _LEAST_PER_CLASS = 5
 _LEAST_ROWS = 40
 _MOST_ROWS = 40_000
 _DECAY = 1e-4
-_STEPS = 30
+_STEPS, _POWER = 60, 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,27 +97,34 @@ def featurise(texts: Sequence[str]) -> sparse.csr_matrix:
 
 
 def train(features: sparse.csr_matrix, given: np.ndarray, classes: int) -> np.ndarray:
-    """Weights (features, classes) of softmax regression with L2 decay, by L-BFGS."""
-    from scipy.optimize import minimize
-
-    used = np.unique(features.indices)
+    """Weights (features, classes) of softmax regression with L2 decay, by accelerated gradients (Nesterov, 1983)."""
+    # What stands in one text alone teaches nothing of any other.
+    used = np.flatnonzero(np.bincount(features.indices, minlength=features.shape[1]) > 1)
     seen = features[:, used]
-    target: np.ndarray = np.zeros((len(given), classes), np.float64)
+    back = seen.T.tocsr()
+    target: np.ndarray = np.zeros((len(given), classes))
     target[np.arange(len(given)), given] = 1.0
+    step = 1.0 / (_bend(seen, back) + _DECAY)
+    weights: np.ndarray = np.zeros((len(used), classes))
+    ahead = weights
+    for turn in range(_STEPS):
+        gradient = back @ (_softmax(np.asarray(seen @ ahead)) - target) / len(given) + _DECAY * ahead
+        before, weights = weights, ahead - step * gradient
+        ahead = weights + turn / (turn + 3) * (weights - before)
+    whole: np.ndarray = np.zeros((features.shape[1], classes))
+    whole[used] = weights
+    return whole
 
-    def loss(flat: np.ndarray) -> tuple[float, np.ndarray]:
-        weights = flat.reshape(len(used), classes)
-        given_probability = _softmax(seen @ weights)
-        cost = -np.log(np.maximum(given_probability[target == 1.0], 1e-12)).mean()
-        gradient = seen.T @ (given_probability - target) / len(given) + _DECAY * weights
-        return float(cost + _DECAY / 2 * (weights**2).sum()), gradient.ravel()
 
-    found = minimize(
-        loss, np.zeros(len(used) * classes), jac=True, method="L-BFGS-B", options={"maxiter": _STEPS, "maxcor": 5}
-    )
-    weights: np.ndarray = np.zeros((features.shape[1], classes))
-    weights[used] = np.asarray(found.x).reshape(len(used), classes)
-    return weights
+def _bend(seen: sparse.csr_matrix, back: sparse.csr_matrix) -> float:
+    """A bound on the curvature of the loss: half the largest eigenvalue of the mean outer product, by iteration."""
+    vector = np.ones(seen.shape[1])
+    size = 1.0
+    for _ in range(_POWER):
+        vector = back @ (seen @ vector) / seen.shape[0]
+        size = float(np.linalg.norm(vector)) or 1.0
+        vector /= size
+    return 0.55 * size
 
 
 def predict(features: sparse.csr_matrix, weights: np.ndarray) -> np.ndarray:
@@ -134,4 +141,4 @@ def _softmax(scores: np.ndarray) -> np.ndarray:
 
 def _fold(text: str, folds: int) -> int:
     # By text, so that copies of one row do not vouch for each other.
-    return zlib.crc32(" ".join(words(text)).encode("utf-8", "surrogatepass")) % folds
+    return zlib.crc32(" ".join(text.casefold().split()).encode("utf-8", "surrogatepass")) % folds

@@ -20,23 +20,33 @@ def groups_of(
 ) -> list[str]:
     """The group of each row: the one it had, its conversation's, its customer's, its centre's, or one of its own.
 
-    `form_of` gives the words of the row at a place. A known row keeps its group whatever became of the rows it was once
-    grouped by.
+    A conversation (or customer) that begins with a row like one of another group belongs to that group for good; where
+    it meets others later, sealing withholds. `form_of` gives the words of the row at a place. A known row keeps its
+    group whatever became of the rows it was once grouped by.
     """
     named: list[str] = []
+    roots: dict[str, str] = {}
     for at, (row, centre) in enumerate(zip(rows, centres, strict=True)):
+        own = _own(row, customers=customers)
+        alike = named[centre] if centre < at else None
         if row.row_id in known:
             named.append(known[row.row_id][0])
-        elif row.group is not None:
-            named.append(f"g:{row.group}")
-        elif customers and row.user is not None:
-            named.append(f"u:{row.user}")
-        elif centre < len(named):
-            named.append(named[centre])
+        elif own is not None:
+            named.append(roots.get(own) or alike or own)
+        elif alike is not None:
+            named.append(alike)
         else:
             text = " ".join(sorted(form_of(at)))
             named.append(f"c:{hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()[:16]}")
+        if own is not None:
+            roots.setdefault(own, named[-1])
     return named
+
+
+def _own(row: Row, *, customers: bool) -> str | None:
+    if row.group is not None:
+        return f"g:{row.group}"
+    return f"u:{row.user}" if customers and row.user is not None else None
 
 
 def place(

@@ -182,7 +182,9 @@ def test_training_rows_like_a_held_out_one_in_another_group_are_withheld() -> No
     # Two rows outvote the held-out one, which leaves the data but not the frozen suite.
     louder = [row(at, held.input, "something else", group=own) for at in (200, 201)]
     longer = row(202, held.input + " thanks", "another thing", group=own)
-    later = build_rows([*tickets(100), *louder, longer], suite=first.items)
+    # The other group stands in training before it says what the held-out row says.
+    founder = row(190, "a crocodile sleeps under the piano of my aunt", "nothing", group=own)
+    later = build_rows([*tickets(100), founder, *louder, longer], suite=first.items)
     assert later.ledger.removed["row-00200"] == "withheld_exact"
     assert later.ledger.removed["row-00202"] == "withheld_near"
 
