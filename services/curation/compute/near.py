@@ -7,7 +7,7 @@ stand between them. Exact duplicates of what `words` reads are found first and c
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from services.curation.compute.near_pairs import (
     fresh_of,
     packed,
     proposed,
+    rows_in,
     unpacked,
     verify,
     word_sets,
@@ -85,26 +86,21 @@ def find_near(
     are not merged; those seen are told. The same texts give the same result, whichever `sketcher` works on them.
     """
     sketches = sketcher(texts, threshold)
-    scope = wall = _codes(scopes, len(texts))
-    if guard:
-        for mark in sketches.marks:
-            wall = mix(wall * ODD + mark)
-    if answers is not None:
-        wall = mix(wall * ODD + _codes(answers, len(texts)))
+    wall, scope = walls(sketches.marks if guard else sketches.marks[:0], scopes, answers, len(texts))
     exact = _first_of(mix(sketches.same ^ wall))
     rows = np.flatnonzero(exact == np.arange(len(texts)))
     keys = sketches.keys[:, rows]
     inside = proposed(_behind(keys, wall[rows]), rows)
     across = proposed(_behind(keys, scope[rows]), rows, first=1, last=1)
     across = across[np.not_equal(*(wall[side] for side in unpacked(across)))]
-    sets = word_sets(texts, _rows_in(inside, across))
+    sets = word_sets(texts, rows_in(inside, across))
     similar, apart = verify(inside, sets, threshold), verify(across, sets, threshold)
-    names = Names.of(texts, _rows_in(packed(similar.left, similar.right)) if guard else np.empty(0, np.int64))
+    names = Names.of(texts, rows_in(packed(similar.left, similar.right)) if guard else np.empty(0, np.int64))
     renamed = names.differ(similar)
-    apart, similar = _joined(apart, similar.where(renamed)), similar.where(~renamed)
+    apart, similar = apart.joined(similar.where(renamed)), similar.where(~renamed)
     centres, similar = _clustered(similar, len(texts), sets, threshold, lambda pairs: ~names.differ(pairs))
-    told, kinds = _told(texts, apart, sketches.marks, names, guard=guard)
-    return _result(texts, centres[exact], exact, similar, told, kinds)
+    told, kinds = told_apart(texts, apart, sketches.marks, names, guard=guard)
+    return _result(len(texts), centres[exact], exact, similar, told, kinds)
 
 
 def group_texts(texts: Sequence[str], *, threshold: float = GROUP_THRESHOLD, sketcher: Sketcher = sketch) -> list[int]:
@@ -116,17 +112,29 @@ def group_texts(texts: Sequence[str], *, threshold: float = GROUP_THRESHOLD, ske
     exact = _first_of(sketches.same)
     rows = np.flatnonzero(exact == np.arange(len(texts)))
     inside = proposed(sketches.keys[:, rows], rows)
-    sets = word_sets(texts, _rows_in(inside), masked=True)
+    sets = word_sets(texts, rows_in(inside), masked=True)
     similar = verify(inside, sets, threshold)
     centres, _ = _clustered(similar, len(texts), sets, threshold, lambda pairs: np.ones(len(pairs.left), np.bool_))
     found: list[int] = centres[exact].tolist()
     return found
 
 
-def _rows_in(*pairs: U64) -> I64:
-    """The texts of the pairs, ascending."""
-    sides = [side.astype(np.uint64) for each in pairs for side in unpacked(each)]
-    return fresh_of(np.concatenate(sides)).astype(np.int64)
+def walls(marks: U64, scopes: Sequence[str] | None, answers: Sequence[str] | None, count: int) -> tuple[U64, U64]:
+    """Numbers that are equal for texts that may be merged, and for texts that may be compared at all."""
+    scope = wall = _codes(scopes, count)
+    for mark in marks:
+        wall = mix(wall * ODD + mark)
+    if answers is not None:
+        wall = mix(wall * ODD + _codes(answers, count))
+    return wall, scope
+
+
+def clustered(
+    count: int, similar: Pairs, told: tuple[Apart, ...], kinds: dict[str, int], method: str
+) -> NearDuplicates:
+    """Clusters of pairs already verified, where no text is an exact copy of another."""
+    centres = _centres(similar, count)
+    return replace(_result(count, centres, np.arange(count), similar, told, kinds), method=method)
 
 
 def _clustered(
@@ -139,7 +147,7 @@ def _clustered(
     if loose.any():
         left, right = similar.left[loose], absorbed[loose]
         further = verify(fresh_of(packed(np.maximum(left, right), np.minimum(left, right))), sets, threshold)
-        similar = _joined(similar, further.where(allowed(further)))
+        similar = similar.joined(further.where(allowed(further)))
         centres = _centres(similar, count)
     return centres, similar
 
@@ -154,21 +162,21 @@ def _centres(similar: Pairs, count: int) -> I64:
 
 
 def _result(
-    texts: Sequence[str], centres: I64, exact: I64, similar: Pairs, told: tuple[Apart, ...], kinds: dict[str, int]
+    count: int, centres: I64, exact: I64, similar: Pairs, told: tuple[Apart, ...], kinds: dict[str, int]
 ) -> NearDuplicates:
     strength = dict(zip(packed(similar.left, similar.right).tolist(), similar.similarity.tolist(), strict=True))
-    moved = np.flatnonzero(centres != np.arange(len(texts)))
+    moved = np.flatnonzero(centres != np.arange(count))
     ends = packed(exact[moved], centres[moved]).tolist()
     similarity = {row: strength.get(pair, 1.0) for row, pair in zip(moved.tolist(), ends, strict=True)}
     sizes = np.bincount(centres, minlength=1)
-    largest = int(sizes.max()) if len(texts) else 0
+    largest = int(sizes.max()) if count else 0
     return NearDuplicates(
         centres=centres.tolist(), similarity=similarity, apart=told, apart_pairs=kinds, largest=largest,
-        alarm=alarm_of(int(sizes.argmax()), largest, len(texts)), method=ALGORITHM,
+        alarm=alarm_of(int(sizes.argmax()), largest, count), method=ALGORITHM,
     )  # fmt: skip
 
 
-def _told(
+def told_apart(
     texts: Sequence[str], pairs: Pairs, marks: U64, names: "Names", *, guard: bool
 ) -> tuple[tuple[Apart, ...], dict[str, int]]:
     """The strongest pairs kept apart, in words, and how many there are of each kind."""
@@ -189,13 +197,6 @@ def _told(
     return tuple(told), counts
 
 
-def _joined(one: Pairs, other: Pairs) -> Pairs:
-    """Both, each pair once."""
-    left, right = np.concatenate([one.left, other.left]), np.concatenate([one.right, other.right])
-    _, at = np.unique(packed(left, right), return_index=True)
-    return Pairs(left[at], right[at], np.concatenate([one.similarity, other.similarity])[at])
-
-
 def _behind(keys: U64, wall: U64) -> U64:
     """Keys that are equal for texts of equal walls alone."""
     return (keys ^ wall) * ODD
@@ -205,7 +206,7 @@ def _first_of(values: U64) -> I64:
     """For each value the place of its first occurrence."""
     order = np.argsort(values, kind="stable")
     fresh = np.flatnonzero(np.diff(values[order], prepend=~values[order][:1]) != 0)
-    first = np.empty(len(values), np.int64)
+    first: I64 = np.empty(len(values), np.int64)
     first[order] = np.repeat(order[fresh], np.diff(fresh, append=len(values)))
     return first
 

@@ -22,14 +22,14 @@ def marks(tokens: Tokens) -> U64:
     teeth, known, mark, kind = _lexicon()
     suspects = np.concatenate([tokens.digits, tokens.addresses, np.flatnonzero(teeth[tokens.hashes & _TOOTH])])
     suspects = _ascending(suspects)
-    own = np.zeros(len(tokens.hashes), np.bool_)
+    own: Bools = np.zeros(len(tokens.hashes), np.bool_)
     own[tokens.digits] = own[tokens.addresses] = True
     hashes = tokens.hashes[suspects]
     place = np.minimum(np.searchsorted(known, hashes), len(known) - 1)
     listed = known[place] == hashes
     found = np.where(listed, mark[place], hashes)
     kinds = np.where(listed, kind[place], np.where(own[suspects], 0, len(KINDS)))
-    rows = np.searchsorted(tokens.first, suspects, "right") - 1
+    rows: I64 = np.searchsorted(tokens.first, suspects, "right") - 1
     count = len(tokens.first) - 1
     return np.stack([ordered(found[kinds == at], rows[kinds == at], count) for at in range(len(KINDS))])
 
@@ -52,9 +52,10 @@ def names(parts: Sequence[Tokens]) -> U64:
 def name_order(tokens: Tokens, known: U64) -> U64:
     """A hash of each text's known names in order of first appearance; 0 for none."""
     named = np.flatnonzero(holds(tokens.hashes, known))
-    rows, hashes = np.searchsorted(tokens.first, named, "right") - 1, tokens.hashes[named]
+    rows: I64 = np.searchsorted(tokens.first, named, "right") - 1
+    hashes = tokens.hashes[named]
     order = np.lexsort((named, hashes, rows))
-    again = np.zeros(len(named), np.bool_)
+    again: Bools = np.zeros(len(named), np.bool_)
     again[1:] = (np.diff(rows[order]) == 0) & (np.diff(hashes[order]) == 0)
     first = np.sort(order[~again])
     return ordered(hashes[first], rows[first], len(tokens.first) - 1)
@@ -64,7 +65,7 @@ def holds(hashes: U64, among: U64) -> Bools:
     """Which hashes stand in `among` (ascending); a small table first, since most do not."""
     if not len(among):
         return np.zeros(len(hashes), np.bool_)
-    teeth = np.zeros(_TEETH, np.bool_)
+    teeth: Bools = np.zeros(_TEETH, np.bool_)
     teeth[among & _TOOTH] = True
     held = teeth[hashes & _TOOTH]
     at = np.flatnonzero(held)
@@ -75,10 +76,11 @@ def holds(hashes: U64, among: U64) -> Bools:
 
 def _once(tokens: Tokens, places: I64) -> U64:
     """The words at the places, each once per text."""
-    rows, hashes = np.searchsorted(tokens.first, places, "right") - 1, tokens.hashes[places]
+    rows: I64 = np.searchsorted(tokens.first, places, "right") - 1
+    hashes = tokens.hashes[places]
     order = np.lexsort((hashes, rows))
     rows, hashes = rows[order], hashes[order]
-    fresh = np.ones(len(order), np.bool_)
+    fresh: Bools = np.ones(len(order), np.bool_)
     fresh[1:] = (np.diff(rows) != 0) | (hashes[1:] != hashes[:-1])
     return hashes[fresh]
 
@@ -86,7 +88,7 @@ def _once(tokens: Tokens, places: I64) -> U64:
 def _ascending(places: I64) -> I64:
     """The distinct values, ascending."""
     places = np.sort(places)
-    fresh = np.ones(len(places), np.bool_)
+    fresh: Bools = np.ones(len(places), np.bool_)
     np.not_equal(places[1:], places[:-1], out=fresh[1:])
     return places[fresh]
 
@@ -96,7 +98,7 @@ def _lexicon() -> tuple[Bools, U64, U64, NDArray[np.int64]]:
     """Critical words without a digit: a table to tell most others by, their hashes, marks and kinds."""
     listed = {hash_of(word): word for word in sorted({*NEGATIONS, *NUMBERS, *OPPOSITES})}
     known = np.array(sorted(listed), np.uint64)
-    teeth = np.zeros(_TEETH, np.bool_)
+    teeth: Bools = np.zeros(_TEETH, np.bool_)
     teeth[known & _TOOTH] = True
     words = [listed[int(each)] for each in known]
     mark = np.array([hash_of(mark_of(word)) for word in words], np.uint64)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from libs.contracts.errors import InvalidInput
-from services.curation.compute.near_words import CHUNK, HASH_BITS, I64, U64, distinct, tokenise
+from services.curation.compute.near_words import CHUNK, HASH_BITS, I64, U64, Bools, distinct, tokenise
 
 FIRST, LAST = 16, 4
 """Texts of a bucket that a text is compared with: the first ones and those just before it."""
@@ -33,6 +33,21 @@ class Pairs:
     def where(self, kept: NDArray[np.bool_]) -> "Pairs":
         """Those of the pairs that are kept."""
         return Pairs(self.left[kept], self.right[kept], self.similarity[kept])
+
+    def joined(self, other: "Pairs") -> "Pairs":
+        """These and the others, each pair once, ascending."""
+        left, right = np.concatenate([self.left, other.left]), np.concatenate([self.right, other.right])
+        similarity = np.concatenate([self.similarity, other.similarity])
+        order = np.argsort(packed(left, right), kind="stable")
+        left, right, similarity = left[order], right[order], similarity[order]
+        fresh: Bools = np.ones(len(order), np.bool_)
+        fresh[1:] = (left[1:] != left[:-1]) | (right[1:] != right[:-1])
+        return Pairs(left[fresh], right[fresh], similarity[fresh])
+
+    @classmethod
+    def none(cls) -> "Pairs":
+        """No pair at all."""
+        return cls(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +88,15 @@ def fresh_of(values: U64) -> U64:
     values = np.sort(values)
     if not len(values):
         return values
-    kept = np.ones(len(values), np.bool_)
+    kept: Bools = np.ones(len(values), np.bool_)
     np.not_equal(values[1:], values[:-1], out=kept[1:])
     return values[kept]
+
+
+def rows_in(*pairs: U64) -> I64:
+    """The texts of packed pairs, ascending."""
+    sides = [side.astype(np.uint64) for each in pairs for side in unpacked(each)]
+    return fresh_of(np.concatenate(sides)).astype(np.int64)
 
 
 def word_sets(texts: Sequence[str], rows: I64, *, masked: bool = False, threads: int = 2) -> WordSets:
@@ -97,7 +118,8 @@ def word_sets(texts: Sequence[str], rows: I64, *, masked: bool = False, threads:
 def verify(pairs: U64, sets: WordSets, threshold: float, *, threads: int = 2) -> Pairs:
     """The pairs whose Jaccard similarity over words is at or above the threshold, with that similarity."""
     left, right = unpacked(pairs)
-    at_left, at_right = np.searchsorted(sets.rows, left), np.searchsorted(sets.rows, right)
+    at_left: I64 = np.searchsorted(sets.rows, left)
+    at_right: I64 = np.searchsorted(sets.rows, right)
     sizes = np.diff(sets.offsets)
     less = np.minimum(sizes[at_left], sizes[at_right])
     more = np.maximum(sizes[at_left], sizes[at_right])
@@ -121,7 +143,7 @@ def _bucketed(keys: U64, rows: I64, first: int, last: int) -> U64:
     bucket, row = band & ~_ROW, band & _ROW
     border = np.flatnonzero(np.diff(bucket, prepend=~bucket[:1]) != 0)
     counts = np.diff(border, append=len(band))
-    start = np.repeat(border, counts)
+    start: I64 = np.repeat(border, counts)
     place = np.arange(len(band)) - start
     found = []
     for ahead in range(min(first, int(counts.max(initial=0)))):

@@ -74,7 +74,7 @@ def minhash(tokens: Tokens, permutations: int) -> NDArray[np.uint16]:
     telling, first = _telling(tokens)
     counts = np.diff(first)
     values = (telling >> np.uint64(36)).astype(np.uint16)
-    out = np.empty((permutations, len(counts)), np.uint16)
+    out: NDArray[np.uint16] = np.empty((permutations, len(counts)), np.uint16)
     factors, shifts = _maps()
     order = np.argsort(counts, kind="stable")
     at = 0
@@ -90,7 +90,7 @@ def minhash(tokens: Tokens, permutations: int) -> NDArray[np.uint16]:
         places = first[rows] + np.minimum(np.arange(width)[:, None], counts[rows] - 1)
         block = values[places]
         scratch = np.empty_like(block)
-        least = np.empty((permutations, size), np.uint16)
+        least: NDArray[np.uint16] = np.empty((permutations, size), np.uint16)
         for each in range(permutations):
             np.multiply(block, factors[each], out=scratch)
             np.add(scratch, shifts[each], out=scratch)

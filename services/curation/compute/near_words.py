@@ -81,7 +81,8 @@ def tokenise(chunk: Sequence[str], *, masked: bool = False, cases: bool = False)
     hashes = _hash(lowered, starts, lengths)
     digits = _places(starts, np.flatnonzero((kinds & _DIGIT) != 0))
     addresses = _places(starts, np.flatnonzero(((kinds & _AT) != 0) & word))
-    within = small = np.empty(0, np.int64)
+    within: I64 = np.empty(0, np.int64)
+    small: I64 = within
     if cases:
         within, small = _cases(kinds, part, starts, lengths, first)
     if masked:
@@ -96,7 +97,7 @@ def distinct(tokens: Tokens) -> tuple[U64, I64]:
     """The distinct words of each text, ascending, and how many each has."""
     count = len(tokens.first) - 1
     packed = np.sort((tokens.rows.astype(np.uint64) << np.uint64(HASH_BITS)) | tokens.hashes)
-    fresh = np.ones(len(packed), np.bool_)
+    fresh: Bools = np.ones(len(packed), np.bool_)
     np.not_equal(packed[1:], packed[:-1], out=fresh[1:])
     packed = packed[fresh]
     return packed & _LOW, np.bincount((packed >> np.uint64(HASH_BITS)).astype(np.int64), minlength=count)
@@ -104,7 +105,7 @@ def distinct(tokens: Tokens) -> tuple[U64, I64]:
 
 def ordered(hashes: U64, rows: I64, count: int) -> U64:
     """A hash of each text's sequence of hashes (`rows` ascending); 0 for an empty one."""
-    total = np.zeros(count, np.uint64)
+    total: U64 = np.zeros(count, np.uint64)
     if len(hashes):
         fresh = np.flatnonzero(np.diff(rows, prepend=-1))
         place = np.arange(len(rows)) - np.repeat(fresh, np.diff(fresh, append=len(rows)))
@@ -127,14 +128,14 @@ def _joined(kinds: NDArray[np.uint8], part: Bools) -> Bools:
 
 def _places(starts: I64, bytes_at: I64) -> I64:
     """The words that the bytes belong to, each once."""
-    places = np.searchsorted(starts, bytes_at, "right") - 1
+    places: I64 = np.searchsorted(starts, bytes_at, "right") - 1
     return places[np.diff(places, prepend=-1) != 0]
 
 
 def _cases(kinds: NDArray[np.uint8], part: Bools, starts: I64, lengths: I64, first: I64) -> tuple[I64, I64]:
     opening = kinds[starts]
     capital = (opening & _CAPITAL) != 0
-    rows = np.repeat(np.arange(len(first) - 1), np.diff(first))
+    rows: I64 = np.repeat(np.arange(len(first) - 1), np.diff(first))
     shouted = 2 * np.bincount(rows[capital], minlength=len(first) - 1) > np.diff(first)
     at = np.flatnonzero(capital & ~shouted[rows])
     start = starts[at]

@@ -1,11 +1,82 @@
 """What must not be learnt: training rows that a held-out text would give away."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from services.curation.domain.clusters import Neighbours
 from services.curation.domain.rows import Ledger, Row
-from services.curation.domain.text import jaccard
+from services.curation.domain.text import has_digit, jaccard, mark_of, words
+
+_ENDINGS = ("'s", "ies", "es", "s", "ing", "ed", "ly")
+_SHORTEST_STEM = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """How rows are checked against held-out texts: the stages in order and the threshold of each.
+
+    Without `lexical` that threshold is calibrated on the rows themselves (`compute.decontaminate.calibrated`), so that
+    about `flagged` of clean rows are flagged in a corpus as narrow as this one.
+    """
+
+    stages: tuple[str, ...] = ("exact", "ngram", "lexical", "static", "endpoint")
+    ngram: int = 13
+    lexical: float | None = None
+    flagged: float = 0.002
+    semantic: float = 0.9
+    endpoint: float = 0.85
+
+
+@dataclass(frozen=True, slots=True)
+class Recall:
+    """Rewordings of held-out texts planted and found, clean rows and those of them flagged."""
+
+    planted: int
+    found: int
+    clean: int
+    flagged: int
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """Why a row gives a held-out text away: which text, the stage that saw it, its score, and by what."""
+
+    held: int
+    stage: str
+    score: float
+    evidence: str
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What a rewording keeps: the stems of a text's words, with how often each stands, and its distinct numbers."""
+
+    words: Mapping[str, int]
+    numbers: frozenset[str]
+
+
+def content_of(text: str) -> Content:
+    """Stems and numbers of a text; `two` and `2` are one number, a currency sign is none of it."""
+    said: Counter[str] = Counter()
+    numbers: set[str] = set()
+    for word in words(text):
+        mark = mark_of(word)
+        if has_digit(mark):
+            numbers.add(mark.strip("$%\u20ac\u00a3\u00a5\u00b0.").removesuffix(".00"))
+        else:
+            said[stem(word)] += 1
+    return Content(said, frozenset(numbers))
+
+
+@lru_cache(65_536)
+def stem(word: str) -> str:
+    """The word without a common English ending; three letters stay at least."""
+    for ending in _ENDINGS:
+        if word.endswith(ending) and len(word) - len(ending) >= _SHORTEST_STEM:
+            return word.removesuffix(ending)
+    return word
 
 
 @dataclass(frozen=True, slots=True)
