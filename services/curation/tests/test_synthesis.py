@@ -140,3 +140,16 @@ async def test_a_judge_that_says_nothing_scores_nothing_and_one_that_is_away_is_
         await judge(house.chat, policy, asked)
     with pytest.raises(InvalidInput, match="1 to 1000"):
         await house.synthesis.write("default", "triage", 0, "")
+
+
+async def test_a_build_asks_its_judge_once_and_keeps_what_it_said(house: House, teacher: Teacher) -> None:
+    def reply(body: dict[str, Any]) -> str:
+        return json.dumps({"score": 1 if '"answer 1"' in body["messages"][1]["content"] else 5})
+
+    teacher.reply = reply  # type: ignore[method-assign]
+    policy: dict[str, Any] = {"data": {"curation": {"judge": {"url": teacher.url, "model": "j", "at_least": 3}}}}
+    first = await house.built(tickets(80), **policy)
+    assert first.removed["judged_low"] == 20
+    asked = len(teacher.asked)
+    second = await house.built([], 2, **policy)
+    assert (second.removed, len(teacher.asked)) == (first.removed, asked)
