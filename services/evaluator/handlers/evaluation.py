@@ -119,7 +119,7 @@ class Evaluation:
             arms = entrants(command, {name: model.name for name, model in models.items()})
             suites = await self._shelf.suites(command)
             metrics = {suite.name: of_suite(suite.kind, command.spec.output, spec.metrics, plugins) for suite in suites}
-            judging = self._judging(spec)
+            judging = await self._judging(spec)
             power = planned(spec, {suite.name: len(suite.items) for suite in suites})
             for sentence in power:
                 log.info("power", report_id=command.report_id, told=sentence)
@@ -174,14 +174,14 @@ class Evaluation:
         seen = await self._mix(command.tenant, command.task)
         return seen, "as production's answers name it, last 7 days" if seen else ""
 
-    def _judging(self, spec: EvaluationSpec) -> Judging:
+    async def _judging(self, spec: EvaluationSpec) -> Judging:
         def opened(metric: MetricSpec) -> OutsideModel:
             assert metric.endpoint is not None
             return self._outside(metric.endpoint)
 
         for metric in spec.metrics:
             if metric.kind in REMOTE:
-                opened(metric)  # a key that is not there is told at once; nothing is connected yet
+                await opened(metric).close()  # a key that is not there is told at once; nothing is connected yet
         return Judging(self._generation, opened, self._admission)
 
     async def _library(self, command: EvaluateModel, arms: Sequence[Entrant]) -> Library:
