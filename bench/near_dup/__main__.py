@@ -37,6 +37,8 @@ def main() -> int:
         + "`: one process per engine, engines in turn, best of "
         f"{given.rounds} rounds, from the Parquet file to the kept row of each row, on {os.cpu_count()} shared cores.",
         "",
+        "Where other work shares the cores, compare the CPU seconds: they count the engine alone.",
+        "",
         "| engine | rows/s | CPU s | peak MB | recall | precision | recall at 15 % edits | hard negatives merged |",
         "|---|---|---|---|---|---|---|---|",
     ]
