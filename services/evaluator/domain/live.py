@@ -1,11 +1,11 @@
 """What a log line tells of an answer without its text: length, language, refusal, a sketch of what was asked."""
 
 import json
+import math
 import re
-import zlib
+import struct
 from dataclasses import dataclass
-
-import numpy as np
+from zlib import crc32
 
 from libs.contracts.answers import strict_json
 
@@ -95,10 +95,10 @@ def sketch_of(text: str) -> bytes:
 
     Feature hashing with signs (Weinberger et al. 2009, arXiv 0902.2206).
     """
-    vector = np.zeros(SKETCH)
-    folded = " ".join(text[:_SKETCHED].lower().split())
+    counts = [0] * SKETCH
+    folded = " ".join(text[:_SKETCHED].lower().split()).encode()
     for place in range(max(1, len(folded) - 2)):
-        hashed = zlib.crc32(folded[place : place + 3].encode())
-        vector[hashed % SKETCH] += 1.0 if hashed & 0x8000_0000 else -1.0
-    length = float(np.linalg.norm(vector)) or 1.0
-    return bytes(np.round(127.0 * vector / length).astype(np.int8).tobytes())
+        hashed = crc32(folded[place : place + 3])
+        counts[hashed % SKETCH] += 1 if hashed & 0x8000_0000 else -1
+    length = math.sqrt(sum(count * count for count in counts)) or 1.0
+    return struct.pack(f"{SKETCH}b", *(round(127.0 * count / length) for count in counts))
