@@ -47,6 +47,7 @@ BASE = "sha256:" + "0" * 64
 OWNER = ("default", "bench")
 INFERENCES = 200
 WINDOW = 200
+STUCK_SECONDS = 600.0
 
 
 @dataclass(slots=True)
@@ -84,6 +85,15 @@ class Service:
         with self._log.open("ab") as log:
             command = bound_command([sys.executable, "-m", "services.ingestion"])
             self._process = subprocess.Popen(command, env=self._env, stdout=log, stderr=log)
+
+    def tail(self) -> str:
+        """The end of its log."""
+        return self._log.read_text(errors="replace")[-3000:]
+
+    def watch(self) -> None:
+        """Start it again if it ended by itself, as its supervisor would."""
+        if self._process is None or self._process.poll() is not None:
+            self.start()
 
     def kill(self) -> None:
         """As a power cut would."""
@@ -139,7 +149,7 @@ async def disturb(told: Outcome, service: Service, server: NatsServer, chance: r
             told.kills += 1
 
 
-async def run(events: int, seed: int, home: Path, *, pause: float = 4.0) -> Outcome:
+async def run(events: int, seed: int, home: Path, *, pause: float = 8.0) -> Outcome:
     """Publish, disturb, wait until all is acknowledged, and compare."""
     chance = random.Random(seed)
     numbers = [*range(events), *chance.sample(range(events), events // 20)]
@@ -163,29 +173,34 @@ async def run(events: int, seed: int, home: Path, *, pause: float = 4.0) -> Outc
             await store(link, "inference.default.bench", _inference(number))
         trouble = asyncio.create_task(disturb(told, service, server, chance, pause))
         await send(link, numbers)
-        await _settled(link, "FEEDBACK", "ingestion-feedback", seconds=2 * pause)
+        await asyncio.sleep(2 * pause)
         trouble.cancel()
         await asyncio.gather(trouble, return_exceptions=True)
         if not server.running:
             await asyncio.to_thread(server.start)
         service.kill()
         service.start()
-        await _settled(link, "FEEDBACK", "ingestion-feedback", seconds=600)
+        await _settled(link, service)
         await _compare(told, service, objects, link)
         await link.close()
     told.seconds = time.monotonic() - started
     return told
 
 
-async def _settled(link: NatsLink, stream: str, durable: str, *, seconds: float) -> None:
-    """Return when all is acknowledged, or `seconds` have gone by."""
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
+async def _settled(link: NatsLink, service: Service) -> None:
+    """Return when all is acknowledged; RuntimeError, with the service's log, when ten minutes bring nothing forward."""
+    last, since = -1, time.monotonic()
+    while time.monotonic() - since < STUCK_SECONDS:
+        service.watch()
         with suppress(NatsError, OSError, PawlError):
-            info = await link.js.consumer_info(stream, durable)
-            if info.num_pending == 0 and info.num_ack_pending == 0:
+            info = await link.js.consumer_info("FEEDBACK", "ingestion-feedback")
+            left = info.num_pending + info.num_ack_pending
+            if left == 0:
                 return
+            if left != last:
+                last, since = left, time.monotonic()
         await asyncio.sleep(0.2)
+    raise RuntimeError(f"{last} events are left and nothing moves:\n{service.tail()}")
 
 
 async def _compare(told: Outcome, service: Service, objects: ObjectStore, link: NatsLink) -> None:

@@ -58,29 +58,40 @@ async def publish_raw(
 
 
 async def publish_atomic(
-    js: JetStreamContext, stream: str, messages: Sequence[tuple[str, bytes, Mapping[str, str]]]
+    js: JetStreamContext,
+    stream: str,
+    messages: Sequence[tuple[str, bytes, Mapping[str, str]]],
+    common: Mapping[str, str] | None = None,
 ) -> bool:
     """Store up to `MOST_ATOMIC` messages (subject, data, headers) of one stream, all or none (ADR-50).
 
-    One confirmation stands for all, so this costs a fraction of what single ones do. Header values must be printable
-    ASCII. Returns False, with nothing stored, when one of the message ids is there already: then publish one by one.
-    Raises as `publish_raw`.
+    One confirmation stands for all, so this costs a fraction of what single ones do. `common` are headers that all
+    have; header values must be printable ASCII. Returns False, with nothing stored, when one of the message ids is
+    there already: then publish one by one. Raises as `publish_raw`.
     """
     client = js._nc  # noqa: SLF001
     if not client.is_connected:
         raise Unavailable("not connected to NATS", reason="NATS_UNAVAILABLE", stream=stream)
     batch = uuid.uuid4().hex
     *first, (subject, data, headers) = messages
-    frames = []
+    frames, shared = [], dict(common or {})
+    opening = f"NATS/1.0\r\n{_lines(shared)}Nats-Batch-Id: {batch}\r\nNats-Batch-Sequence: "
     for number, (each, body, said) in enumerate(first, 1):
-        lines = "".join([f"{name}: {value}\r\n" for name, value in said.items()])
-        head = f"NATS/1.0\r\nNats-Batch-Id: {batch}\r\nNats-Batch-Sequence: {number}\r\n{lines}\r\n".encode("ascii")
+        head = f"{opening}{number}\r\n{_lines(said)}\r\n".encode("ascii")
         frames.append(b"HPUB %s %d %d\r\n%s%s\r\n" % (each.encode(), len(head), len(head) + len(body), head, body))
-    last = {"Nats-Batch-Id": batch, "Nats-Batch-Sequence": str(len(messages)), "Nats-Batch-Commit": "1", **headers}
+    last = {
+        "Nats-Batch-Id": batch,
+        "Nats-Batch-Sequence": str(len(messages)),
+        "Nats-Batch-Commit": "1",
+        **shared,
+        **headers,
+    }
     try:
         if frames:
             await client._send_command(b"".join(frames))  # noqa: SLF001 - no public way to publish several at once
-        stored = json.loads((await client.request(subject, data, timeout=PUBLISH_TIMEOUT, headers=last)).data)
+        stored = json.loads(
+            (await client.request(subject, data, timeout=PUBLISH_TIMEOUT, headers=last | shared | dict(headers))).data
+        )
         if "error" in stored:
             if stored["error"].get("err_code") == _ALREADY_THERE:
                 return False
@@ -112,3 +123,7 @@ def translate(error: Exception, subject: str, js: JetStreamContext | None = None
     if isinstance(error, (ConnectionClosedError, OutboundBufferLimitError, OSError)):
         return Unavailable(f"the connection to NATS is down: {error}", reason="NATS_UNAVAILABLE", subject=subject)
     return Unavailable(f"NATS failed on {subject}: {error}", reason="NATS_ERROR", subject=subject)
+
+
+def _lines(headers: Mapping[str, str]) -> str:
+    return "".join([f"{name}: {value}\r\n" for name, value in headers.items()])

@@ -18,7 +18,7 @@ from libs.eventing.connection import NatsLink
 from libs.eventing.deadletters import list_dead, redrive
 from libs.eventing.kv import DesiredState, kv_get, kv_put
 from libs.eventing.permissions import authorization, permissions
-from libs.eventing.publish import publish, publish_raw
+from libs.eventing.publish import publish, publish_atomic, publish_raw
 from libs.eventing.subscriptions import Consumers, Subscription
 from libs.eventing.tests.support import TRACE, Recorder, say, segment
 from libs.eventing.topology import SERVICES, Service
@@ -227,3 +227,15 @@ def test_nobody_may_read_anothers_inbox_or_touch_streams() -> None:
         rules = permissions(service)
         assert rules["subscribe"]["allow"] == [f"_INBOX_{service}.>"]
         assert not [s for s in rules["publish"]["allow"] if "STREAM.CREATE" in s or "STREAM.UPDATE" in s or s == ">"]
+
+
+async def test_a_batch_is_stored_whole_with_one_confirmation_or_not_at_all(link: NatsLink) -> None:
+    def messages(*names: str) -> list[tuple[str, bytes, dict[str, str]]]:
+        return [("outcome.default.t", name.encode(), {"Nats-Msg-Id": name}) for name in names]
+
+    assert await publish_atomic(link.js, "OUTCOME", messages("a", "b", "c"), {"ce-type": "outcome"})
+    assert await publish_atomic(link.js, "OUTCOME", messages("d"))
+    assert not await publish_atomic(link.js, "OUTCOME", messages("e", "b", "f"))
+    assert (await link.js.stream_info("OUTCOME")).state.messages == 4
+    second = await link.js.get_msg("OUTCOME", 2)
+    assert (second.data, (second.headers or {})["ce-type"]) == (b"b", "outcome")

@@ -60,7 +60,7 @@ def judge(said: Sequence[Said], answer: str | None, sources: Collection[str] = (
     the response is praised or blamed by the greater weight. Confidence is the weight in favour over all, with half a
     vote for either side (Laplace).
     """
-    heard = _voices(said, sources)
+    heard = _voices(said, sources) if len(said) > 1 else list(said)
     if len(heard) == 1:
         return _alone(heard[0])
     praise = [each for each in heard if each.signal == Signal.GOOD]

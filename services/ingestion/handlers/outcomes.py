@@ -39,14 +39,14 @@ class Outcomes:
         if not outcomes:
             return
         js = self._link.js
-        messages = self._encoded(outcomes)
+        messages, common = self._encoded(outcomes), self._common()
         try:
             for at in range(0, len(messages), MOST_ATOMIC):
                 part = messages[at : at + MOST_ATOMIC]
-                if not await publish_atomic(js, OUTCOME, part):
+                if not await publish_atomic(js, OUTCOME, part, common):
                     # Some were told by an attempt that did not come to its end.
                     sent = [
-                        await js.publish_async(subject, body, stream=OUTCOME, headers=headers)
+                        await js.publish_async(subject, body, stream=OUTCOME, headers=common | headers)
                         for subject, body, headers in part
                     ]
                     await asyncio.wait_for(asyncio.gather(*sent), _CONFIRM_SECONDS)
@@ -54,19 +54,21 @@ class Outcomes:
             # Whatever it is, the signals are counted and none of them is to blame: they are held, not buried.
             raise Unavailable(f"outcomes are not stored: {error}", reason="OUTCOMES_NOT_STORED") from error
 
-    def _encoded(self, outcomes: Sequence[tuple[Arrival, OutcomeWords]]) -> list[tuple[str, bytes, dict[str, str]]]:
-        common = {
+    def _common(self) -> dict[str, str]:
+        return {
             "content-type": CONTENT_TYPE,
             "ce-specversion": "1.0",
             "ce-source": f"pawl/{self._service}",
             "ce-type": Outcome.event_type(),
             "ce-time": datetime.now(UTC).isoformat().replace("+00:00", "Z"),
         }
+
+    def _encoded(self, outcomes: Sequence[tuple[Arrival, OutcomeWords]]) -> list[tuple[str, bytes, dict[str, str]]]:
         here = current_traceparent()
         messages = []
         for arrival, outcome in outcomes:
             event_id = derived_id(self._service, f"outcome/{outcome_key(arrival)}")
-            headers = {"Nats-Msg-Id": event_id, "ce-id": event_id, **common}
+            headers = {"Nats-Msg-Id": event_id, "ce-id": event_id}
             trace = arrival.traceparent or here
             if trace:
                 headers["traceparent"] = trace
