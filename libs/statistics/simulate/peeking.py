@@ -59,7 +59,7 @@ def canary(traffic: Traffic, *, alpha: float, challengers: int, runs: int, seed:
 
 def canary_by_z_test(traffic: Traffic, *, alpha: float, challengers: int, runs: int, seed: int) -> Alarms:
     """The same traffic judged after every bad request by the one-sided z-test on the challenger's part of all bad ones
-    (from ten on): a sound test for one look.
+    (from about ten on): a sound test for one look.
     """
     state = np.zeros((3, runs))
     needed = -_normal_quantile(alpha)
@@ -67,8 +67,8 @@ def canary_by_z_test(traffic: Traffic, *, alpha: float, challengers: int, runs: 
     def take(came: NDArray[np.bool_], share: Array) -> NDArray[np.bool_]:
         state[:] += np.stack([came, share, share * (1.0 - share)])
         seen, expected, variance = state
-        alarm: NDArray[np.bool_] = (seen + 0.0 >= 1.0) & (seen - expected >= needed * np.sqrt(variance))
-        return alarm & (state[1] / share >= 10.0)
+        alarm: NDArray[np.bool_] = (expected >= 10.0 * share) & (seen - expected >= needed * np.sqrt(variance))
+        return alarm
 
     return _bad_requests(traffic, take, challengers, runs, seed)
 
