@@ -42,6 +42,7 @@ def endpoints(state: StackState) -> dict[str, str]:
         "http": f"http://{ports['gateway-http']}/v1",
         "grpc": ports["gateway-grpc"],
         "console": f"http://{ports['console-http']}",
+        **({"imports": f"http://{ports['ingestion-http']}/v1"} if "ingestion-http" in ports else {}),
     }
     return urls | {name: ports[f"{name}-grpc"] for name in STATEFUL}
 
@@ -122,7 +123,7 @@ def service(layout: Layout, state: StackState, name: str) -> ProcessSpec:
         own[f"{prefix}_DATABASE_URL"] = database_url(layout, name)
     if name != "console":
         own[f"{prefix}_GRPC_PORT"] = str(state.port(f"{name}-grpc"))
-    if name in ("gateway", "console"):
+    if name in ("gateway", "console", "ingestion"):
         own[f"{prefix}_HTTP_PORT"] = str(state.port(f"{name}-http"))
     return ProcessSpec(
         name=name,
@@ -158,7 +159,7 @@ def engine(layout: Layout, state: StackState, base_digest: str) -> ProcessSpec:
 
 def reserve_ports(state: StackState, taken_by_us: frozenset[int] = frozenset()) -> None:
     """Settle every port before the first process starts, so that all addresses are known to all."""
-    names = ["nats", "nats-monitor", "s3", "gateway-http", "console-http"]
+    names = ["nats", "nats-monitor", "s3", "gateway-http", "console-http", "ingestion-http"]
     names += [f"{name}-health" for name in SERVICES] + [f"{name}-grpc" for name in SERVICES if name != "console"]
     names += [f"{engine_name}-{kind}" for engine_name in state.bases.values() for kind in ("health", "grpc")]
     for name in names:
