@@ -1,13 +1,15 @@
 """Near duplicates on columns: the same words and guard as the reference, no difference that matters merged."""
 
 import random
+import sys
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.curation.compute import near_marks, near_sketch
+from libs.contracts.errors import FailedPrecondition
+from services.curation.compute import near_daft, near_marks, near_sketch
 from services.curation.compute.near import find_near, group_texts
 from services.curation.compute.near_words import distinct, hash_of, tokenise
 from services.curation.domain.clusters import nearest_centres
@@ -180,3 +182,19 @@ def test_no_rows_are_no_duplicates() -> None:
     assert find_near([]).centres == []
     assert group_texts([]) == []
     assert nearest_centres([]) == {}
+
+
+def test_what_another_engine_sends_back_is_what_was_sketched() -> None:
+    texts, _ = planted(300, 4)
+    found = near_sketch.sketch(texts, 0.8)
+    bands, _rows = near_sketch.banding(0.8)
+    back = near_daft.columns_of(near_daft.rows_of(found), bands)
+    assert np.array_equal(back.keys, found.keys)
+    assert np.array_equal(back.marks, found.marks)
+    assert np.array_equal(back.same, found.same)
+
+
+def test_the_engine_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "daft", None)
+    with pytest.raises(FailedPrecondition, match="install the extra scale"):
+        near_daft.daft_sketcher()

@@ -1,13 +1,16 @@
 """Personal data: what is found, what is left alone, and that a pseudonym is the same wherever its value stands."""
 
 import random
+import sys
 from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from libs.contracts.errors import FailedPrecondition
 from services.curation.compute.personal import PatternFinder
+from services.curation.compute.personal_presidio import PresidioFinder
 from services.curation.domain.personal import KINDS, find, redact
 from services.curation.domain.personal_checks import date, luhn, mod97
 from services.curation.domain.personal_pseudonyms import SURROGATE, Pseudonyms
@@ -125,3 +128,9 @@ def test_a_surrogate_keeps_the_form_and_belongs_to_nobody(seed: int) -> None:
     assert names.name("email", f"a{seed}@b.org").endswith("@example.com")
     assert names.name("card", " ".join(card[at : at + 4] for at in range(0, 16, 4))).replace(" ", "") != card
     assert names.found == {"card": 1, "iban": 1, "ssn": 1, "ip": 1, "email": 1}
+
+
+def test_presidio_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "presidio_analyzer", None)
+    with pytest.raises(FailedPrecondition, match="install the extra presidio"):
+        PresidioFinder()
