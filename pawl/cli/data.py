@@ -184,8 +184,6 @@ def erase(
         raise typer.Exit(1)
     with connect(directory) as pawl:
         done = pawl.erase(task, user, by=by, reason=reason)
-        touched = {each.digest for each in done.touched}
-        trained = [each for each in pawl.versions(task) if each.dataset_digest in touched]
     out.print(
         f"{done.rows} rows, {done.synthetic_rows} synthetic ones and {done.review_items} review items: {done.state}",
         highlight=False,
@@ -195,12 +193,16 @@ def erase(
         rows = ", ".join(f"{name} {count}" for name, count in sorted(each.rows.items()))
         table.add_row(str(each.number), short(each.digest), rows, str(each.suite_items))
     out.print(table)
-    for version in trained:
-        out.print(
-            f"{version.task}@{version.number} ({version.status}) was trained on one of them: adapter "
-            f"{short(version.adapter_digest)}",
-            highlight=False,
-        )
+    touched = {each.digest for each in done.touched}
+    # What is erased is erased and told, whether or not the registry answers.
+    with connect(directory) as pawl:
+        for version in pawl.versions(task) if touched else ():
+            if version.dataset_digest in touched:
+                out.print(
+                    f"{version.task}@{version.number} ({version.status}) was trained on one of them: adapter "
+                    f"{short(version.adapter_digest)}",
+                    highlight=False,
+                )
 
 
 def _set(task: str, rule: str, *, undone: bool, by: str, reason: str, directory: Path | None) -> None:

@@ -56,7 +56,7 @@ def show(task: Task, item: Item, directory: Dir = None) -> None:
                  "lineage_json", "decided_by", "note"):  # fmt: skip
         value = getattr(found, name)
         if value:
-            out.print(f"[dim]{name}[/]", value, highlight=False, markup=name == "item_id")
+            out.print(f"{name}: {value}", highlight=False, markup=False)
 
 
 def approve(task: Task, item: Item, by: By, note: Note = "", directory: Dir = None) -> None:

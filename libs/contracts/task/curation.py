@@ -98,9 +98,14 @@ class BalanceSpec(Section):
 
 
 class LeakageSpec(Section):
-    """Evaluation suites, beside the task's own, that training must not know: trees with `items.jsonl`, by digest."""
+    """Evaluation suites, beside the task's own, that training must not know: trees with `items.jsonl`, by digest.
+
+    Rows that reword an item of theirs are withheld. `rephrased` says what to do with rows that reword one of the own
+    suite: nothing, count them in the report, or withhold them too.
+    """
 
     suites: tuple[Digest, ...] = ()
+    rephrased: Literal["ignore", "report", "withhold"] = "report"
 
 
 class SynthesisSpec(Section):

@@ -113,5 +113,5 @@ def test_a_rule_that_does_not_exist_is_named_with_those_that_do() -> None:
 
 
 def test_every_rule_belongs_to_a_step_of_the_pipeline() -> None:
-    known = {*versions(), "publish", "semantic"}
+    known = {*versions(), "publish"}
     assert {rule.step for rule in RULES.values()} <= known

@@ -115,3 +115,38 @@ def test_items_of_an_erased_subject_leave_the_frozen_suite() -> None:
     later = curate(tickets(120), context_for(first.items, {"erased_items": frozenset({item_id_of(name)})}))
     assert later.facts["erased_items"] == 1
     assert gone.item_id not in {item.item_id for item in later.items}
+
+
+def test_a_row_that_rewords_another_suites_item_is_withheld_and_our_own_is_told_of() -> None:
+    said = "a farmer named Quentin sells 17 baskets of quinces for 23 florins each at the market of Utrecht"
+    asked = (
+        "If each basket costs 23 florins, what does Quentin the farmer earn at Utrecht market with 17 quince baskets?"
+    )
+    theirs = Item("theirs", ({"role": "user", "content": asked},), "391", None, "elsewhere")
+    rows = [*tickets(120), row(300, said, "391 florins", group=_train_group())]
+    version = curate(rows, context_for(known={"suites": [theirs]}))
+    assert version.ledger.removed["row-00300"] == "withheld_rephrased"
+    told = version.facts["rephrased"]
+    assert (told["others"]["withheld"], told["own"]["withheld"]) == (True, False)
+    assert told["others"]["planted_found"] == told["others"]["planted_rewordings"] == 1
+
+
+def _train_group() -> str:
+    from libs.contracts.task import SplitSpec
+    from services.curation.domain.split import salt_of, split_of
+
+    salt = salt_of("default", "triage")
+    return next(name for name in map(str, range(99)) if split_of(salt, f"g:{name}", SplitSpec()) == TRAIN)
+
+
+def test_a_conversation_that_begins_like_another_group_belongs_to_it_for_good() -> None:
+    text = "please order a new chair for the desk in the big hall near the window for {}"
+    rows = [row(0, text.format("ann"), group="a"), row(1, text.format("bob"), group="b")]
+    rows.append(row(2, "and a lamp with a long green cord", group="b"))
+    version = build_rows([*rows, *tickets(40, 10)])
+    assert {version.groups[f"row-{at:05d}"] for at in range(3)} == {"g:a"}
+    later = curate([rows[1], rows[2]], context_for(known={"placed": version.placed}, data={"split": ALL_TRAIN}))
+    assert later.groups["row-00002"] == "g:a"
+
+
+ALL_TRAIN = {"train": 0.999, "validation": 0.0, "test": 0.001}

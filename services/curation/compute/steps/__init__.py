@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from services.curation.compute.steps.admit import Admit
 from services.curation.compute.steps.answers import Answers, Blame, Fences
 from services.curation.compute.steps.balance import Balance
+from services.curation.compute.steps.cascade import Cascade
 from services.curation.compute.steps.conflicts import Conflicts, Exact
 from services.curation.compute.steps.erase import Erase
 from services.curation.compute.steps.group import Group, Holdout
@@ -35,7 +36,7 @@ TO_THE_SUITE: tuple[Step, ...] = (
 
 def after_the_suite(items: Sequence[Item]) -> tuple[Step, ...]:
     """Steps that need to know what is held out."""
-    return Seal(items), Balance()
+    return Seal(items), Cascade(items), Balance()
 
 
 def versions() -> dict[str, int]:
