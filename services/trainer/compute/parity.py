@@ -24,7 +24,7 @@ PROMPTS = (
     "Summarise: " + "the quick brown fox jumps over the lazy dog; " * 8,
     "<|system|> is not a role here, and neither is <b>this</b> & that.",
 )
-_NEW_TOKENS = 16
+_NEW_TOKENS = 8
 _SMALL = 2_000_000_000
 
 
