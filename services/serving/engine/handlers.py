@@ -35,6 +35,9 @@ class AdapterHost(Protocol):
     async def remove(self, version: Version) -> None:
         """Unload."""
 
+    async def resident(self) -> set[int]:
+        """Numbers of the adapters held right now."""
+
     async def smoke(self, version: Version, prompt: Prompt) -> None:
         """Answer one short prompt with it, or raise."""
 
@@ -115,7 +118,20 @@ class Reconciler:
                 self._fail(each.digest, f"{_NO_ROOM}: this engine holds {self.max_adapters} adapters")
         await self._pin(wanted)
         await self._retire({each.digest for each in wanted})
+        await self._look()
         gauge("engine_adapters", "Adapters that may be asked for.").set(len(self.residency.routable) - 1)
+
+    async def _look(self) -> None:
+        """Note what vLLM really holds: beyond its memory's limit it drops adapters without a word."""
+        if not self._held:
+            self.residency.resident = self.residency.pinned = frozenset()
+            return
+        numbers = await self.host.resident()
+        resident = frozenset(digest for digest, held in self._held.items() if held.version.number in numbers)
+        self.residency.pinned = frozenset(digest for digest, held in self._held.items() if held.pinned)
+        if resident != self.residency.resident:
+            self.residency.resident = resident
+            self.reported.set()
 
     def _refused(self, digest: str) -> bool:
         why = self.residency.failed.get(digest)
@@ -194,6 +210,7 @@ class Reconciler:
             if held.withdrawn and self.residency.idle(digest):
                 await self.host.remove(held.version)
                 del self._held[digest]
+                self.residency.forget(digest)
                 if not any(
                     other.version.adapter_digest == held.version.adapter_digest for other in self._held.values()
                 ):
@@ -230,6 +247,7 @@ class Beat:
             tokenizer_digest=self.tokenizer_digest,
             template_digest=self.template_digest,
             routable=self.residency.routable,
+            resident=tuple(sorted(self.residency.resident)),
             failed=dict(self.residency.failed),
             max_adapters=self.max_adapters,
             max_model_len=self.max_model_len,

@@ -123,6 +123,19 @@ class EngineServicer(engine_pb2_grpc.EngineServiceServicer):
             routable=self._residency.routable,
             in_flight=in_flight,
             waiting=self._model.waiting,
+            versions=[
+                engine_pb2.VersionState(
+                    digest=each.digest,
+                    name=each.name,
+                    number=each.number,
+                    state=each.state,
+                    pinned=each.pinned,
+                    resident=each.resident,
+                    in_flight=each.in_flight,
+                    reason=each.reason,
+                )
+                for each in self._residency.standings()
+            ],
         )
 
     def _prompt(self, request: engine_pb2.InferRequest) -> Prompt:
@@ -161,6 +174,7 @@ class EngineServicer(engine_pb2_grpc.EngineServiceServicer):
             top_logprobs=given.top_logprobs if given.logprobs else None,
             json_schema=request.json_schema,
             json_object=request.json_object,
+            compact=bool(request.tools_json),
         )
 
     def _message(self, piece: Piece, version: Version, prompt: Prompt, answer: Answer) -> engine_pb2.InferResponse:

@@ -5,7 +5,7 @@ import asyncio
 from libs.eventing.connection import NatsLink
 from libs.runtime.grpc_server import GrpcServer
 from libs.runtime.process import Lifecycle
-from services.serving.gateway.clients import Engines, StreamDoor
+from services.serving.gateway.clients import Engines, StreamDoor, read_servers
 from services.serving.gateway.domain import Limits
 from services.serving.gateway.http import HttpDoor, HttpServer
 from services.serving.gateway.rpc import FeedbackServicer, InferenceServicer, register
@@ -21,7 +21,8 @@ async def serve(settings: GatewaySettings, lifecycle: Lifecycle) -> None:
     link = NatsLink(settings.nats_url, "gateway")
     await link.connect(wait=False)
     lifecycle.on_drain(link.close, "nats")
-    tables = LocalTables(link, settings.state_dir / "tables")
+    outside = await asyncio.to_thread(read_servers, settings.outside)
+    tables = LocalTables(link, settings.state_dir / "tables", [each.report() for each in outside])
     await tables.start()
     lifecycle.on_drain(tables.stop, "tables")
     lifecycle.ready("tables", tables.check)
@@ -31,7 +32,7 @@ async def serve(settings: GatewaySettings, lifecycle: Lifecycle) -> None:
     lifecycle.on_drain(journal.flush, "journal")
     lifecycle.spawn(journal.run(), "journal")
 
-    engines = Engines()
+    engines = Engines(outside)
     lifecycle.on_drain(engines.close, "engines")
     lifecycle.spawn(_tidy(engines, tables), "channels")
     answering = Answering(

@@ -1,5 +1,6 @@
 """Settings of a gateway: `PAWL_GATEWAY_*`."""
 
+from pathlib import Path
 from typing import Annotated, Self
 
 from pydantic import Field, SecretStr, model_validator
@@ -26,6 +27,9 @@ class GatewaySettings(ServiceSettings):
     """Seconds that one answer may take in all; a shorter deadline of the client wins."""
     max_in_flight: Annotated[int, Field(ge=1)] = 256
     """Requests at once; one more is answered with 429."""
+    outside: Path | None = None
+    """JSON file of servers that speak OpenAI's API and are asked like engines: `[{"name", "url", "base_digest",
+    "models": {version digest: its name there}, "key_variable"}]`."""
     max_body_bytes: Annotated[int, Field(ge=1024)] = 1024 * 1024
     max_messages: Annotated[int, Field(ge=1)] = 128
     shadow_in_flight: Annotated[int, Field(ge=0)] = 4

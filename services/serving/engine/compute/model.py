@@ -117,8 +117,13 @@ class Model:
         return self._slots.waiting
 
     async def resident(self) -> set[int]:
-        """Numbers of the adapters that the engine holds."""
-        return set(await self._engine.list_loras())
+        """Numbers of the adapters that the engine holds. Raises Unavailable when it is dead."""
+        from vllm.v1.engine.exceptions import EngineDeadError
+
+        try:
+            return set(await self._engine.list_loras())
+        except EngineDeadError as failure:
+            raise Unavailable("the engine is dead", reason="ENGINE_DEAD") from failure
 
     async def generate(
         self,
@@ -258,7 +263,7 @@ def _sampling(choice: SamplingChoice, room: int, *, with_logprobs: bool) -> Any:
 
     held_to = None
     if choice.json_schema:
-        held_to = StructuredOutputsParams(json=choice.json_schema)
+        held_to = StructuredOutputsParams(json=choice.json_schema, disable_any_whitespace=choice.compact)
     elif choice.json_object:
         held_to = StructuredOutputsParams(json_object=True)
     try:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from libs.contracts.errors import FailedPrecondition
 
 NOT_ROUTABLE = "VERSION_NOT_ROUTABLE"
+ROUTABLE, DRAINING, FAILED = "routable", "draining", "failed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +25,20 @@ class Version:
     path: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where one version stands in its life: `resident` is vLLM's own word, `reason` says why it failed."""
+
+    digest: str
+    name: str
+    number: int
+    state: str
+    pinned: bool
+    resident: bool
+    in_flight: int
+    reason: str = ""
+
+
 class Residency:
     """The versions of one engine: routable ones, requests in flight on each, and those that cannot be served."""
 
@@ -31,8 +46,13 @@ class Residency:
         self._routable: dict[str, Version] = {base_digest: Version(base_digest, "", "", 0)}
         self._in_flight: dict[str, int] = {}
         self._last_number = 0
+        self._draining: dict[str, Version] = {}
         self.failed: dict[str, str] = {}
         """Version digest -> why it cannot be served."""
+        self.pinned: frozenset[str] = frozenset()
+        """Digests whose adapter keeps its slot."""
+        self.resident: frozenset[str] = frozenset()
+        """Digests whose adapter vLLM says that it holds, as of the last look."""
 
     @property
     def routable(self) -> tuple[str, ...]:
@@ -56,7 +76,33 @@ class Residency:
 
     def withdraw(self, digest: str) -> None:
         """Take no new requests for a version; those in flight go on."""
-        self._routable.pop(digest, None)
+        version = self._routable.pop(digest, None)
+        if version is not None:
+            self._draining[digest] = version
+
+    def forget(self, digest: str) -> None:
+        """A withdrawn version is gone from the engine."""
+        self._draining.pop(digest, None)
+
+    def standings(self) -> list[Standing]:
+        """Every version on its way in, served, or on its way out; the base first."""
+        known = [(version, ROUTABLE) for version in self._routable.values()]
+        known += [(version, DRAINING) for version in self._draining.values()]
+        held = [
+            Standing(
+                version.digest,
+                version.name,
+                version.number,
+                state,
+                version.digest in self.pinned,
+                version.number == 0 or version.digest in self.resident,
+                self._in_flight.get(version.digest, 0),
+            )
+            for version, state in known
+        ]
+        return held + [
+            Standing(digest, "", 0, FAILED, False, False, 0, why) for digest, why in sorted(self.failed.items())
+        ]
 
     def idle(self, digest: str) -> bool:
         """Whether no request uses the version."""

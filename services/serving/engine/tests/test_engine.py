@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -213,3 +214,68 @@ async def test_hanging_up_aborts_the_generation(stack: Stack, engine: Client) ->
         return not (await engine.state()).in_flight
 
     await eventually(idle)
+
+
+async def test_the_engine_tells_where_every_version_stands(stack: Stack, engine: Client, fresh_task: str) -> None:
+    stable, shadow = await stack.adapter("standing", 71), await stack.adapter("beside", 72)
+    broken = await stack.adapter("broken", 73, rank=32)
+    await stack.put_route(
+        fresh_task,
+        stack.arm(1, Role.STABLE, stable),
+        stack.arm(2, Role.SHADOW, shadow),
+        stack.arm(3, Role.CANDIDATE, broken),
+    )
+    await engine.routable(stable, shadow)
+
+    async def told() -> dict[str, Any]:
+        held = {each.digest: each for each in (await engine.state()).versions}
+        assert {stable, shadow, broken} <= set(held)
+        assert held[stable].resident
+        assert held[stable].pinned
+        return held
+
+    held = await eventually(told, 30, every=0.1)
+    assert (held[stack.base_digest].state, held[stack.base_digest].number) == ("routable", 0)
+    assert (held[shadow].state, held[shadow].pinned) == ("routable", False)
+    assert held[broken].state == "failed"
+    assert "rank" in held[broken].reason
+    assert held[stable].name.endswith(stable)
+
+
+async def answered(engine: Client, digest: str) -> list[Any]:
+    try:
+        return await engine.infer(digest, "the same prompt")
+    except FailedPrecondition:
+        return []
+
+
+async def test_after_any_number_of_swaps_a_prompt_never_gets_a_token_of_the_version_before(
+    stack: Stack, engine: Client, fresh_task: str
+) -> None:
+    digests = [await stack.adapter(f"swap-{seed}", 80 + seed) for seed in range(4)]
+    truth: dict[str, str] = {}
+    for turn in range(12):
+        digest = digests[(turn * 3 + turn // 4) % 4]
+        await stack.put_route(fresh_task, stack.arm(turn + 1, Role.STABLE, digest))
+        await engine.routable(digest)
+        # The same prompt every time: whatever the prefix cache holds of another version must not be taken.
+        # Asked for while it is on its way out, it is refused, and comes back.
+        said = await eventually(partial(answered, engine, digest), 30, every=0.1, message=f"{digest} answers")
+        assert {each.adapter_digest for each in said} == {digest}
+        text = "".join(each.text_delta for each in said)
+        assert truth.setdefault(digest, text) == text
+    assert len(set(truth.values())) == len(digests)
+
+
+async def test_users_go_before_evaluation_and_evaluation_before_shadows(stack: Stack, engine: Client) -> None:
+    finished: list[int] = []
+
+    async def one(priority: int) -> None:
+        await engine.infer(stack.base_digest, f"priority {priority}", 100, priority=priority)
+        finished.append(priority)
+
+    # More than one batch holds, the hindmost first in line.
+    asked = [asyncio.create_task(one(priority)) for priority in (10, 5, 0) for _ in range(60)]
+    await asyncio.gather(*asked)
+    middle = {priority: sum(n for n, each in enumerate(finished) if each == priority) / 60 for priority in (0, 10)}
+    assert middle[0] < middle[10]

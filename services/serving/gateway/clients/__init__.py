@@ -2,5 +2,6 @@
 
 from services.serving.gateway.clients.engines import Engines
 from services.serving.gateway.clients.feedback import StreamDoor
+from services.serving.gateway.clients.outside import OutsideServer, read_servers
 
-__all__ = ["Engines", "StreamDoor"]
+__all__ = ["Engines", "OutsideServer", "StreamDoor", "read_servers"]

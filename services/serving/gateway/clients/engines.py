@@ -1,19 +1,23 @@
 """Engines over gRPC: one channel per address, kept; an answer comes as pieces with their proof."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterable
+from contextlib import aclosing
 
 import grpc
 
 from libs.contracts.inference import Message, Provenance
 from libs.contracts.stubs.pawl.serving.v1 import engine_pb2, engine_pb2_grpc, inference_pb2
 from libs.runtime.grpc_client import channel, rpc_errors
+from services.serving.gateway.clients.outside import OutsideCalls, OutsideServer
 from services.serving.gateway.domain import Chunk, Inquiry, TokenLogprob, Usage
 
 
 class Engines:
     """Calls to engines; counts what is in flight per address."""
 
-    def __init__(self) -> None:
+    def __init__(self, outside: Iterable[OutsideServer] = ()) -> None:
+        """`outside`: servers of somebody else's, asked at their own addresses."""
+        self._outside = {each.url: OutsideCalls(each) for each in outside}
         self._channels: dict[str, grpc.aio.Channel] = {}
         self._stubs: dict[str, engine_pb2_grpc.EngineServiceAsyncStub] = {}
         self._in_flight: dict[str, int] = {}
@@ -30,6 +34,11 @@ class Engines:
         self._in_flight[address] = self._in_flight.get(address, 0) + 1
         call = None
         try:
+            if address in self._outside:
+                async with aclosing(self._outside[address].infer(inquiry)) as chunks:
+                    async for chunk in chunks:
+                        yield chunk
+                return
             with rpc_errors():
                 call = self._stub(address).Infer(_request(inquiry), timeout=inquiry.timeout)
                 async for response in call:
@@ -50,6 +59,8 @@ class Engines:
     async def close(self) -> None:
         """Close every channel."""
         self._stubs.clear()
+        for each in self._outside.values():
+            await each.close()
         while self._channels:
             await self._channels.popitem()[1].close()
 

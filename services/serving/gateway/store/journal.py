@@ -33,6 +33,7 @@ class Journal:
         self._capacity = capacity
         self._queue: deque[Parcel] = deque()
         self._wake = asyncio.Event()
+        self._stopping = False
         self._records = counter(
             "gateway_inference_records", "Records of the inference log, by what became of them.", ("fate",)
         )
@@ -74,6 +75,7 @@ class Journal:
 
     async def flush(self) -> None:
         """Send what is there or put it on disk: the last act of a process that stops."""
+        self._stopping = True
         while self._queue:
             await self._turn()
 
@@ -113,7 +115,12 @@ class Journal:
         try:
             kept = await asyncio.to_thread(self._spill.append, parcels)
         except OSError as failure:
-            self._drop(len(parcels), str(failure))
+            if self._stopping or len(self._queue) + len(parcels) > self._capacity:
+                self._drop(len(parcels), str(failure))
+                return
+            # A full disk may be freed and the broker may come back: memory holds what it can until then.
+            self._queue.extendleft(reversed(parcels))
+            await asyncio.sleep(_RETRY_SECONDS)
             return
         self._records.labels("spilled").inc(kept)
         if kept < len(parcels):

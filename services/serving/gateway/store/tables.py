@@ -17,8 +17,9 @@ from services.serving.gateway.domain import Caller
 class LocalTables:
     """The buckets that a gateway answers from."""
 
-    def __init__(self, link: NatsLink, directory: Path) -> None:
-        """Copies are kept under `directory`."""
+    def __init__(self, link: NatsLink, directory: Path, outside: Sequence[EngineReport] = ()) -> None:
+        """Copies are kept under `directory`. `outside` are engines that report to nobody."""
+        self._outside = tuple(outside)
         self._routes = DesiredState(link, ROUTES, Route, directory / "routes.json")
         self._engines = DesiredState(link, ENGINES, EngineReport, directory / "engines.json")
         self._keys = DesiredState(link, KEYS, ApiKey, directory / "keys.json")
@@ -58,7 +59,7 @@ class LocalTables:
 
     def engines(self) -> Sequence[EngineReport]:
         """All engines that reported."""
-        return list(self._engines.values.values())
+        return [*self._engines.values.values(), *self._outside]
 
     def caller(self, authorization: str) -> Caller:
         """The caller behind `Bearer <key>`. Raises Unauthenticated, or Unavailable when no keys are known yet."""

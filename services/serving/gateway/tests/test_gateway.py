@@ -4,6 +4,7 @@ import asyncio
 import json
 import signal
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -18,6 +19,7 @@ from libs.contracts.stubs.pawl.serving.v1 import feedback_pb2, feedback_pb2_grpc
 from libs.contracts.subjects import FEEDBACK, INFERENCE
 from libs.eventing.connection import NatsLink
 from libs.runtime.grpc_client import channel, rpc_errors
+from libs.testing.servers import free_port
 from libs.testing.wait import eventually
 from services.serving.conftest import Service, Stack
 
@@ -275,6 +277,107 @@ async def eventually_on_canary(stack: Stack, digest: str) -> None:
 def children(service: Service) -> list[psutil.Process]:
     assert service.process is not None
     return list(psutil.Process(service.process.pid).children(recursive=True))
+
+
+async def engine_in_flight(stack: Stack) -> int:
+    from libs.contracts.stubs.pawl.serving.v1 import engine_pb2, engine_pb2_grpc
+
+    opened = channel(stack.engine.address)
+    stub: Any = engine_pb2_grpc.EngineServiceStub(opened)
+    state = await stub.GetEngine(engine_pb2.GetEngineRequest(), timeout=30)
+    await opened.close()
+    return int(sum(state.in_flight.values()))
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_a_client_that_hangs_up_frees_the_engine(stack: Stack, task: str, stream: bool) -> None:
+    await stack.put_route(task, stack.arm(0, Role.STABLE, "", 1.0), max_tokens=480)
+    await eventually(lambda: asked_limit(stack, task), 20)
+    async with httpx.AsyncClient(base_url=stack.http, headers=CLIENT, timeout=60) as http:
+        # It never ends by itself before its time: the token that would end it is out of reach.
+        body = {"model": task, "messages": HELLO, "max_tokens": 480, "stream": stream, "logit_bias": {"2": -100}}
+        asking = asyncio.create_task(http.post("/v1/chat/completions", json=body))
+
+        async def busy() -> bool:
+            return await engine_in_flight(stack) > 0
+
+        await eventually(busy, 30)
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+
+    async def idle() -> bool:
+        return await engine_in_flight(stack) == 0
+
+    await eventually(idle, 30)
+
+
+async def asked_limit(stack: Stack, task: str) -> bool:
+    """Whether the gateway serves the base as the task's stable version by now."""
+    async with httpx.AsyncClient(base_url=stack.http, headers=CLIENT) as http:
+        return bool((await http.get(f"/v1/models/{task}")).json()["pawl"]["version"] == 0)
+
+
+async def test_a_deadline_of_the_clients_own_ends_the_answer_and_frees_the_engine(stack: Stack, task: str) -> None:
+    async with httpx.AsyncClient(base_url=stack.http, headers=CLIENT, timeout=60) as http:
+        body = {"model": task, "messages": HELLO, "max_tokens": 16}
+        late = await http.post("/v1/chat/completions", json=body, headers={"x-pawl-timeout": "0.001"})
+        odd = await http.post("/v1/chat/completions", json=body, headers={"x-pawl-timeout": "soon"})
+    assert late.status_code == 503
+    assert "retry-after" in late.headers
+    assert odd.json()["error"]["param"] == "x-pawl-timeout"
+
+    async def idle() -> bool:
+        return await engine_in_flight(stack) == 0
+
+    await eventually(idle, 30)
+
+
+async def test_a_flip_reaches_every_gateway_and_streams_end_where_they_began(
+    stack: Stack, fresh_task: str, tmp_path: Path
+) -> None:
+    old, new = await stack.adapter("flip-old", 91), await stack.adapter("flip-new", 92)
+    both = (stack.arm(1, Role.STABLE, old, 1.0), stack.arm(2, Role.CANDIDATE, new))
+    await stack.put_route(fresh_task, *both, max_tokens=200)
+    await served(stack, fresh_task)
+    await eventually_on_canary(stack, new)
+    second = Service("services.serving.gateway", tmp_path / "second", {**stack.gateway.environment})
+    second.environment |= {"PAWL_GATEWAY_HTTP_PORT": str(free_port())}
+    second.start()
+    try:
+        await asyncio.to_thread(second.wait_ready)
+        doors = [stack.http, f"http://127.0.0.1:{second.environment['PAWL_GATEWAY_HTTP_PORT']}"]
+        clients = [openai.AsyncOpenAI(base_url=f"{door}/v1", api_key="client-key", max_retries=0) for door in doors]
+        streams = [
+            await client.chat.completions.create(model=fresh_task, messages=HELLO, max_tokens=200, stream=True)
+            for client in clients
+        ]
+        firsts = [await anext(aiter(stream)) for stream in streams]
+        await stack.put_route(
+            fresh_task, stack.arm(2, Role.STABLE, new, 1.0), stack.arm(1, Role.PREVIOUS, old), max_tokens=200
+        )
+        for client in clients:
+
+            async def flipped(client: openai.AsyncOpenAI = client) -> bool:
+                answer = await client.chat.completions.create(model=fresh_task, messages=HELLO, max_tokens=1)
+                return str(answer.model) == f"{fresh_task}@2"
+
+            await eventually(flipped, 30)
+        for first, stream in zip(firsts, streams, strict=True):
+            assert {first.model, *[chunk.model async for chunk in stream]} == {f"{fresh_task}@1"}
+        for client in clients:
+            await client.close()
+    finally:
+        second.stop()
+
+
+async def test_a_route_is_explained_without_asking_a_model(stack: Stack, task: str) -> None:
+    async with httpx.AsyncClient(base_url=stack.http, headers=CLIENT) as http:
+        told = (await http.get("/v1/route", params={"model": task, "user": "ann"})).json()
+        lost = await http.get("/v1/route", params={"model": "auto"})
+    assert told["model_version"] == f"{task}@1"
+    assert "stable" in told["reason"]
+    assert lost.status_code == 404
 
 
 @pytest.mark.slow

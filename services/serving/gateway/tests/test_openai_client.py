@@ -20,9 +20,7 @@ CHOICE: dict[str, Any] = {
     "required": ["team"],
     "additionalProperties": False,
 }
-TOOLS: list[Any] = [
-    {"type": "function", "function": {"name": "route_to", "description": "Route a ticket", "parameters": CHOICE}}
-]
+TOOLS: list[Any] = [{"type": "function", "function": {"name": "route_to", "parameters": CHOICE}}]
 
 
 @pytest_asyncio.fixture

@@ -1,5 +1,6 @@
 """The inference log while the broker is away."""
 
+import asyncio
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -132,4 +133,30 @@ async def test_a_request_id_used_again_by_another_role_task_tenant_or_attempt_is
     journal.record("elsewhere", "t", record(1), None)
     await journal.flush()
     assert (await link.js.stream_info(INFERENCE)).state.messages == 5
+    await link.close()
+
+
+async def test_with_broker_and_disk_away_records_wait_in_memory_and_arrive_complete(
+    broker: NatsServer, tmp_path: Path
+) -> None:
+    link = NatsLink(broker.url, "gateway", on_closed=lambda: None)
+    await link.connect(wait=True)
+    await apply(link.js)
+    place = tmp_path / "spill"
+    journal = Journal(link, Spill(place, 10_000), capacity=1000)
+    place.rmdir()  # as a disk that takes nothing any more
+    running = asyncio.create_task(journal.run())
+    broker.stop()
+    await eventually(lambda: not link.connected)
+    for number in range(50):
+        journal.record("default", "t", record(number), None)
+    await asyncio.sleep(0)
+    broker.start()
+
+    async def arrived() -> bool:
+        return int((await link.js.stream_info(INFERENCE)).state.messages) == 50
+
+    await eventually(lambda: link.connected, 30)
+    await eventually(arrived, 30)
+    running.cancel()
     await link.close()

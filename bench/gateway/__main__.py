@@ -1,0 +1,47 @@
+"""`python -m bench gateway`: what the gateway adds to an instant engine, and how fast a rollback reaches four of them.
+
+`--litellm PYTHON` names a python that has LiteLLM's proxy, to measure it beside ours:
+`python -m venv V && V/bin/pip install 'litellm[proxy]'`, then `--litellm V/bin/python`.
+"""
+
+import argparse
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+import uvloop
+
+from bench.gateway import overhead, switching
+
+RESULTS = Path(__file__).parents[1] / "results" / "gateway.md"
+
+
+async def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rate", type=float, default=500.0, help="requests a second")
+    parser.add_argument("--seconds", type=float, default=10.0)
+    parser.add_argument("--litellm", default="", help="a python that has LiteLLM's proxy")
+    parser.add_argument("--gateways", type=int, default=4)
+    parser.add_argument("--streams", type=int, default=200)
+    parser.add_argument("--flips", type=int, default=25)
+    asked = parser.parse_args()
+    load = os.getloadavg()[0]
+    with tempfile.TemporaryDirectory() as home:
+        rows = await overhead.measure(Path(home) / "overhead", asked.rate, asked.seconds, asked.litellm)
+        first = overhead.table(rows, asked.rate)
+        print(first, flush=True)
+        outcome = await switching.measure(Path(home) / "switching", asked.gateways, asked.streams, asked.flips)
+        second = switching.table(outcome, asked.gateways, asked.streams)
+        print(second, flush=True)
+    command = " ".join(["python -m bench.gateway", *sys.argv[1:]])
+    cores = len(os.sched_getaffinity(0))
+    RESULTS.parent.mkdir(exist_ok=True)
+    RESULTS.write_text(
+        f"# Gateway\n\n`{command}` on {cores} cores, load average {load:.1f} when it began; gateway, engine, broker "
+        f"and load generator share them.\n\n{first}\n\n{second}\n"
+    )
+
+
+if __name__ == "__main__":
+    uvloop.run(main())

@@ -1,0 +1,201 @@
+"""An inference server of somebody else's (vLLM, NIM) that speaks OpenAI's API, asked like an engine.
+
+What it says of itself cannot be checked from here: its answers carry the digests that the operator declared, and none
+of tokenizer or template. A name must belong to one version for ever: such servers cache prompts by name.
+"""
+
+import json
+import os
+from collections.abc import AsyncGenerator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import httpx
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from libs.contracts.errors import Busy, InvalidInput, NotFound, PawlError, PermissionDenied, Unavailable
+from libs.contracts.ids import Digest
+from libs.contracts.inference import Message, Provenance
+from libs.contracts.routes import EngineReport
+from services.serving.gateway.domain import Chunk, Inquiry, TokenLogprob, Usage
+
+_FINISH = {"stop": "stop", "length": "length", "tool_calls": "stop"}
+_REFUSALS: Mapping[int, type[PawlError]] = {
+    400: InvalidInput, 401: PermissionDenied, 403: PermissionDenied, 404: NotFound, 422: InvalidInput, 429: Busy,
+}  # fmt: skip
+
+
+class OutsideServer(BaseModel):
+    """One server; `models` maps version digests to its names of them, `key_variable` names the variable of its key."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")
+    url: str = Field(pattern=r"^https?://[^\s]+$")
+    base_digest: Digest
+    models: dict[Digest, str]
+    key_variable: str = ""
+    max_model_len: int = 0
+
+    def report(self) -> EngineReport:
+        """Its report among the engines'."""
+        now = datetime.now(UTC)
+        return EngineReport(
+            engine_id=self.name,
+            address=self.url,
+            base_digest=self.base_digest,
+            routable=tuple(self.models),
+            resident=tuple(self.models),
+            max_model_len=self.max_model_len,
+            started_at=now,
+            beat_at=now,
+        )
+
+
+def read_servers(path: Path | None) -> tuple[OutsideServer, ...]:
+    """The servers in a JSON file; InvalidInput names the file, the entry and the field that is wrong."""
+    if path is None:
+        return ()
+    try:
+        return TypeAdapter(tuple[OutsideServer, ...]).validate_python(json.loads(path.read_text()))
+    except OSError as failure:
+        raise InvalidInput(f"{path}: {failure.strerror}", field="PAWL_GATEWAY_OUTSIDE") from failure
+    except ValidationError as failure:
+        first = failure.errors(include_url=False, include_input=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise InvalidInput(f"{path}: {where}: {first['msg']}", field="PAWL_GATEWAY_OUTSIDE") from failure
+    except ValueError as failure:
+        raise InvalidInput(f"{path}: not JSON: {failure}", field="PAWL_GATEWAY_OUTSIDE") from failure
+
+
+class OutsideCalls:
+    """Calls to one server."""
+
+    def __init__(self, server: OutsideServer) -> None:
+        self._server = server
+        key = os.environ.get(server.key_variable, "") if server.key_variable else ""
+        self._client = httpx.AsyncClient(
+            base_url=server.url.rstrip("/"),
+            headers={"authorization": f"Bearer {key}"} if key else {},
+            trust_env=False,
+        )
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._client.aclose()
+
+    async def infer(self, inquiry: Inquiry) -> AsyncGenerator[Chunk, None]:
+        """Pieces of an answer; closing the iterator hangs up, which such servers take as an abort."""
+        name = self._server.models[inquiry.digest]
+        digest = inquiry.digest
+        made_by = Provenance(
+            base_digest=self._server.base_digest, adapter_digest="" if digest == self._server.base_digest else digest
+        )
+        path = "/v1/completions" if inquiry.prompt else "/v1/chat/completions"
+        usage: Usage | None = None
+        held: Chunk | None = None
+        try:
+            async with self._client.stream("POST", path, json=_body(inquiry, name), timeout=inquiry.timeout) as answer:
+                if answer.status_code != 200:
+                    await answer.aread()
+                    raise _refusal(answer, self._server.name)
+                async for line in answer.aiter_lines():
+                    if not line.startswith("data: ") or line == "data: [DONE]":
+                        continue
+                    event = json.loads(line[6:])
+                    if "error" in event:
+                        raise Unavailable(f"{self._server.name}: {event['error']}", reason="OUTSIDE_FAILED")
+                    if event.get("usage"):
+                        told = event["usage"]
+                        usage = Usage(int(told["prompt_tokens"]), int(told["completion_tokens"]))
+                    for choice in event.get("choices", ()):
+                        # The last piece waits for the usage, which such servers send after it.
+                        if held is not None:
+                            yield held
+                        held = _chunk(choice, made_by)
+        except httpx.TimeoutException as failure:
+            raise Unavailable(f"{self._server.name} took too long", reason="DEADLINE_EXCEEDED") from failure
+        except (httpx.HTTPError, ValueError, KeyError, TypeError) as failure:
+            raise Unavailable(f"{self._server.name} does not answer: {failure}", reason="OUTSIDE_FAILED") from failure
+        if held is not None:
+            yield Chunk(
+                held.text, made_by, held.finish_reason, usage or Usage(), held.index, (), held.logprobs
+            )  # fmt: skip
+
+
+def _body(inquiry: Inquiry, name: str) -> dict[str, Any]:
+    wish, form = inquiry.sampling, inquiry.form
+    schema = form.constraint()
+    body: dict[str, Any] = {
+        "model": name,
+        "stream": True,
+        "stream_options": {"include_usage": True},
+        "temperature": wish.temperature,
+        "top_p": wish.top_p,
+        "max_tokens": wish.max_tokens,
+        "seed": wish.seed,
+        "stop": list(wish.stop) or None,
+        "presence_penalty": wish.presence_penalty,
+        "frequency_penalty": wish.frequency_penalty,
+        "logit_bias": {str(token): bias for token, bias in wish.logit_bias.items()} or None,
+        "n": wish.n if wish.n > 1 else None,
+    }
+    if inquiry.prompt:
+        body |= {"prompt": inquiry.prompt, "logprobs": wish.top_logprobs if wish.logprobs else None}
+    else:
+        body |= {
+            "messages": [_message(each) for each in inquiry.messages],
+            "logprobs": wish.logprobs or None,
+            "top_logprobs": wish.top_logprobs or None,
+        }
+    if schema:
+        wanted = {"name": "answer", "schema": json.loads(schema)}
+        body["response_format"] = {"type": "json_schema", "json_schema": wanted}
+    elif form.json_object:
+        body["response_format"] = {"type": "json_object"}
+    if form.offers_tools:
+        # Offered, but read by us: the text comes as it was generated, from every engine alike.
+        body |= {"tools": json.loads(form.tools), "tool_choice": "none"}
+    return {field: value for field, value in body.items() if value is not None}
+
+
+def _message(message: Message) -> dict[str, Any]:
+    told: dict[str, Any] = {"role": message.role, "content": message.content}
+    if message.tool_calls:
+        told["tool_calls"] = [
+            {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+            for call in message.tool_calls
+        ]
+    if message.role == "tool":
+        told["tool_call_id"] = message.tool_call_id
+    return told
+
+
+def _chunk(choice: Mapping[str, Any], made_by: Provenance) -> Chunk:
+    text = choice["text"] if "text" in choice else (choice.get("delta") or {}).get("content")
+    finish = choice.get("finish_reason") or ""
+    content = (choice.get("logprobs") or {}).get("content") or ()
+    return Chunk(
+        text or "",
+        made_by,
+        _FINISH.get(finish, "stop") if finish else "",
+        index=int(choice.get("index", 0)),
+        logprobs=tuple(
+            TokenLogprob(
+                each["token"],
+                float(each["logprob"]),
+                tuple((top["token"], float(top["logprob"])) for top in each.get("top_logprobs") or ()),
+            )
+            for each in content
+        ),
+    )
+
+
+def _refusal(answer: httpx.Response, name: str) -> PawlError:
+    kind = _REFUSALS.get(answer.status_code, Unavailable)
+    try:
+        told = answer.json()["error"]
+        return kind(f"{name}: {told['message']}", field=told.get("param"))
+    except (ValueError, KeyError, TypeError):
+        return kind(f"{name}: status {answer.status_code}")
