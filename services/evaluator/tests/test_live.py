@@ -131,10 +131,9 @@ async def applied(link: NatsLink, watch: Watch, revision: int = 1, **drop: Any) 
     )
     await send(link, fact)
 
-    async def known() -> bool:
-        # As the process does: traffic is read only once the tasks are known.
-        await watch.watch.load()
-        return any(task.spec.triggers == fact.spec.triggers for task in await watch.live.tasks())
+    # As the process does: traffic is read only once the tasks are known.
+    def known() -> bool:
+        return any(task.spec.triggers == fact.spec.triggers for task in watch.watch._tasks.values())
 
     await eventually(known, 30.0)
 
