@@ -22,7 +22,7 @@ WORDS = ("Invoice", "printer", "not", "two", "Paris", "Berlin", "ann@b.org", "di
 texts_of_words = st.lists(st.sampled_from(WORDS), max_size=9).map(" ".join)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(st.lists(st.one_of(st.text(ALPHABET, max_size=40), st.text(max_size=20), texts_of_words), max_size=8))
 def test_columns_read_the_same_words_as_the_reference(texts: list[str]) -> None:
     tokens = tokenise(texts) if texts else None
@@ -32,7 +32,7 @@ def test_columns_read_the_same_words_as_the_reference(texts: list[str]) -> None:
         assert mine == [hash_of(word) for word in words(text)]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.lists(texts_of_words, min_size=2, max_size=6))
 def test_columns_guard_what_the_reference_guards(texts: list[str]) -> None:
     tokens = tokenise(texts, cases=True)
@@ -49,7 +49,7 @@ def test_columns_guard_what_the_reference_guards(texts: list[str]) -> None:
     assert [(one == other) for one in order for other in order] == [one == other for one in said for other in said]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.lists(texts_of_words, min_size=1, max_size=6))
 def test_masked_columns_are_the_forms_of_the_reference(texts: list[str]) -> None:
     values, counts = distinct(tokenise(texts, masked=True))
