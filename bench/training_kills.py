@@ -90,6 +90,7 @@ async def run(points: int, steps: int, seed: int) -> str:
                     await attempt(home, dataset, f"run-{runs}", steps, None)
                     break
             same += digest(home / f"run-{runs}") == whole
+            print(f"{done} kills, {same} of {runs} runs identical", flush=True)
     verdict = "identical" if same == runs else "DIFFERENT"
     return (
         f"{kills} kills over {runs} runs of {steps} steps (unbroken: {length:.0f} s), dropout, validation and best "

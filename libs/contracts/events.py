@@ -260,7 +260,7 @@ class Assessment(Fact):
     bad_windows: dict[str, int] = Field(default_factory=dict, description="bad user-windows per role")
     requests: dict[str, int] = Field(default_factory=dict, description="requests per role")
     segments: dict[str, SegmentEvidence] = Field(
-        default_factory=dict, description="by user segment: harm in one of them ends the rollout whatever the whole says"
+        default_factory=dict, description="by user segment: harm in one ends the rollout, whatever the whole says"
     )
     inference_cursor: int = Field(0, description="stream sequence read up to")
     outcome_cursor: int = 0

@@ -40,7 +40,7 @@ class CanarySpec(Section):
 
 
 class LiveSpec(Section):
-    """How production is watched all the time, rollout or not. The unit is a user in a closed window, never a request."""
+    """How production is watched, rollout or not. The unit is a user in a closed window, never a request."""
 
     window_seconds: float = Field(60.0, gt=0.0, description="a user's requests within it make one good or bad window")
     delay_seconds: float = Field(60.0, ge=0.0, description="how long a window waits for feedback after its end")

@@ -267,15 +267,15 @@ async def test_after_any_number_of_swaps_a_prompt_never_gets_a_token_of_the_vers
     assert len(set(truth.values())) == len(digests)
 
 
-async def test_users_go_before_evaluation_and_evaluation_before_shadows(stack: Stack, engine: Client) -> None:
+async def test_users_go_before_evaluation_where_both_have_to_wait(stack: Stack, engine: Client) -> None:
     finished: list[int] = []
 
     async def one(priority: int) -> None:
-        await engine.infer(stack.base_digest, f"priority {priority}", 100, priority=priority)
+        await engine.infer(stack.base_digest, f"priority {priority}", 250 if priority == 10 else 8, priority=priority)
         finished.append(priority)
 
-    # More than one batch holds, the hindmost first in line.
-    asked = [asyncio.create_task(one(priority)) for priority in (10, 5, 0) for _ in range(60)]
+    # Shadows fill the batch (64) and more, for long; meanwhile the others come, users last.
+    asked = [asyncio.create_task(one(priority)) for priority in (*[10] * 80, *[5] * 60, *[0] * 60)]
     await asyncio.gather(*asked)
-    middle = {priority: sum(n for n, each in enumerate(finished) if each == priority) / 60 for priority in (0, 10)}
-    assert middle[0] < middle[10]
+    middle = {wanted: sum(n for n, each in enumerate(finished) if each == wanted) / 60 for wanted in (0, 5)}
+    assert middle[0] < middle[5]

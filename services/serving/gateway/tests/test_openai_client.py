@@ -139,9 +139,9 @@ async def test_a_call_that_is_asked_for_is_made_and_logged(stack: Stack, task: s
             model=task, messages=HELLO, tools=TOOLS, tool_choice=named, stream=True
         )
         chunks = [chunk async for chunk in streamed]
+        assert required.choices[0].finish_reason == "tool_calls", required.choices[0]
         call = (required.choices[0].message.tool_calls or [])[0]
         assert call.type == "function"
-        assert required.choices[0].finish_reason == "tool_calls"
         assert required.choices[0].message.content is None
         assert call.function.name == "route_to"
         assert json.loads(call.function.arguments)["team"] in ("billing", "network")
