@@ -17,7 +17,8 @@ from services.curation.compute.publish import line_of
 from services.curation.compute.steps import TO_THE_SUITE
 from services.curation.compute.tokens import TokenCounter
 from services.curation.domain.audit_page import page
-from services.curation.domain.rows import Row, asked, turns_of
+from services.curation.domain.messages import turns_of
+from services.curation.domain.rows import Row, asked
 from services.curation.domain.rules import Outcome, rule_of
 from services.curation.domain.steps import Context, run
 from services.curation.domain.text import Reading

@@ -12,7 +12,7 @@ from services.curation.compute.build import run_child
 from services.curation.compute.neighbours import MinHashNeighbours
 from services.curation.compute.steps.repair import clean
 from services.curation.domain.heuristics import insults, refuses, repeats
-from services.curation.domain.rows import text_of
+from services.curation.domain.messages import text_of
 from services.curation.domain.split import TRAIN
 from services.curation.domain.text import Reading, jaccard
 

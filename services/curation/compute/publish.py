@@ -10,7 +10,8 @@ from services.curation.compute.languages import main_languages
 from services.curation.compute.pipeline import Version
 from services.curation.domain.card import card, licence_of
 from services.curation.domain.croissant import croissant
-from services.curation.domain.rows import Row, message
+from services.curation.domain.messages import message
+from services.curation.domain.rows import Row
 from services.curation.domain.split import SPLITS
 from services.curation.domain.steps import Context
 from services.curation.domain.suite import Item, messages_of

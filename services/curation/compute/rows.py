@@ -8,7 +8,8 @@ from typing import Any
 import polars as pl
 
 from libs.contracts.errors import DataLoss
-from services.curation.domain.rows import Row, history_of, text_of
+from services.curation.domain.messages import dump, flat, history_of, text_of
+from services.curation.domain.rows import Row
 
 _NEEDED = (
     "row_id", "kind", "source", "input", "output", "signal", "created_at", "system", "category", "group", "request_id",
@@ -53,11 +54,13 @@ def _conversation(messages: list[dict[str, Any]], given: dict[str, Any]) -> dict
     """The columns of a whole conversation: calls of tools, their results and typed parts survive beside the text."""
     system = "\n\n".join(text_of(each.get("content")) for each in messages if each["role"] == "system") or None
     turns = [each for each in messages if each["role"] != "system"]
-    answer = turns.pop() if turns and turns[-1]["role"] == "assistant" and given["output"] is not None else None
+    said = "output" if given["output"] is not None else "rejected" if given.get("label") is False else None
+    answer = turns.pop() if turns and turns[-1]["role"] == "assistant" and said is not None else None
     if not turns:
         return {}
     *before, last = turns
     return {
+        **({said: flat(answer) or given[said]} if said is not None and answer is not None else {}),
         "system": given["system"] or system,
         "history": history_of(before),
         "input": text_of(last.get("content")),
@@ -68,4 +71,4 @@ def _conversation(messages: list[dict[str, Any]], given: dict[str, Any]) -> dict
 
 def _whole(message: dict[str, Any], role: str) -> str | None:
     plain = message["role"] == role and set(message) == {"role", "content"} and isinstance(message["content"], str)
-    return None if plain else json.dumps(message, ensure_ascii=False, separators=(",", ":"))
+    return None if plain else dump(message)

@@ -12,28 +12,32 @@ from services.curation.domain.rows import Row
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """Rows left, how many requests were judged, and the rows that a person should look at."""
+    """Rows left, and how many requests were judged."""
 
     rows: list[Row]
     requests: int
-    doubtful: list[Row]
 
 
 def settle(rows: Sequence[Row], ledger: Ledger) -> Judged:
     """Of several rows on a request the one with the newest judgement stands, and says what the judgement says.
 
-    Rows without a judgement are left as they are. Rows of untrusted sources must have left before, so that none of them
-    carries the newest judgement.
+    Rows without a judgement are left as they are. Whoever may not be heard (erased, without consent, not trusted) must
+    have left before: a judgement that heard one of them is no judgement, and the rows left are to be judged by hand.
     """
     by_request: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
         if row.request_id and row.judgement:
             by_request[row.request_id].append(row)
+    here = {row.row_id for row in rows}
     standing: dict[str, Row] = {}
-    doubtful: list[Row] = []
+    judged = 0
     for group in by_request.values():
         best = max(group, key=lambda row: (row.revision or 0, row.created_at, row.row_id))
         said = _read(best.judgement)
+        if said is not None and not here.issuperset(filter(None, said.get("rows", ()))):
+            standing |= {row.row_id: replace(row, judgement=None, review=None) for row in group}
+            continue
+        judged += 1
         now = best
         if said is not None:
             now = replace(
@@ -52,13 +56,11 @@ def settle(rows: Sequence[Row], ledger: Ledger) -> Judged:
             ledger.edit(
                 best, "signals_reconciled", f"{said.get('good', 0)} good, {said.get('bad', 0)} bad" if said else ""
             )
-        if now.review:
-            doubtful.append(now)
         for row in group:
             if row is not best:
                 ledger.remove(row, "superseded_signal", f"{best.row_id} says what all signals say", other=best.row_id)
     left = [standing.get(row.row_id, row) for row in rows if row.row_id not in ledger.removed]
-    return Judged(left, len(by_request), doubtful)
+    return Judged(left, judged)
 
 
 def _read(judgement: str | None) -> dict[str, Any] | None:

@@ -1,12 +1,14 @@
 """A row on its way into a dataset version."""
 
 import json
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
 from services.curation.domain.ledger import Ledger
+from services.curation.domain.messages import rewritten_turns, rewritten_whole, text_of
 
 EXAMPLE = "example"
 CORRECTION = "correction"
@@ -19,7 +21,8 @@ class Row:
 
     `history` is the JSON of the turns before `input`, `answer` what is to be learnt (None: nothing is), `rejected` an
     answer that was wrong, `label` whether `answer` was good where only that is known, `user` a hash, `tools` JSON.
-    `input_as` and `answer_as` are the JSON of the whole message where that is more than a role and text. `form` is what
+    `input_as` and `answer_as` are the JSON of the whole message where that is more than a role and text; the latter is
+    of `rejected` where there is no `answer`. `form` is what
     ingestion says the row can train, `judgement` what all signals on its request said by its `revision`, `review` why a
     person should look at it. `lineage` is the JSON of what a synthetic row was made from. `split_group` and `split` are
     set by grouping, `stands_for` counts rows merged into it.
@@ -77,50 +80,25 @@ def asked(row: Row) -> str:
     return "\n".join([*_contents(row.history), row.input])
 
 
-def turns_of(history: str | None) -> list[dict[str, Any]]:
-    """The turns before the input."""
-    return json.loads(history) if history else []
-
-
-def history_of(turns: list[dict[str, Any]]) -> str | None:
-    """Turns as a row holds them."""
-    return json.dumps(turns, ensure_ascii=False, separators=(",", ":")) if turns else None
-
-
-def message(role: str, text: str, whole: str | None) -> dict[str, Any]:
-    """A message of that text, with whatever else the original one held; other text replaces its typed parts."""
-    if whole is None:
-        return {"role": role, "content": text}
-    original: dict[str, Any] = json.loads(whole)
-    if text_of(original.get("content")) == text:
-        return original
-    return {**original, "content": text}
-
-
 @lru_cache(4096)
 def _contents(history: str) -> tuple[str, ...]:
     return tuple(text_of(turn.get("content")) for turn in json.loads(history))
 
 
-def text_of(content: Any) -> str:
-    """The text of a message's content, which may be text, typed parts, or nothing (a call of a tool)."""
-    if isinstance(content, str):
-        return content
-    if isinstance(content, list):
-        return "\n".join(str(part.get("text", "")) for part in content if isinstance(part, dict) and part.get("text"))
-    return ""
+def rewritten(row: Row, change: Callable[[str], str]) -> Row:
+    """The row with `change` made to every text of the conversation, and to both answers."""
+    text, input_as = rewritten_whole(row.input, row.input_as, change)
+    answer, rejected, answer_as = row.answer, row.rejected, row.answer_as
+    if answer is not None:
+        answer, answer_as = rewritten_whole(answer, answer_as, change)
+        rejected = change(rejected) if rejected is not None else None
+    elif rejected is not None:
+        rejected, answer_as = rewritten_whole(rejected, answer_as, change)
+    return replace(
+        row, input=text, input_as=input_as, answer=answer, rejected=rejected, answer_as=answer_as,
+        system=change(row.system) if row.system else None,
+        history=rewritten_turns(row.history, change),
+    )  # fmt: skip
 
 
-__all__ = [
-    "CORRECTION",
-    "EXAMPLE",
-    "SYNTHETIC",
-    "Ledger",
-    "Row",
-    "asked",
-    "history_of",
-    "message",
-    "text_of",
-    "trust",
-    "turns_of",
-]
+__all__ = ["CORRECTION", "EXAMPLE", "SYNTHETIC", "Ledger", "Row", "asked", "rewritten", "trust"]

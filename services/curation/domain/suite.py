@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from services.curation.domain.rows import CORRECTION, Row, message, text_of, turns_of
+from services.curation.domain.messages import message, text_of, turns_of
+from services.curation.domain.rows import CORRECTION, Row
 
 MAX_ADMITTED = 120
 """Most new items of one version, so that a flood of one kind does not become the measure of all."""

@@ -13,7 +13,8 @@ _INVISIBLE = re.compile(
     "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ufeff\u200b\u200e\u200f\u202a-\u202e\u2060-\u2064\ufff9-\ufffb]"
 )
 _BLANKS = re.compile(r"[^\S\n]+")
-_LINES = re.compile(r"\s*\n\s*\n\s*\n*")
+_FOREIGN_BLANK = re.compile(r"[^\S\n\t ]")
+_EMPTY_LINES = re.compile(r"\n{4,}")
 # Currency, percent and degree belong to the number beside them, as a minus does that opens one.
 _PART = "(?:[^\\W_]|[$%\u20ac\u00a3\u00a5\u00b0])"
 _WORD = re.compile(f"(?:(?<![\\w$%\u20ac\u00a3\u00a5\u00b0'@._/:+-])-(?=[0-9]))?{_PART}+(?:['@._/:+-]{_PART}+)*")
@@ -25,10 +26,14 @@ _UNSPACED = re.compile("([\u0e00-\u0eff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff])
 
 
 def normalise(text: str) -> str:
-    """The text as it is stored: NFC, nothing invisible, single blanks, no blank edges; line breaks stay."""
-    clean = _INVISIBLE.sub("", unicodedata.normalize("NFC", text))
-    clean = _LINES.sub("\n\n", _BLANKS.sub(" ", clean.replace("\r\n", "\n").replace("\r", "\n")))
-    return "\n".join(line.strip() for line in clean.split("\n")).strip()
+    """The text as it is stored: NFC, nothing invisible, no needless blanks; line breaks stay.
+
+    What stands in several lines may be code or a table: its indentation and columns stay.
+    """
+    clean = _INVISIBLE.sub("", unicodedata.normalize("NFC", text)).replace("\r\n", "\n").replace("\r", "\n")
+    lines = [_FOREIGN_BLANK.sub(" ", line).rstrip() for line in clean.split("\n")]
+    whole = _EMPTY_LINES.sub("\n\n\n", "\n".join(lines)).strip("\n")
+    return whole if "\n" in whole else _BLANKS.sub(" ", whole).strip()
 
 
 def fold(text: str) -> str:

@@ -178,6 +178,31 @@ def test_what_all_signals_on_a_response_say_replaces_reconciling_by_hand() -> No
     assert version.ledger.removed == {"row-00000": "superseded_signal"}
 
 
+@pytest.mark.parametrize(
+    ("unheard", "known"),
+    [
+        ({"user": "h"}, {"erased": frozenset(["h"])}),
+        ({"consent": False}, {}),
+        ({"source": "stranger"}, {}),
+    ],
+)
+def test_whoever_may_not_be_heard_does_not_speak_through_the_judgement_of_another(
+    unheard: dict[str, Any], known: dict[str, Any]
+) -> None:
+    secret = row(0, "q", "what only the first one said", **{"kind": "correction", "request_id": "r", **unheard})
+    said = {"form": "sft", "output": secret.answer, "kind": "correction", "rows": ["row-00000", "row-00001"]}
+    praise = row(1, "q", "fine", kind="rating", request_id="r", revision=2, judgement=json.dumps(said))
+    spec = {**ALL_TRAIN, "sources": ["crm"]}
+    kept = only(curate([secret, praise], context_for(known=known, data=spec)))
+    assert (kept.row_id, kept.answer) == ("row-00001", "fine")
+
+
+def test_what_ingestion_judged_is_repaired_like_any_answer() -> None:
+    said = {"form": "sft", "output": "schÃ¶n", "kind": "correction", "rows": ["row-00000"]}
+    version = built([row(0, "q", "schÃ¶n", kind="correction", request_id="r", revision=1, judgement=json.dumps(said))])
+    assert only(version).answer == "schön"
+
+
 def test_what_ingestion_flags_enters_the_queue() -> None:
     version = built([row(0, "q", "a", review="one sender floods")])
     assert [(each.kind, each.reason) for each in version.questions] == [("contradiction", "one sender floods")]

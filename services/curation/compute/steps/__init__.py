@@ -27,7 +27,7 @@ from services.curation.domain.steps import Step
 from services.curation.domain.suite import Item
 
 TO_THE_SUITE: tuple[Step, ...] = (
-    Erase(), Group(), Holdout(), Encoding(), Whitespace(), Admit(), Roles(), Signals(), Personal(), Reviewed(),
+    Erase(), Group(), Holdout(), Admit(), Signals(), Encoding(), Whitespace(), Roles(), Personal(), Reviewed(),
     Fences(), Style(), Blame(), Answers(), Quality(), Aliases(), Taxonomy(), Synthetic(), Exact(), Conflicts(), Judge(),
     Labels(), Limit(), Near(),
 )  # fmt: skip

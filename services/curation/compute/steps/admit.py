@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from services.curation.compute.steps.repair import clean
 from services.curation.domain.ledger import Ledger
 from services.curation.domain.rows import EXAMPLE, SYNTHETIC, Row
 from services.curation.domain.steps import Context, Result
@@ -10,14 +11,14 @@ from services.curation.domain.steps import Context, Result
 class Admit:
     """Takes out rows that may not train; imports are always of a trusted source."""
 
-    name, version = "admit", 1
+    name, version = "admit", 2
 
     def __call__(self, rows: Sequence[Row], context: Context) -> Result:
         """As `Step`."""
         ledger, data = Ledger(), context.spec.data
         for row in rows:
             foreign = row.kind not in (EXAMPLE, SYNTHETIC)
-            if not row.input:
+            if not clean(row.input):
                 ledger.remove(row, "no_input")
             elif row.consent is False:
                 ledger.remove(row, "no_consent")

@@ -7,7 +7,7 @@ from functools import lru_cache
 import ftfy
 
 from services.curation.domain.ledger import Ledger
-from services.curation.domain.rows import Row
+from services.curation.domain.rows import Row, rewritten
 from services.curation.domain.steps import Context, Result
 from services.curation.domain.text import normalise
 
@@ -31,7 +31,7 @@ def clean(text: str) -> str:
 class Encoding:
     """Repairs encodings."""
 
-    name, version = "encoding", 1
+    name, version = "encoding", 2
 
     def __call__(self, rows: Sequence[Row], context: Context) -> Result:
         """As `Step`."""
@@ -41,9 +41,9 @@ class Encoding:
 
 
 class Whitespace:
-    """Normalises to NFC with single blanks and without controls; line breaks stay."""
+    """Normalises to NFC without controls and needless blanks; line breaks and indentation stay."""
 
-    name, version = "whitespace", 1
+    name, version = "whitespace", 2
 
     def __call__(self, rows: Sequence[Row], context: Context) -> Result:
         """As `Step`."""
@@ -55,15 +55,10 @@ class Whitespace:
 def _edited(rows: Sequence[Row], change: Callable[[str], str], rule: str) -> Result:
     ledger, edited = Ledger(), []
     for row in rows:
-        category = change(row.category) or None if row.category else None
-        answer = change(row.answer) if row.answer is not None else None
-        rejected = change(row.rejected) if row.rejected is not None else None
-        system = change(row.system) if row.system else None
-        now = (change(row.input), answer, system, category, rejected)
-        if now == (row.input, row.answer, row.system, row.category, row.rejected):
-            edited.append(row)
-            continue
-        ledger.edit(row, rule)
-        text, answer, system, category, rejected = now
-        edited.append(replace(row, input=text, answer=answer, system=system, category=category, rejected=rejected))
+        now = rewritten(row, change)
+        if row.category:
+            now = replace(now, category=change(row.category) or None)
+        if now != row:
+            ledger.edit(row, rule)
+        edited.append(row if now == row else now)
     return Result(edited, ledger)

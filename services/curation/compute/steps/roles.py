@@ -6,7 +6,8 @@ from dataclasses import replace
 from typing import Any
 
 from services.curation.domain.ledger import Ledger
-from services.curation.domain.rows import Row, history_of
+from services.curation.domain.messages import history_of
+from services.curation.domain.rows import Row
 from services.curation.domain.steps import Context, Result
 
 ROLES = ("system", "user", "assistant", "tool")

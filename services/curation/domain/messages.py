@@ -1,0 +1,87 @@
+"""Messages in OpenAI's form and their flat view: what is rewritten in one is rewritten in the other."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+Message = dict[str, Any]
+Change = Callable[[str], str]
+
+_TEXTS = ("refusal", "reasoning_content")
+
+
+def text_of(content: Any) -> str:
+    """The text of a message's content, which may be text, typed parts, or nothing (a call of a tool)."""
+    if isinstance(content, str):
+        return content
+    if isinstance(content, list):
+        return "\n".join(str(part.get("text", "")) for part in content if isinstance(part, dict) and part.get("text"))
+    return ""
+
+
+def flat(message: Message) -> str:
+    """A message as one text: its content, else its refusal, else its calls as JSON."""
+    text = text_of(message.get("content"))
+    if not text and message.get("tool_calls"):
+        return dump({"tool_calls": [call["function"] for call in message["tool_calls"]]})
+    return text or str(message.get("refusal") or "")
+
+
+def dump(value: Any) -> str:
+    """Compact JSON with the text as it is."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def turns_of(history: str | None) -> list[Message]:
+    """The turns before the input."""
+    return json.loads(history) if history else []
+
+
+def history_of(turns: list[Message]) -> str | None:
+    """Turns as a row holds them."""
+    return dump(turns) if turns else None
+
+
+def message(role: str, text: str, whole: str | None) -> Message:
+    """A message of that text: the whole one where that is its flat view, else the text in place of what it said."""
+    if whole is None:
+        return {"role": role, "content": text}
+    original: Message = json.loads(whole)
+    if flat(original) == text:
+        return original
+    said = {name: each for name, each in original.items() if name not in ("tool_calls", *_TEXTS)}
+    return {**said, "content": text}
+
+
+def rewritten(given: Message, change: Change) -> Message:
+    """The message with `change` made to every text a person or a model wrote in it, arguments of calls included."""
+    now = {**given, **{name: change(given[name]) for name in ("content", *_TEXTS) if isinstance(given.get(name), str)}}
+    if isinstance(given.get("content"), list):
+        now["content"] = [
+            {**part, "text": change(part["text"])} if isinstance(part, dict) and isinstance(part.get("text"), str)
+            else part
+            for part in given["content"]
+        ]  # fmt: skip
+    if given.get("tool_calls"):
+        now["tool_calls"] = [
+            {**call, "function": {**call["function"], "arguments": change(call["function"].get("arguments") or "")}}
+            for call in given["tool_calls"]
+        ]
+    return now
+
+
+def rewritten_turns(history: str | None, change: Change) -> str | None:
+    """Turns with `change` made to every text in them; the same string where it changes none."""
+    before = turns_of(history)
+    after = [rewritten(turn, change) for turn in before]
+    return history if after == before else history_of(after)
+
+
+def rewritten_whole(text: str, whole: str | None, change: Change) -> tuple[str, str | None]:
+    """A text and the whole message it is the flat view of, both with `change` made."""
+    if whole is None:
+        return change(text), None
+    original: Message = json.loads(whole)
+    now = rewritten(original, change)
+    # A text that somebody edited already stands for itself.
+    return flat(now) if flat(original) == text else change(text), dump(now)

@@ -1,0 +1,100 @@
+"""A conversation with parts, calls and layout is repaired, redacted and published as the conversation it is."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from services.curation.compute.publish import line_of
+from services.curation.compute.rows import load
+from services.curation.domain.rows import Row
+from services.curation.domain.split import TRAIN
+from services.curation.domain.text import normalise
+from services.curation.tests.conftest import build_rows, row
+
+ALL_TRAIN = {"split": {"train": 1.0, "validation": 0.0, "test": 0.0}}
+IMAGE = {"type": "image_url", "image_url": {"url": "https://shop.test/a.png"}}
+
+
+def call(**arguments: Any) -> dict[str, Any]:
+    return {"id": "c1", "type": "function", "function": {"name": "find", "arguments": json.dumps(arguments)}}
+
+
+def published(home: Path, messages: list[dict[str, Any]], **given: Any) -> list[dict[str, Any]]:
+    """The messages of a conversation after a whole build, from the segment on."""
+    line = {
+        "row_id": "r", "kind": "example", "source": "crm", "input": "flat", "output": "flat", "signal": "good",
+        "system": None, "category": None, "group": None, "request_id": None, "created_at": row(0, "").created_at,
+        "messages": json.dumps(messages), **given,
+    }  # fmt: skip
+    path = home / "segment.parquet"
+    pl.DataFrame([line]).with_columns(consent=pl.lit(None, pl.Boolean)).write_parquet(path)
+    method = "kto" if given.get("label") is False else "lora"
+    version = build_rows(load([path]), data=ALL_TRAIN, recipe={"method": method})
+    (kept,) = version.splits[TRAIN]
+    told: list[dict[str, Any]] = line_of(kept, "")["messages"]
+    return told
+
+
+def test_an_answer_that_is_a_call_is_published_as_a_call_and_not_as_its_text(tmp_path: Path) -> None:
+    asked = {"role": "user", "content": "where is order 7?"}
+    answer = {"role": "assistant", "content": None, "tool_calls": [call(order="7")]}
+    assert published(tmp_path, [asked, answer]) == [asked, answer]
+
+
+@pytest.mark.parametrize("answer", [{"content": "in 1 week"}, {"content": None, "tool_calls": [call(order="7")]}])
+def test_a_conversation_with_a_bad_answer_keeps_its_question(tmp_path: Path, answer: dict[str, Any]) -> None:
+    messages: list[dict[str, Any]] = [{"role": "user", "content": "where is order 7?"}, {"role": "assistant", **answer}]
+    assert published(tmp_path, messages, output=None, rejected="flat", label=False, signal="bad") == messages
+
+
+def test_personal_data_leaves_parts_calls_results_and_the_system_prompt(tmp_path: Path) -> None:
+    mail = "ann.lee@shop.test"
+    messages: list[dict[str, Any]] = [
+        {"role": "system", "content": f"you write for {mail}"},
+        {"role": "user", "content": [{"type": "text", "text": f"I am {mail}"}, IMAGE]},
+        {"role": "assistant", "content": None, "tool_calls": [call(mail=mail)]},
+        {"role": "tool", "tool_call_id": "c1", "content": f"{mail} owes 3"},
+        {"role": "user", "content": [{"type": "text", "text": f"write to {mail} then"}, IMAGE]},
+        {"role": "assistant", "content": None, "tool_calls": [call(to=mail)]},
+    ]
+    told = published(tmp_path, messages)
+    assert mail not in json.dumps(told)
+    assert json.dumps(told).count("<EMAIL_") == 6
+    assert told[1]["content"][1] == IMAGE
+    assert told[4]["content"][1] == IMAGE
+    assert json.loads(told[5]["tool_calls"][0]["function"]["arguments"])["to"].startswith("<EMAIL_")
+    assert told[5]["content"] is None
+
+
+def test_a_repair_of_one_part_leaves_the_others(tmp_path: Path) -> None:
+    asked: dict[str, Any] = {"role": "user", "content": [{"type": "text", "text": "schÃ¶n  so"}, IMAGE]}
+    earlier: dict[str, Any] = {"role": "user", "content": "schÃ¶n"}
+    yes, fine = ({"role": "assistant", "content": text} for text in ("ja", "ok"))
+    told = published(tmp_path, [earlier, yes, asked, fine])
+    assert told[0]["content"] == "schön"
+    assert told[2]["content"] == [{"type": "text", "text": "schön so"}, IMAGE]
+
+
+@pytest.mark.parametrize(
+    ("text", "stored"),
+    [
+        ("def f(x):\r\n    if x:\r\n\treturn  x   \r\n", "def f(x):\n    if x:\n\treturn  x"),
+        ("| a  | b |\n|  1 | 2 |", "| a  | b |\n|  1 | 2 |"),
+        ("  one   line\u00a0 only\u200b ", "one line only"),
+        ("\n\n\n\n\none\n\n\n\n\n\ntwo\n\n", "one\n\n\ntwo"),
+        ("\x0b \u2003 \n\t", ""),
+    ],
+)
+def test_layout_that_carries_meaning_stays_and_needless_blanks_go(text: str, stored: str) -> None:
+    assert normalise(text) == stored
+    assert normalise(stored) == stored
+
+
+def test_a_row_keeps_what_no_repair_touches_to_the_letter() -> None:
+    code: Row = row(0, "fix this", "for x in y:\n    print(x)")
+    version = build_rows([code], data=ALL_TRAIN)
+    assert version.splits[TRAIN][0].answer == code.answer
+    assert version.ledger.edits() == {}
