@@ -119,7 +119,10 @@ class RunStarted(RunFact):
 
 
 class RunProgressed(RunFact):
-    """A step report; `tokens_per_second` over the last window, `eta_seconds` to the end of the run."""
+    """A step report; `tokens_per_second` over the last window, `eta_seconds` to the end of the run.
+
+    `mfu` is the share of the device's peak operations; `validation_loss` the last measured, None before the first.
+    """
 
     subject: ClassVar[str] = "evt.trainer.run.progressed.v1"
 
@@ -130,6 +133,8 @@ class RunProgressed(RunFact):
     tokens_per_second: float
     eta_seconds: float
     peak_memory_bytes: int = 0
+    mfu: float = 0.0
+    validation_loss: float | None = None
 
 
 class CheckpointSaved(RunFact):

@@ -1,7 +1,8 @@
-"""`pawl plan`, `mask`, `teacher` and `runs`: before, during and after training."""
+"""`pawl plan`, `mask`, `teacher`, `replay` and `runs`: before, during and after training."""
 
 import json
 import sys
+import time
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -24,6 +25,8 @@ File = Annotated[
 ]
 PARTS = ("weights", "adapter", "gradients", "optimizer", "activations", "slack", "saving", "overhead")
 GIB = 1 << 30
+FOLLOW_SECONDS = 1.0
+ENDED = ("succeeded", "failed", "cancelled")
 
 
 class _Runs(TyperGroup):
@@ -39,8 +42,12 @@ def register(app: typer.Typer) -> None:
     app.command()(plan)
     app.command()(mask)
     app.command()(teacher)
-    runs = typer.Typer(no_args_is_help=True, cls=_Runs, help="Training runs of a task; show, reproduce or export one.")
+    app.command()(replay)
+    runs = typer.Typer(
+        no_args_is_help=True, cls=_Runs, help="Training runs of a task; follow, show, reproduce or export one."
+    )
     runs.command("list")(list_runs)
+    runs.command()(follow)
     runs.command()(show)
     runs.command()(reproduce)
     runs.command()(export)
@@ -108,6 +115,16 @@ def teacher(
     sys.stdout.write(digest + "\n")
 
 
+def replay(
+    file: Annotated[Path, typer.Argument(help="JSON lines of messages, each ending with an answer")],
+    directory: Dir = None,
+) -> None:
+    """Upload general rows to mix in against forgetting; prints the digest that recipe.replay.dataset takes."""
+    with connect(directory) as pawl, out.status(f"uploading {file}"):
+        digest = pawl.upload_replay(file)
+    sys.stdout.write(digest + "\n")
+
+
 def list_runs(task: Task, directory: Dir = None) -> None:
     """Training runs of a task."""
     table = Table("run", "status", "step", "loss", "tokens/s", "attempt", "reason", box=None, pad_edge=False)
@@ -118,6 +135,26 @@ def list_runs(task: Task, directory: Dir = None) -> None:
                 f"{run.tokens_per_second:.0f}", str(run.epoch), run.reason,
             )  # fmt: skip
     out.print(table)
+
+
+def follow(run_id: RunId, directory: Dir = None) -> None:
+    """A run's steps as they are reported, and its samples, until it ends; status 1 unless it succeeds."""
+    step, sampled = -1, -1
+    with connect(directory) as pawl:
+        while True:
+            run = pawl.run(run_id)
+            details = json.loads(run.details_json or "{}")
+            progress = details.get("progress") or {}
+            if progress.get("step", -1) != step:
+                step = progress["step"]
+                out.print(_progress(progress), highlight=False)
+            if details.get("samples_step", -1) != sampled:
+                sampled = details["samples_step"]
+                _print_samples(details)
+            if run.status in ENDED:
+                out.print(f"{run_id}: {run.status} {run.reason}".rstrip(), markup=False)
+                raise typer.Exit(0 if run.status == "succeeded" else 1)
+            time.sleep(FOLLOW_SECONDS)
 
 
 def show(
@@ -142,8 +179,7 @@ def show(
         if name in manifest:
             value = str(manifest[name])
             out.print(f"  {name:<16} {short(value) if value.startswith('sha256:') else value}", highlight=False)
-    for sample in details.get("samples", []):
-        out.print(f"  {sample['row_id']}: said {sample['said']!r}, wanted {sample['wanted']!r}", markup=False)
+    _print_samples(details)
     if rows:
         table = Table("what", "planned", "actual", "off", box=None, pad_edge=False)
         for row in rows:
@@ -193,6 +229,21 @@ def _prices(file: Path | None) -> dict[str, Any] | None:
     if not isinstance(held, dict):
         raise InvalidInput(f"--prices {file}: a price table is a JSON object", field="--prices")
     return held
+
+
+def _progress(at: dict[str, Any]) -> str:
+    """One line of a step report."""
+    held = "" if at["validation_loss"] is None else f", validation {at['validation_loss']:.4f}"
+    return (
+        f"step {at['step']}/{at['total_steps']}: loss {at['loss']:.4f}{held}, rate {at['learning_rate']:.2e}, "
+        f"{at['tokens_per_second']:,.0f} tokens/s, MFU {at['mfu']:.1%}, {at['peak_memory_bytes'] / GIB:.2f} GiB, "
+        f"{at['eta_seconds']:.0f} s to go"
+    )
+
+
+def _print_samples(details: dict[str, Any]) -> None:
+    for sample in details.get("samples", []):
+        out.print(f"  {sample['row_id']}: said {sample['said']!r}, wanted {sample['wanted']!r}", markup=False)
 
 
 def _print_plan(made: dict[str, Any]) -> None:

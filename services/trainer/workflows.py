@@ -103,10 +103,13 @@ class Planning:
         dataset = None
         if inquiry.dataset_digest:
             dataset = await self._workspace.tree(inquiry.tenant, inquiry.dataset_digest, "dataset version")
+        mixed = inquiry.spec.recipe.replay
+        replay = await self._workspace.tree(inquiry.tenant, mixed.dataset, "dataset to replay") if mixed else None
         said = await self._nursery.ask(
             Survey(
                 base=str(base), base_digest=inquiry.base_digest, dataset=str(dataset) if dataset else None,
-                dataset_digest=inquiry.dataset_digest, recipe=inquiry.spec.recipe, rows=inquiry.rows,
+                dataset_digest=inquiry.dataset_digest, replay=str(replay) if replay else None,
+                recipe=inquiry.spec.recipe, rows=inquiry.rows,
                 mean_tokens=inquiry.mean_tokens, longest_tokens=inquiry.longest_tokens, shown=inquiry.shown,
                 cache=str(self._workspace.tokens), simulate=simulate, planned=planned, **self._here.terms(),
             )
@@ -193,11 +196,14 @@ class Remaking:
         teacher = None
         if isinstance(recipe, DistilLogitsRecipe):
             teacher = str(await self._workspace.tree(run.tenant, recipe.teacher, "teacher"))
+        replay = None
+        if recipe.replay is not None:
+            replay = str(await self._workspace.tree(run.tenant, recipe.replay.dataset, "dataset to replay"))
         return Job(
             run_id=run.run_id, base=str(base), base_digest=run.base_digest, dataset=str(dataset),
             dataset_digest=run.dataset_digest, continue_from=str(adapter) if adapter else None, workspace=str(place),
             recipe=recipe, task=manifest.get("task", run.task), system=manifest.get("system", ""), teacher=teacher,
-            split=int(manifest.get("split", 1)), **self._here.terms(),
+            replay=replay, split=int(manifest.get("split", 1)), **self._here.terms(),
         )  # fmt: skip
 
     async def _compared(

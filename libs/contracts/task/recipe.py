@@ -34,6 +34,13 @@ class SampleSpec(Section):
     max_tokens: int = Field(48, ge=1, le=1024)
 
 
+class ReplaySpec(Section):
+    """Rows of general data mixed into every epoch, against forgetting what the task does not ask for."""
+
+    dataset: Digest = Field(description="digest of the rows, as `pawl replay` prints it")
+    share: float = Field(0.2, gt=0.0, lt=1.0, description="of all rows trained on; drawn by seed, each at most once")
+
+
 class Training(Section):
     """What every method has."""
 
@@ -50,6 +57,7 @@ class Training(Section):
     packing: bool = Field(False, description="several examples in one sequence of max_length, blind to each other")
     validation: ValidationSpec = ValidationSpec()
     samples: SampleSpec | None = None
+    replay: ReplaySpec | None = None
     processes: int = Field(1, ge=1, le=1024, description="processes that share each step, one per GPU where there are")
     checkpoint_steps: int = Field(50, ge=1)
     seed: int = 0
@@ -65,13 +73,19 @@ class Adapted(Training):
     dora: bool = Field(False, description="train direction and size apart; can be exported merged, not served")
 
 
-class LoraRecipe(Adapted):
+class _Answers(Adapted):
+    kl_to_base: float = Field(
+        0.0, ge=0.0, le=100.0, description="weight of the divergence from the base, per trained token"
+    )
+
+
+class LoraRecipe(_Answers):
     """Low-rank adapters over frozen weights (Hu and others, 2021)."""
 
     method: Literal["lora"] = "lora"
 
 
-class QloraRecipe(Adapted):
+class QloraRecipe(_Answers):
     """LoRA over a base held in 4-bit NormalFloat (Dettmers and others, 2023)."""
 
     method: Literal["qlora"] = "qlora"
@@ -95,7 +109,7 @@ class TeacherEndpoint(Section):
     concurrency: int = Field(8, ge=1, le=256)
 
 
-class DistilSequenceRecipe(Adapted):
+class DistilSequenceRecipe(_Answers):
     """Learn a teacher's answers (Kim and Rush, 2016)."""
 
     method: Literal["distil-sequence"] = "distil-sequence"
@@ -118,6 +132,8 @@ class _Preferences(Adapted):
     def _unpacked(self) -> Self:
         if self.packing:
             raise ValueError("packing is for methods that learn answers; preferences compare whole sequences")
+        if self.replay is not None:
+            raise ValueError("replay is for methods that learn answers; preferences are measured from where they began")
         return self
 
 

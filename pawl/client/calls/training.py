@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -89,5 +90,37 @@ class TrainingCalls(Calls):
         checked = find_base(str(directory.resolve()), directory.resolve().parent)
         return str(asyncio.run(self.connection.objects().put_tree(checked, kind="base", metadata={})))
 
+    def upload_replay(self, file: Path) -> str:
+        """Upload rows of general data; returns the digest that `recipe.replay.dataset` takes.
+
+        Lines `{"messages": [...]}`, the last message an answer. Raises InvalidInput naming the line that is not one.
+        """
+        with tempfile.TemporaryDirectory() as name:
+            rows = "".join(json.dumps(row, ensure_ascii=False, sort_keys=True) + "\n" for row in _general(file))
+            (Path(name) / "train.jsonl").write_text(rows, encoding="utf-8")
+            about: dict[str, object] = {"rows": rows.count("\n")}
+            return str(asyncio.run(self.connection.objects().put_tree(Path(name), kind="replay", metadata=about)))
+
     def _trainer(self) -> trainer_pb2_grpc.TrainerServiceStub:
         return trainer_pb2_grpc.TrainerServiceStub(self.channel("trainer"))
+
+
+def _general(file: Path) -> Iterator[dict[str, Any]]:
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError) as error:
+        raise InvalidInput(f"{file}: {error}", field="file") from error
+    if not any(line.strip() for line in lines):
+        raise InvalidInput(f"{file} holds no rows", field="file")
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            messages = [
+                {"role": str(each["role"]), "content": str(each["content"])} for each in json.loads(line)["messages"]
+            ]
+        except (ValueError, KeyError, TypeError) as error:
+            raise InvalidInput(f"{file}:{number}: not a row of messages: {error!r}", field="file") from error
+        if len(messages) < 2 or messages[-1]["role"] != "assistant":
+            raise InvalidInput(f"{file}:{number}: does not end with an assistant's answer", field="file")
+        yield {"row_id": f"{number:08d}", "messages": messages}

@@ -33,6 +33,7 @@ class Inputs:
     dataset: Path
     continue_from: Path | None
     teacher: Path | None
+    replay: Path | None
     cache: Path
 
 
@@ -69,7 +70,12 @@ class Workspace:
         teacher = None
         if isinstance(command.spec.recipe, DistilLogitsRecipe):
             teacher = await self._tree(objects, command.spec.recipe.teacher, "teacher", "TEACHER_MISSING")
-        return Inputs(base, dataset, adapter, teacher, self.tokens)
+        replay = None
+        if command.spec.recipe.replay is not None:
+            replay = await self._tree(
+                objects, command.spec.recipe.replay.dataset, "dataset to replay", "REPLAY_MISSING"
+            )  # fmt: skip
+        return Inputs(base, dataset, adapter, teacher, replay, self.tokens)
 
     @property
     def tokens(self) -> Path:

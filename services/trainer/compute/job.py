@@ -122,7 +122,7 @@ class _Training:
         language = Language(tokenizer, stops, pad_of(tokenizer, stops))
         file = Path(job.dataset) / "train.jsonl"
         cache = Path(job.cache) if job.cache else None
-        items = read_items(file, base, language, recipe, cache)
+        items = read_items(file, base, language, recipe, cache, Path(job.replay) if job.replay else None)
         check_masks(items.kept, language)
         check_text(read_rows(file), items.kept, language)
         plan = plan_run([item.item_id for item in items.kept], [item.length for item in items.kept], recipe)

@@ -40,11 +40,22 @@ class Learner:
             if not self._short_cut:
                 return _cross_entropy(self._whole(batch), batch.targets)
             hidden = self._hidden(batch)
-            at_once = max(1, _CHUNK_LOGITS // self._head.weight.shape[0])
+            at_once = self._at_once()
             if len(hidden) <= at_once:
                 return _cross_entropy(self._head(hidden), batch.targets)
             parts = zip(hidden.split(at_once), batch.targets.split(at_once), strict=True)
             return torch.cat([checkpoint(self._part, *part, use_reentrant=False) for part in parts])
+
+    def losses_and_divergences(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        """What `losses` gives, and KL(base || model) (nats, fp32) at each trained token; a model with a LoRA only."""
+        with torch.no_grad(), self._reduced(), self.model.disable_adapter():
+            before = self._hidden(batch) if self._short_cut else self._whole(batch)
+        with self._reduced():
+            now = self._hidden(batch) if self._short_cut else self._whole(batch)
+            at_once = self._at_once()
+            parts = zip(now.split(at_once), before.split(at_once), batch.targets.split(at_once), strict=True)
+            found = [checkpoint(self._beside, *part, use_reentrant=False) for part in parts]
+        return torch.cat([own for own, _ in found]), torch.cat([apart for _, apart in found])
 
     def logits(self, batch: Batch) -> torch.Tensor:
         """Logits [trained tokens, vocabulary], fp32."""
@@ -81,6 +92,17 @@ class Learner:
         assert self._decoder is not None
         hidden = self._decoder(input_ids=batch.tokens, **_layout(batch)).last_hidden_state
         return hidden.flatten(0, 1).index_select(0, batch.places)
+
+    def _at_once(self) -> int:
+        return max(1, _CHUNK_LOGITS // int(self._head.weight.shape[0]))
+
+    def _beside(
+        self, now: torch.Tensor, before: torch.Tensor, targets: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        if self._short_cut:
+            now, before = self._head(now), self._head(before)
+        said, base = torch.log_softmax(now.float(), -1), torch.log_softmax(before.float(), -1)
+        return -said.gather(1, targets[:, None])[:, 0], (base.exp() * (base - said)).sum(-1)
 
     def _part(self, hidden: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         return _cross_entropy(self._head(hidden), targets)

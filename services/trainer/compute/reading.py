@@ -3,8 +3,9 @@
 import hashlib
 import json
 import os
+import random
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -35,13 +36,24 @@ class Items:
         return sum(sum(sequence.trained) for item in self.kept for sequence in item.sequences) / max(1, total)
 
 
-def read_items(file: Path, base: Path, language: Language, recipe: RecipeSpec, cache: Path | None = None) -> Items:
-    """The items of a split, in the order of the file.
+def read_items(
+    file: Path,
+    base: Path,
+    language: Language,
+    recipe: RecipeSpec,
+    cache: Path | None = None,
+    replay: Path | None = None,
+) -> Items:
+    """The items of a split, in the order of the file, and after them the general rows drawn from `replay`.
 
     Raises FailedPrecondition: DATASET_EMPTY, NOTHING_FITS, TOO_MANY_DROPPED or what the method demands of rows;
     InvalidInput naming the line that is wrong.
     """
     items, rows = _tokenised(file, base, language, recipe, cache)
+    if replay is not None and recipe.replay is not None:
+        general, _ = _tokenised(replay / "train.jsonl", base, language, recipe, cache)
+        drawn = drawn_for_replay(general, len(items), recipe.replay.share, recipe.seed)
+        items, rows = [*items, *drawn], rows + len(drawn)
     digest = hashlib.sha256()
     for item in items:
         for sequence in item.sequences:
@@ -51,6 +63,16 @@ def read_items(file: Path, base: Path, language: Language, recipe: RecipeSpec, c
     _check_dropped(len(items), too_long, recipe)
     packed = pack(kept, recipe.max_length) if recipe.packing else kept
     return Items(tuple(packed), too_long, max(0, rows - len(items)), f"sha256:{digest.hexdigest()}")
+
+
+def drawn_for_replay(general: Sequence[Item], rows: int, share: float, seed: int) -> list[Item]:
+    """So many general items that they are `share` of the whole beside `rows` others: in their order, or all there are.
+
+    Those too long for the recipe count towards it as any row does.
+    """
+    count = min(len(general), round(rows * share / (1 - share)))
+    places = sorted(random.Random(f"pawl/replay/{seed}").sample(range(len(general)), count))
+    return [_renamed(general[at], f"replay/{general[at].item_id}") for at in places]
 
 
 def pack(items: Sequence[Item], room: int) -> list[Item]:
@@ -71,6 +93,10 @@ def pack(items: Sequence[Item], room: int) -> list[Item]:
         sequences = tuple(sequence for at in sorted(held) for sequence in items[at].sequences)
         packed.append(Item("+".join(sequence.row_id for sequence in sequences), sequences, packed=True))
     return packed
+
+
+def _renamed(item: Item, name: str) -> Item:
+    return replace(item, item_id=name, sequences=tuple(replace(each, row_id=name) for each in item.sequences))
 
 
 def _check_dropped(total: int, too_long: int, recipe: Training) -> None:

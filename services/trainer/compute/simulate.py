@@ -135,7 +135,11 @@ def _run(
         with _Ledger() as ledger:
             for weight in learner.model.parameters():
                 ledger.add(weight)
-            learner.losses(made).sum().backward()
+            if getattr(survey.recipe, "kl_to_base", 0.0):
+                own, apart = learner.losses_and_divergences(made)
+                (own.sum() + apart.sum()).backward()
+            else:
+                learner.losses(made).sum().backward()
     return {"most": ledger.most, "parameters": parameters, "trainable": trainable, "linear": linear}
 
 

@@ -28,7 +28,8 @@ def look(survey: Survey, machine: Machine) -> Surveyed:
     mask: list[MaskedRow] = []
     if survey.dataset is not None:
         file = Path(survey.dataset) / "train.jsonl"
-        items = read_items(file, base, language, survey.recipe, Path(survey.cache) if survey.cache else None)
+        cache, replay = (Path(each) if each else None for each in (survey.cache, survey.replay))
+        items = read_items(file, base, language, survey.recipe, cache, replay)
         check_masks(items.kept, language)
         check_text(read_rows(file), items.kept, language)
         mask = [row for item in items.kept[: survey.shown] for row in show(item, language)]

@@ -32,6 +32,7 @@ class Job(Word):
     task: str = ""
     system: str = Field("", description="the task's system prompt, for the prompts of the parity check")
     teacher: str | None = Field(None, description="directory of the teacher whose weights are distilled")
+    replay: str | None = Field(None, description="directory of the general rows that are mixed in")
     cache: str | None = Field(None, description="directory of tokenised rows, kept between runs")
     split: int = Field(1, ge=1, description="parts that each micro-batch is cut into from the start")
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -48,6 +49,7 @@ class Survey(Word):
     base_digest: str
     dataset: str | None = None
     dataset_digest: str = ""
+    replay: str | None = None
     recipe: RecipeSpec
     rows: int = Field(0, ge=0, description="rows to imagine; with a dataset, 0")
     mean_tokens: int = Field(0, ge=0)

@@ -209,6 +209,7 @@ def job_of(command: TrainModel, inputs: Inputs, workspace: Path, resume_from: Pa
         task=command.task,
         system=command.spec.system,
         teacher=str(inputs.teacher) if inputs.teacher else None,
+        replay=str(inputs.replay) if inputs.replay else None,
         cache=str(inputs.cache),
         **machine,
     )

@@ -61,12 +61,14 @@ class RunStore:
 
     async def progressed(self, attempt: Attempt, cause: Envelope[TrainModel], at: Progress) -> None:
         """A step report."""
-        fact = RunProgressed(**_about(attempt), **at.model_dump(exclude={"kind", "mfu", "validation_loss"}))
+        run = await self.get(attempt.run_id)
+        fact = RunProgressed(**_about(attempt), **at.model_dump(exclude={"kind"}))
         values = {
             "step": at.step,
             "loss": at.loss,
             "tokens_per_second": at.tokens_per_second,
             "eta_seconds": at.eta_seconds,
+            "details": {**(run.details if run else {}), "progress": at.model_dump(exclude={"kind"})},
             "heartbeat_at": self._clock(),
         }
         await self._commit(attempt, cause, values, fact, "run-progressed", f"{attempt.epoch}/{at.step}")

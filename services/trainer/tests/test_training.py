@@ -52,8 +52,9 @@ def train(base: Path, dataset: Path, workspace: Path, stop_after: int | None = N
     fields: dict[str, Any] = {
         name: more.pop(name) for name in ("resume_from", "continue_from", "split", "cache", "system") if name in more
     }
-    if "teacher_directory" in more:
-        fields["teacher"] = more.pop("teacher_directory")
+    for name in ("teacher", "replay"):
+        if f"{name}_directory" in more:
+            fields[name] = more.pop(f"{name}_directory")
     wanted = {name: value for name, value in {**recipe, **more}.items() if value is not None}
     job = Job(
         run_id="run-1", base=str(base), base_digest=DIGEST, dataset=str(dataset), dataset_digest=DIGEST,

@@ -21,10 +21,14 @@ def read_answers(rows: Iterator[Row], language: Language) -> Iterator[Item]:
 
 
 class Completion:
-    """Mean cross-entropy per trained token of the whole step, so accumulation does not change what is learned."""
+    """Mean cross-entropy per trained token of the whole step, so accumulation does not change what is learned.
 
-    def __init__(self, job: Job, machine: Machine) -> None:
-        """The loss has no options."""
+    With `kl_to_base`, plus that many times KL(base || model) at the same tokens: what the base would have said there
+    is not forgotten for free (Li and Hoiem, 2016).
+    """
+
+    def __init__(self, job: Job, machine: Machine) -> None:  # noqa: ARG002 - as every objective is made
+        self._kl: float = getattr(job.recipe, "kl_to_base", 0.0)
 
     def settle(self, learner: Learner, items: Sequence[Item], language: Language) -> None:
         """Nothing to compute ahead."""
@@ -38,4 +42,7 @@ class Completion:
 
     def loss(self, learner: Learner, batch: Batch) -> torch.Tensor:
         """Sum of the cross-entropies, nats."""
-        return learner.losses(batch).sum()
+        if not self._kl:
+            return learner.losses(batch).sum()
+        own, apart = learner.losses_and_divergences(batch)
+        return own.sum() + self._kl * apart.sum()
