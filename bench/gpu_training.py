@@ -154,21 +154,13 @@ def part(name: str, base: Path, length: int, batch: int, steps: int) -> dict[str
         torch.cuda.synchronize()
         spent.append(time.perf_counter() - began)
         print(f"{name} step {step + 1}: loss {loss:.4f}, {spent[-1]:.2f} s", file=sys.stderr, flush=True)
-    weights = sum(w.numel() for n, w in learner.plain.named_parameters() if ".lora_" not in n)
-    if method == "qlora":
-        weights = sum(_whole(w) for n, w in learner.plain.named_parameters() if ".lora_" not in n)
+    weights = learner.weights
     speed = batch * length / min(spent[1:])
     per_token = (6 if method == "full" else 4) * weights
     return {
         "tokens_per_second": speed, "mfu": speed * per_token / peak_flops(machine), "weights": weights,
         "memory": torch.cuda.max_memory_allocated(), "split": stepper.split, "gpu": torch.cuda.get_device_name(),
     }  # fmt: skip
-
-
-def _whole(weight: Any) -> int:
-    state = getattr(weight, "quant_state", None)
-    count: int = state.shape.numel() if state is not None else weight.numel()
-    return count
 
 
 def main() -> None:

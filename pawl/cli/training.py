@@ -1,4 +1,4 @@
-"""`pawl plan`, `mask`, `teacher`, `replay` and `runs`: before, during and after training."""
+"""`pawl plan`, `mask`, `teacher`, `replay`, `sweep` and `runs`: before, during and after training."""
 
 import json
 import sys
@@ -43,6 +43,7 @@ def register(app: typer.Typer) -> None:
     app.command()(mask)
     app.command()(teacher)
     app.command()(replay)
+    app.command()(sweep)
     runs = typer.Typer(
         no_args_is_help=True, cls=_Runs, help="Training runs of a task; follow, show, reproduce or export one."
     )
@@ -123,6 +124,23 @@ def replay(
     with connect(directory) as pawl, out.status(f"uploading {file}"):
         digest = pawl.upload_replay(file)
     sys.stdout.write(digest + "\n")
+
+
+def sweep(task: Task, file: File = None, directory: Dir = None) -> None:
+    """Try the recipes that recipe.sweep declares and say which has the least loss on the validation split."""
+    with connect(directory) as pawl, out.status("trying recipes"):
+        spec, base, dataset = _of(pawl, task, file, imagined=False)
+        for tried in pawl.sweep(spec, base, dataset):
+            values = ", ".join(f"{name}: {value:g}" for name, value in json.loads(tried.values_json).items())
+            loss = f"loss {tried.loss:.4f}" if tried.HasField("loss") else f"no loss: {tried.reason}"
+            if tried.done:
+                out.print(f"[bold]best[/]: trial {tried.trial}, {loss}; for the task file: {values}", highlight=False)
+            else:
+                early = f" (given up at step {tried.step})" if tried.pruned else ""
+                out.print(
+                    f"trial {tried.trial}/{tried.trials}: {values}: {loss}{early}, {tried.seconds:.0f} s",
+                    highlight=False,
+                )
 
 
 def list_runs(task: Task, directory: Dir = None) -> None:

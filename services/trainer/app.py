@@ -19,7 +19,7 @@ from services.trainer.handlers.train import Terms
 from services.trainer.rpc import SERVICE_NAME, TrainerRpc
 from services.trainer.settings import TrainerSettings
 from services.trainer.store import METADATA, RunStore
-from services.trainer.workflows import Here, Planning, Remaking
+from services.trainer.workflows import Here, Planning, Remaking, Sweeping
 
 _CHECKPOINT_SHARE = 0.5
 """Of the drain: what a checkpoint and its upload may take; the rest is for handing the command over."""
@@ -83,7 +83,12 @@ async def main(lifecycle: Lifecycle, settings: TrainerSettings) -> None:
         code_digest=code_digest(),
         prices=settings.prices,
     )
-    rpc = TrainerRpc(store, Planning(store, workspace, nursery, here), Remaking(store, workspace, nursery, here))
+    rpc = TrainerRpc(
+        store,
+        Planning(store, workspace, nursery, here),
+        Remaking(store, workspace, nursery, here),
+        Sweeping(workspace, nursery, here),
+    )
     server.add(add_TrainerServiceServicer_to_server, rpc, SERVICE_NAME)
     await server.start()
     lifecycle.on_drain(server.stop)

@@ -10,6 +10,7 @@ from libs.contracts.errors import InvalidInput, NotFound
 from libs.contracts.stubs.pawl.trainer.v1 import trainer_pb2, trainer_pb2_grpc
 from libs.contracts.task import TaskSpec
 from services.trainer.domain.inquiry import Inquiry
+from services.trainer.domain.protocol import Swept, Tried
 from services.trainer.domain.runs import Run
 from services.trainer.store import RunStore
 
@@ -30,6 +31,13 @@ class Plans(Protocol):
         """A run, its manifest, its plan beside what came of it."""
 
 
+class Sweeps(Protocol):
+    """Tries recipes."""
+
+    def sweep(self, inquiry: Inquiry) -> AsyncIterator[Tried | Swept]:
+        """Yields every trial, then the best."""
+
+
 class Makes(Protocol):
     """Makes ended runs again, and exports them."""
 
@@ -43,7 +51,8 @@ class Makes(Protocol):
 class TrainerRpc(trainer_pb2_grpc.TrainerServiceServicer):
     """Translates between wire, store and workflows."""
 
-    def __init__(self, store: RunStore, plans: Plans, makes: Makes) -> None:
+    def __init__(self, store: RunStore, plans: Plans, makes: Makes, sweeps: Sweeps) -> None:
+        self._sweeps = sweeps
         self._store = store
         self._plans = plans
         self._makes = makes
@@ -123,6 +132,25 @@ class TrainerRpc(trainer_pb2_grpc.TrainerServiceServicer):
     ) -> trainer_pb2.ExportRunResponse:
         """The merged model of a run."""
         return trainer_pb2.ExportRunResponse(digest=await self._makes.export(_given(request.run_id)))
+
+    async def SweepRecipe(  # noqa: N802 - named by the proto
+        self,
+        request: trainer_pb2.SweepRecipeRequest,
+        context: Any,  # noqa: ARG002
+    ) -> AsyncIterator[trainer_pb2.SweepRecipeResponse]:
+        """Every trial as it ends, then the best."""
+        spec = _spec(request.spec_json)
+        inquiry = Inquiry(request.tenant or _TENANT, spec, request.base_digest, request.dataset_digest)
+        async for word in self._sweeps.sweep(inquiry):
+            if isinstance(word, Swept):
+                yield trainer_pb2.SweepRecipeResponse(
+                    trial=word.best, values_json=json.dumps(word.values), loss=word.loss, done=True
+                )
+            else:
+                yield trainer_pb2.SweepRecipeResponse(
+                    trial=word.trial, trials=word.trials, values_json=json.dumps(word.values), loss=word.loss,
+                    step=word.step, seconds=word.seconds, pruned=word.pruned, reason=word.why,
+                )  # fmt: skip
 
 
 def to_wire(run: Run) -> trainer_pb2.Run:

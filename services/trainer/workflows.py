@@ -1,4 +1,4 @@
-"""Work on runs that is no training: planning one, showing its mask, making it again, exporting it."""
+"""Work beside the runs: planning one, showing its mask, making it again, exporting it, searching its recipe."""
 
 import asyncio
 import hashlib
@@ -12,15 +12,29 @@ from typing import Any
 from libs.contracts.errors import Busy, FailedPrecondition, InvalidInput, NotFound
 from libs.contracts.ids import new_id
 from libs.contracts.task import RecipeSpec, TaskSpec
-from libs.contracts.task.recipe import DistilLogitsRecipe, recipe_of
+from libs.contracts.task.recipe import DistilLogitsRecipe, DistilSequenceRecipe, recipe_of
 from services.trainer.clients.nursery import Nursery
 from services.trainer.clients.workspace import Workspace
 from services.trainer.domain.devices import DEVICES, Device
 from services.trainer.domain.forecast import beside, calibrate, forecast, prices_of
 from services.trainer.domain.inquiry import Inquiry
-from services.trainer.domain.protocol import Export, Exported, Failed, Finished, Job, Progress, Ready, Survey, Surveyed
+from services.trainer.domain.protocol import (
+    Export,
+    Exported,
+    Failed,
+    Finished,
+    Job,
+    Progress,
+    Ready,
+    Survey,
+    Surveyed,
+    Sweep,
+    Swept,
+    Tried,
+)
 from services.trainer.domain.reproduction import differences, verdict
 from services.trainer.domain.runs import Run
+from services.trainer.domain.sweeping import declared
 from services.trainer.store import RunStore
 
 _WATTS_PER_THREAD = 8.0
@@ -228,6 +242,61 @@ class Remaking:
                 reason="RUN_NOT_ENDED", field="run_id",
             )  # fmt: skip
         return run, await self._workspace.read(run.tenant, run.run_manifest_digest)
+
+
+class Sweeping:
+    """Tries the recipes that a task declares, over one load of its base."""
+
+    def __init__(self, workspace: Workspace, nursery: Nursery, here: Here) -> None:
+        self._workspace = workspace
+        self._nursery = nursery
+        self._here = here
+
+    async def sweep(self, inquiry: Inquiry) -> AsyncIterator[Tried | Swept]:
+        """Yields every trial, then the best. Raises what a run would be refused with; Busy while one trains here."""
+        recipe = inquiry.spec.recipe
+        declared(recipe)
+        if isinstance(recipe, DistilSequenceRecipe):
+            raise InvalidInput(
+                "a search asks no teacher: sweep with method lora on the same rows, and take its options",
+                field="recipe.method",
+            )
+        if self._nursery.training:
+            raise Busy("a run is training here: sweep when it has ended", reason="TRAINING")
+        place = self._workspace.directory(f"sweep-{new_id('run')}")
+        try:
+            trainee = await self._nursery.take(_WANTED.get(recipe.method, ()))
+            try:
+                await trainee.give(Sweep(job=await self._job(inquiry, recipe, place)))
+                async for word in trainee.words():
+                    match word:
+                        case Tried():
+                            yield word
+                        case Failed():
+                            raise FailedPrecondition(word.message, reason=word.reason)
+                        case Swept():
+                            yield word
+                            return
+                raise FailedPrecondition(f"the process died: {trainee.last_words()}", reason="CHILD_GONE")
+            finally:
+                await trainee.end()
+        finally:
+            await asyncio.to_thread(shutil.rmtree, place, True)
+            await self._nursery.prepare()
+
+    async def _job(self, inquiry: Inquiry, recipe: RecipeSpec, place: Path) -> Job:
+        base = await self._workspace.tree(inquiry.tenant, inquiry.base_digest, "base model")
+        dataset = await self._workspace.tree(inquiry.tenant, inquiry.dataset_digest, "dataset version")
+        teacher = replay = None
+        if isinstance(recipe, DistilLogitsRecipe):
+            teacher = str(await self._workspace.tree(inquiry.tenant, recipe.teacher, "teacher"))
+        if recipe.replay is not None:
+            replay = str(await self._workspace.tree(inquiry.tenant, recipe.replay.dataset, "dataset to replay"))
+        return Job(
+            run_id="sweep", base=str(base), base_digest=inquiry.base_digest, dataset=str(dataset),
+            dataset_digest=inquiry.dataset_digest, workspace=str(place), recipe=recipe, system=inquiry.spec.system,
+            teacher=teacher, replay=replay, cache=str(self._workspace.tokens), **self._here.terms(),
+        )  # fmt: skip
 
 
 def _at_hand(seen: Surveyed) -> Device:

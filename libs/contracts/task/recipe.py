@@ -41,6 +41,36 @@ class ReplaySpec(Section):
     share: float = Field(0.2, gt=0.0, lt=1.0, description="of all rows trained on; drawn by seed, each at most once")
 
 
+class RangeSpec(Section):
+    """Numbers from `low` to `high`, drawn evenly, or evenly in the logarithm."""
+
+    low: float
+    high: float
+    log: bool = False
+
+    @model_validator(mode="after")
+    def _rises(self) -> Self:
+        if not self.low < self.high or (self.log and self.low <= 0):
+            raise ValueError("low must be below high, and above 0 where log is true")
+        return self
+
+
+class SweepSpec(Section):
+    """A small search: `pawl sweep` trains with values of `space` and compares the losses on the validation split."""
+
+    space: dict[str, RangeSpec | tuple[float | int | bool, ...]] = Field(
+        min_length=1, max_length=6, description="option of the recipe: a range, or a list of values"
+    )
+    trials: int = Field(8, ge=1, le=200)
+    max_steps: int | None = Field(None, ge=1, description="of a trial; default: as many as the recipe's")
+
+    @model_validator(mode="after")
+    def _choices(self) -> Self:
+        if any(not held for held in self.space.values() if isinstance(held, tuple)):
+            raise ValueError("a list of values to try must not be empty")
+        return self
+
+
 class Training(Section):
     """What every method has."""
 
@@ -58,6 +88,7 @@ class Training(Section):
     validation: ValidationSpec = ValidationSpec()
     samples: SampleSpec | None = None
     replay: ReplaySpec | None = None
+    sweep: SweepSpec | None = None
     processes: int = Field(1, ge=1, le=1024, description="processes that share each step, one per GPU where there are")
     checkpoint_steps: int = Field(50, ge=1)
     seed: int = 0

@@ -101,6 +101,14 @@ class TrainingCalls(Calls):
             about: dict[str, object] = {"rows": rows.count("\n")}
             return str(asyncio.run(self.connection.objects().put_tree(Path(name), kind="replay", metadata=about)))
 
+    def sweep(self, spec: TaskSpec, base_digest: str, dataset_digest: str) -> Iterator[trainer_pb2.SweepRecipeResponse]:
+        """Try the recipes that `recipe.sweep` declares; a message a trial, the last with the best."""
+        request = trainer_pb2.SweepRecipeRequest(
+            spec_json=spec.model_dump_json(), base_digest=base_digest, dataset_digest=dataset_digest
+        )
+        with rpc("trainer"):
+            yield from self._trainer().SweepRecipe(request, timeout=REMAKE_SECONDS)
+
     def _trainer(self) -> trainer_pb2_grpc.TrainerServiceStub:
         return trainer_pb2_grpc.TrainerServiceStub(self.channel("trainer"))
 

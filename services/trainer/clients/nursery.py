@@ -8,7 +8,7 @@ from pathlib import Path
 from libs.contracts.errors import FailedPrecondition, Unavailable
 from libs.runtime.children import Child, spawn_child
 from libs.telemetry import get_logger
-from services.trainer.domain.protocol import Export, Failed, Job, Said, Stop, Survey, Warm, Word, said
+from services.trainer.domain.protocol import Export, Failed, Job, Said, Stop, Survey, Sweep, Warm, Word, said
 
 log = get_logger(__name__)
 
@@ -36,7 +36,7 @@ class Trainee:
         """Whether it still runs."""
         return self._child.returncode is None
 
-    async def give(self, job: Job | Survey | Export) -> None:
+    async def give(self, job: Job | Survey | Export | Sweep) -> None:
         """Hand over the work. Raises Unavailable when the process is gone."""
         await self._tell(job)
 

@@ -3,25 +3,20 @@
 import shutil
 import signal
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from libs.contracts.errors import FailedPrecondition
-from services.trainer.compute.bases import check_base, check_context, load_tokenizer, pad_of
 from services.trainer.compute.batches import collate
 from services.trainer.compute.card import write_card
 from services.trainer.compute.examples import Item
 from services.trainer.compute.failures import Channel, guarded
+from services.trainer.compute.inputs import Inputs, read_inputs
 from services.trainer.compute.learner import Learner
 from services.trainer.compute.loop import Eyes, Loop
 from services.trainer.compute.machine import Machine, choose, environment, peak_flops, peak_memory_bytes
-from services.trainer.compute.mask import check_isolation, check_masks, check_text, decode, trained_ids
+from services.trainer.compute.mask import check_isolation, decode, trained_ids
 from services.trainer.compute.methods import METHODS, Language
 from services.trainer.compute.parity import write_parity
 from services.trainer.compute.ranks import Alone, Group, join, leave
-from services.trainer.compute.reading import Items, read_items
-from services.trainer.compute.rows import read_rows
 from services.trainer.compute.stepper import Stepper
 from services.trainer.compute.validation import Validation, write_samples
 from services.trainer.domain.plan import Plan, curve, plan_run
@@ -37,17 +32,6 @@ _ADAPTER_FLOPS = 4
 def run_job(job: Job, channel: Channel) -> None:
     """Train and say the outcome; every failure becomes a `Failed`, none an exception."""
     guarded(lambda: _Training(job, channel).run(), channel, recipe=job.recipe, directory=job.workspace)
-
-
-@dataclass(frozen=True, slots=True)
-class _Inputs:
-    """What was read before a weight was loaded."""
-
-    language: Language
-    items: Items
-    held_out: tuple[Item, ...]
-    plan: Plan
-    context: int
 
 
 class _Training:
@@ -70,22 +54,23 @@ class _Training:
 
     def _run(self, machine: Machine) -> Finished | Stopped:
         baseline = peak_memory_bytes(machine)
-        inputs = self._read()
+        inputs, recipe = read_inputs(self._job), self._job.recipe
+        kept = inputs.items.kept
+        plan = plan_run([item.item_id for item in kept], [item.length for item in kept], recipe)
         learner = self._method.prepare(self._job, machine)
-        loop, stepper, validation, share = self._loop(learner, inputs)
-        parameters = sum(weight.numel() for name, weight in learner.plain.named_parameters() if ".lora_" not in name)
+        loop, stepper, validation, share = self._loop(learner, inputs, plan)
         self._say(
             Ready(
-                total_steps=inputs.plan.total_steps,
+                total_steps=plan.total_steps,
                 start_step=loop.step,
                 rows=sum(len(item.sequences) if item.packed else 1 for item in inputs.items.kept),
                 too_long=inputs.items.too_long,
                 skipped=inputs.items.skipped,
                 trained_share=round(inputs.items.trained_share, 4),
                 xray=_xray(inputs.language, inputs.items.kept[0]),
-                parameters=parameters,
+                parameters=learner.weights,
                 trainable_parameters=sum(weight.numel() for _, weight in learner.trainable()),
-                plan_digest=inputs.plan.digest,
+                plan_digest=plan.digest,
                 rows_digest=inputs.items.digest,
                 baseline_bytes=baseline,
                 environment=environment(machine),
@@ -97,7 +82,7 @@ class _Training:
         if validation is not None:
             validation.restore_best(learner)
         output = self._save(learner, inputs, position.curve)
-        seen = sum(inputs.items.kept[at].length for step in inputs.plan.steps[: loop.step] for b in step for at in b)
+        seen = sum(inputs.items.kept[at].length for step in plan.steps[: loop.step] for b in step for at in b)
         last = [loss for _, loss in position.curve[-_SMOOTHED:]]
         return Finished(
             path=str(output),
@@ -113,33 +98,7 @@ class _Training:
             split=stepper.split,
         )
 
-    def _read(self) -> _Inputs:
-        job, recipe = self._job, self._job.recipe
-        base = Path(job.base)
-        config = check_base(base)
-        check_context(config, recipe.max_length)
-        tokenizer, stops = load_tokenizer(base)
-        language = Language(tokenizer, stops, pad_of(tokenizer, stops))
-        file = Path(job.dataset) / "train.jsonl"
-        cache = Path(job.cache) if job.cache else None
-        items = read_items(file, base, language, recipe, cache, Path(job.replay) if job.replay else None)
-        check_masks(items.kept, language)
-        check_text(read_rows(file), items.kept, language)
-        plan = plan_run([item.item_id for item in items.kept], [item.length for item in items.kept], recipe)
-        return _Inputs(language, items, self._held_out(language, cache), plan, _context(config))
-
-    def _held_out(self, language: Language, cache: Path | None) -> tuple[Item, ...]:
-        file = Path(self._job.dataset) / "validation.jsonl"
-        if not file.is_file() or not file.stat().st_size:
-            return ()
-        try:
-            read = read_items(file, Path(self._job.base), language, self._job.recipe, cache).kept
-        except FailedPrecondition:
-            # A split that holds nothing for this method measures nothing; the training rows decide about the run.
-            return ()
-        return tuple(sorted(read, key=lambda item: item.item_id)[: self._job.recipe.validation.max_rows])
-
-    def _loop(self, learner: Learner, inputs: _Inputs) -> tuple[Loop, Stepper, Validation | None, float]:
+    def _loop(self, learner: Learner, inputs: Inputs, plan: Plan) -> tuple[Loop, Stepper, Validation | None, float]:
         job, recipe = self._job, self._job.recipe
         machine = learner.machine
         objective = self._method.objective(job, machine)
@@ -153,7 +112,7 @@ class _Training:
             split=job.split,
             group=self._group,
         )
-        first = inputs.plan.steps[0][0]
+        first = plan.steps[0][0]
         learner.try_short_cut(collate([(first[0], inputs.items.kept[first[0]])], inputs.language.pad, machine.device))
         if recipe.packing:
             check_isolation(learner, [(at, inputs.items.kept[at]) for at in first], inputs.language.pad)
@@ -166,17 +125,16 @@ class _Training:
             if samples is not None and inputs.held_out
             else None,
         )
-        weights = sum(weight.numel() for name, weight in learner.plain.named_parameters() if ".lora_" not in name)
-        share = _FLOPS.get(recipe.method, _ADAPTER_FLOPS) * weights / peak_flops(machine)
+        share = _FLOPS.get(recipe.method, _ADAPTER_FLOPS) * learner.weights / peak_flops(machine)
         loop = Loop(
-            stepper, inputs.plan, recipe, checkpoints=Path(job.workspace) / "checkpoints", eyes=eyes,
+            stepper, plan, recipe, checkpoints=Path(job.workspace) / "checkpoints", eyes=eyes,
             flops_share=share, say=self._say, stop=self._stopping,
         )  # fmt: skip
         if job.resume_from is not None:
             loop.resume(Path(job.resume_from))
         return loop, stepper, validation, share
 
-    def _validation(self, learner: Learner, inputs: _Inputs) -> Validation | None:
+    def _validation(self, learner: Learner, inputs: Inputs) -> Validation | None:
         if not inputs.held_out:
             return None
         spec = self._job.recipe.validation
@@ -185,7 +143,7 @@ class _Training:
         patience = Patience(spec.patience, spec.min_delta)
         return Validation(objective, inputs.held_out, patience, self._job.recipe.batch_size, inputs.language)
 
-    def _save(self, learner: Learner, inputs: _Inputs, losses: Sequence[tuple[int, float]]) -> Path:
+    def _save(self, learner: Learner, inputs: Inputs, losses: Sequence[tuple[int, float]]) -> Path:
         output = Path(self._job.workspace) / "adapter"
         if self._group.rank:
             return output
@@ -220,8 +178,3 @@ class StopFlag:
 
 def _xray(language: Language, item: Item) -> str:
     return decode(language.tokenizer, trained_ids(item.sequences[0]))[:_XRAY_CHARACTERS]
-
-
-def _context(config: dict[str, Any]) -> int:
-    inner = config.get("text_config") or config
-    return int(inner.get("max_position_embeddings") or inner.get("n_positions") or 1 << 20)

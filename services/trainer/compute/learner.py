@@ -34,6 +34,12 @@ class Learner:
         """Trained parameters by name, in a fixed order."""
         return [(name, weight) for name, weight in self.model.named_parameters() if weight.requires_grad]
 
+    @property
+    def weights(self) -> int:
+        """Numbers that the base consists of; where several are held in one byte, all of them."""
+        frozen = (weight for name, weight in self.plain.named_parameters() if ".lora_" not in name)
+        return sum(_whole(weight) for weight in frozen)
+
     def losses(self, batch: Batch) -> torch.Tensor:
         """Cross-entropy (nats, fp32) of each trained token, in the order of `batch.places`."""
         with self._reduced():
@@ -113,6 +119,11 @@ class Learner:
 
 def _cross_entropy(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     return cross_entropy(logits.float(), targets, reduction="none")
+
+
+def _whole(weight: torch.Tensor) -> int:
+    held = getattr(weight, "quant_state", None)
+    return int(held.shape.numel()) if held is not None else weight.numel()
 
 
 def _layout(batch: Batch) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What a training process can be asked for: a run, a look at one before it is made, a merged model."""
+"""What a training process can be asked for: a run, a look at one before it is made, a search, a merged model."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,7 +8,7 @@ import torch
 from services.trainer.compute.failures import Channel, guarded
 from services.trainer.compute.job import run_job
 from services.trainer.compute.machine import choose
-from services.trainer.domain.protocol import Export, Job, Survey, asked
+from services.trainer.domain.protocol import Export, Job, Survey, Sweep, asked
 
 
 def serve(message: Mapping[str, Any], channel: Channel) -> None:
@@ -21,6 +21,11 @@ def serve(message: Mapping[str, Any], channel: Channel) -> None:
             from services.trainer.compute.survey import look
 
             guarded(lambda: look(work, choose(work)), channel, recipe=work.recipe, directory=work.base)
+        case Sweep():
+            from services.trainer.compute.sweep import search
+
+            job = work.job
+            guarded(lambda: search(job, channel), channel, recipe=job.recipe, directory=job.workspace)
         case Export():
             from services.trainer.compute.export import merge
 

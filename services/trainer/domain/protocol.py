@@ -74,7 +74,14 @@ class Export(Word):
     threads: int = Field(0, ge=0)
 
 
-Asked = Annotated[Job | Survey | Export, Field(discriminator="kind")]
+class Sweep(Word):
+    """To the child: try recipes and compare them, over one load of the base."""
+
+    kind: Literal["sweep"] = "sweep"
+    job: Job
+
+
+Asked = Annotated[Job | Survey | Export | Sweep, Field(discriminator="kind")]
 asked: TypeAdapter[Asked] = TypeAdapter(Asked)
 
 
@@ -231,8 +238,46 @@ class Exported(Word):
     path: str
 
 
+class Tried(Word):
+    """From the child: a trial has ended; `loss` is that of the validation split, None where training went wrong.
+
+    `pruned`: given up at `step`, being worse there than half of the others.
+    """
+
+    kind: Literal["tried"] = "tried"
+    trial: int
+    trials: int
+    values: dict[str, float | int | bool | str]
+    loss: float | None
+    step: int
+    seconds: float
+    pruned: bool = False
+    why: str = ""
+
+
+class Swept(Word):
+    """From the child: all trials have ended; the number and values of the best."""
+
+    kind: Literal["swept"] = "swept"
+    best: int
+    values: dict[str, float | int | bool | str]
+    loss: float
+
+
 Said = Annotated[
-    Warm | Ready | Progress | Squeezed | Sampled | Saved | Stopped | Finished | Failed | Surveyed | Exported,
+    Warm
+    | Ready
+    | Progress
+    | Squeezed
+    | Sampled
+    | Saved
+    | Stopped
+    | Finished
+    | Failed
+    | Surveyed
+    | Exported
+    | Tried
+    | Swept,
     Field(discriminator="kind"),
 ]
 said: TypeAdapter[Said] = TypeAdapter(Said)

@@ -21,7 +21,7 @@ def moved(channel: Recorder) -> float:
     """Mean difference between what the model says of the parity prompts and what its base says (nats)."""
     items = json.loads((Path(channel.last("finished")["path"]) / "parity.json").read_text())["items"]
     apart = [abs(a - b) for item in items for a, b in zip(item["logprobs"], item["base_logprobs"], strict=True)]
-    return sum(apart) / len(apart)
+    return float(sum(apart) / len(apart))
 
 
 def test_a_pull_to_the_base_costs_nothing_at_first_and_holds_the_model_nearer_to_it(

@@ -343,6 +343,86 @@ class ExportRunResponse(_message.Message):
 Global___ExportRunResponse: _TypeAlias = ExportRunResponse  # noqa: Y015
 
 @_typing.final
+class SweepRecipeRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SPEC_JSON_FIELD_NUMBER: _builtins.int
+    BASE_DIGEST_FIELD_NUMBER: _builtins.int
+    DATASET_DIGEST_FIELD_NUMBER: _builtins.int
+    TENANT_FIELD_NUMBER: _builtins.int
+    spec_json: _builtins.str
+    """the task's specification, as JSON"""
+    base_digest: _builtins.str
+    dataset_digest: _builtins.str
+    tenant: _builtins.str
+    def __init__(
+        self,
+        *,
+        spec_json: _builtins.str = ...,
+        base_digest: _builtins.str = ...,
+        dataset_digest: _builtins.str = ...,
+        tenant: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_digest", b"base_digest", "dataset_digest", b"dataset_digest", "spec_json", b"spec_json", "tenant", b"tenant"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SweepRecipeRequest: _TypeAlias = SweepRecipeRequest  # noqa: Y015
+
+@_typing.final
+class SweepRecipeResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TRIAL_FIELD_NUMBER: _builtins.int
+    TRIALS_FIELD_NUMBER: _builtins.int
+    VALUES_JSON_FIELD_NUMBER: _builtins.int
+    LOSS_FIELD_NUMBER: _builtins.int
+    STEP_FIELD_NUMBER: _builtins.int
+    SECONDS_FIELD_NUMBER: _builtins.int
+    PRUNED_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    DONE_FIELD_NUMBER: _builtins.int
+    trial: _builtins.int
+    trials: _builtins.int
+    values_json: _builtins.str
+    """option to value, as JSON"""
+    loss: _builtins.float
+    """of the validation split; absent where training went wrong"""
+    step: _builtins.int
+    """steps made"""
+    seconds: _builtins.float
+    pruned: _builtins.bool
+    """given up early, being worse than half of the others"""
+    reason: _builtins.str
+    """why there is no loss"""
+    done: _builtins.bool
+    """the last message: trial, values and loss are those of the best"""
+    def __init__(
+        self,
+        *,
+        trial: _builtins.int = ...,
+        trials: _builtins.int = ...,
+        values_json: _builtins.str = ...,
+        loss: _builtins.float | None = ...,
+        step: _builtins.int = ...,
+        seconds: _builtins.float = ...,
+        pruned: _builtins.bool = ...,
+        reason: _builtins.str = ...,
+        done: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_loss", b"_loss", "loss", b"loss"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_loss", b"_loss", "done", b"done", "loss", b"loss", "pruned", b"pruned", "reason", b"reason", "seconds", b"seconds", "step", b"step", "trial", b"trial", "trials", b"trials", "values_json", b"values_json"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__loss: _TypeAlias = _typing.Literal["loss"]  # noqa: Y015
+    _WhichOneofArgType__loss: _TypeAlias = _typing.Literal["_loss", b"_loss"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__loss) -> _WhichOneofReturnType__loss | None: ...
+
+Global___SweepRecipeResponse: _TypeAlias = SweepRecipeResponse  # noqa: Y015
+
+@_typing.final
 class GetRunRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -70,6 +70,11 @@ class TrainerServiceStub:
                 request_serializer=pawl_dot_trainer_dot_v1_dot_trainer__pb2.ExportRunRequest.SerializeToString,
                 response_deserializer=pawl_dot_trainer_dot_v1_dot_trainer__pb2.ExportRunResponse.FromString,
                 _registered_method=True)
+        self.SweepRecipe = channel.unary_stream(
+                '/pawl.trainer.v1.TrainerService/SweepRecipe',
+                request_serializer=pawl_dot_trainer_dot_v1_dot_trainer__pb2.SweepRecipeRequest.SerializeToString,
+                response_deserializer=pawl_dot_trainer_dot_v1_dot_trainer__pb2.SweepRecipeResponse.FromString,
+                _registered_method=True)
 
 
 class TrainerServiceServicer:
@@ -125,6 +130,13 @@ class TrainerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SweepRecipe(self, request, context):
+        """Tries the recipes that the specification's recipe.sweep declares; one message a trial, the last with the best.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_TrainerServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -162,6 +174,11 @@ def add_TrainerServiceServicer_to_server(servicer, server):
                     servicer.ExportRun,
                     request_deserializer=pawl_dot_trainer_dot_v1_dot_trainer__pb2.ExportRunRequest.FromString,
                     response_serializer=pawl_dot_trainer_dot_v1_dot_trainer__pb2.ExportRunResponse.SerializeToString,
+            ),
+            'SweepRecipe': grpc.unary_stream_rpc_method_handler(
+                    servicer.SweepRecipe,
+                    request_deserializer=pawl_dot_trainer_dot_v1_dot_trainer__pb2.SweepRecipeRequest.FromString,
+                    response_serializer=pawl_dot_trainer_dot_v1_dot_trainer__pb2.SweepRecipeResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -354,6 +371,33 @@ class TrainerService:
             '/pawl.trainer.v1.TrainerService/ExportRun',
             pawl_dot_trainer_dot_v1_dot_trainer__pb2.ExportRunRequest.SerializeToString,
             pawl_dot_trainer_dot_v1_dot_trainer__pb2.ExportRunResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SweepRecipe(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/pawl.trainer.v1.TrainerService/SweepRecipe',
+            pawl_dot_trainer_dot_v1_dot_trainer__pb2.SweepRecipeRequest.SerializeToString,
+            pawl_dot_trainer_dot_v1_dot_trainer__pb2.SweepRecipeResponse.FromString,
             options,
             channel_credentials,
             insecure,

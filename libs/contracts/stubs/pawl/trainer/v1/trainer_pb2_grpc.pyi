@@ -47,6 +47,8 @@ class TrainerServiceStub:
     """Trains an ended run again and compares the bytes; progress on the way."""
     ExportRun: _grpc.UnaryUnaryMultiCallable[_trainer_pb2.ExportRunRequest, _trainer_pb2.ExportRunResponse]
     """Base and adapter of an ended run as one model, in object storage."""
+    SweepRecipe: _grpc.UnaryStreamMultiCallable[_trainer_pb2.SweepRecipeRequest, _trainer_pb2.SweepRecipeResponse]
+    """Tries the recipes that the specification's recipe.sweep declares; one message a trial, the last with the best."""
 
 @_typing.type_check_only
 class TrainerServiceAsyncStub(TrainerServiceStub):
@@ -67,6 +69,8 @@ class TrainerServiceAsyncStub(TrainerServiceStub):
     """Trains an ended run again and compares the bytes; progress on the way."""
     ExportRun: _aio.UnaryUnaryMultiCallable[_trainer_pb2.ExportRunRequest, _trainer_pb2.ExportRunResponse]  # type: ignore[assignment]
     """Base and adapter of an ended run as one model, in object storage."""
+    SweepRecipe: _aio.UnaryStreamMultiCallable[_trainer_pb2.SweepRecipeRequest, _trainer_pb2.SweepRecipeResponse]  # type: ignore[assignment]
+    """Tries the recipes that the specification's recipe.sweep declares; one message a trial, the last with the best."""
 
 class TrainerServiceServicer(metaclass=_abc_1.ABCMeta):
     """Runs."""
@@ -126,5 +130,13 @@ class TrainerServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_trainer_pb2.ExportRunResponse, _abc.Awaitable[_trainer_pb2.ExportRunResponse]]:
         """Base and adapter of an ended run as one model, in object storage."""
+
+    @_abc_1.abstractmethod
+    def SweepRecipe(
+        self,
+        request: _trainer_pb2.SweepRecipeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_trainer_pb2.SweepRecipeResponse], _abc.AsyncIterator[_trainer_pb2.SweepRecipeResponse]]:
+        """Tries the recipes that the specification's recipe.sweep declares; one message a trial, the last with the best."""
 
 def add_TrainerServiceServicer_to_server(servicer: TrainerServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
