@@ -17,6 +17,7 @@ from libs.runtime.grpc_server import GrpcServer
 from libs.runtime.process import Lifecycle
 from libs.telemetry import get_logger
 from services.evaluator.clients import Backlog, Gateway
+from services.evaluator.clients.engines import Engines
 from services.evaluator.clients.harness import Harness
 from services.evaluator.clients.lookup import Lookup
 from services.evaluator.clients.outside import OutsideModel
@@ -27,6 +28,7 @@ from services.evaluator.handlers.generation import Generation
 from services.evaluator.handlers.judging import admission_by
 from services.evaluator.handlers.live import LiveWatch
 from services.evaluator.handlers.monitor import INFERENCES, OUTCOMES, Monitor
+from services.evaluator.handlers.parity import ParityGate
 from services.evaluator.handlers.suites import Shelf
 from services.evaluator.rpc import SERVICE, EvaluatorServicer, campaigns, live, register
 from services.evaluator.settings import EvaluatorSettings, read_prices
@@ -83,6 +85,8 @@ async def serve(lifecycle: Lifecycle) -> None:
         routing=settings.routing_seconds,
         presence=presence,
     )
+    engines = Engines(link)
+    lifecycle.on_drain(engines.stop, "engines")
     shelf = Shelf(objects, settings.state_dir / "suites", Harness(settings.harness_python))
     evaluation = Evaluation(
         reports,
@@ -93,6 +97,7 @@ async def serve(lifecycle: Lifecycle) -> None:
         await asyncio.to_thread(read_prices, settings.prices),
         lambda tenant, task: mix.shares(tenant, task, time.time() - _MIX_DAYS * _DAY),
         admission_by(Campaigns(database)),
+        ParityGate(objects, engines, patience=settings.patience_seconds),
     )
     backlog = Backlog(link)
     monitor = Monitor(ledger, backlog.unhandled, settle=settings.settle_seconds, keep=settings.evidence_days * _DAY)
@@ -129,6 +134,7 @@ async def serve(lifecycle: Lifecycle) -> None:
 
     await link.connect(wait=False)
     await relay.start()
+    await engines.start()
     await consumers.start()
     lifecycle.spawn(_read_streams(backlog, streams), "streams")
     lifecycle.spawn(monitor.run(settings.assess_seconds), "monitor")

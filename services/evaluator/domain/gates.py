@@ -59,6 +59,11 @@ def baseline_ruling(sheet: Sheet, kinds: Mapping[str, str], metric: str) -> Ruli
     return Ruling(gate, _result(gate, Verdict.INCONCLUSIVE, reason, None))
 
 
+def decided(result: GateResult) -> Ruling:
+    """A gate that was decided elsewhere."""
+    return Ruling(GateSpec(name=result.gate, kind="floor", metric=result.metric, at_least=1.0), result)
+
+
 def overall(results: Sequence[GateResult]) -> Verdict:
     """Pass when every gate passes, fail when one fails. Without any gate nothing was shown."""
     if any(result.verdict is Verdict.FAIL for result in results):

@@ -12,7 +12,7 @@ from libs.statistics.multiplicity import benjamini_hochberg, holm
 from libs.statistics.paired import PairedDifference, mcnemar
 from services.evaluator.domain.advice import cost_of, recommend, reused
 from services.evaluator.domain.answers import ENGINE_MODE, Arm
-from services.evaluator.domain.gates import Ruling, baseline_ruling, overall, rule
+from services.evaluator.domain.gates import Ruling, baseline_ruling, decided, overall, rule
 from services.evaluator.domain.noise import Noise
 from services.evaluator.domain.scores import Difference, Incomparable
 from services.evaluator.domain.sheet import Sheet
@@ -44,6 +44,8 @@ class Setting:
     noise: Noise | None = None
     prices: Mapping[str, PriceSpec] = field(default_factory=dict)
     traffic_source: str = ""
+    first: GateResult | None = None
+    """The gate before all others, decided outside of the sheets: that what is served is what was trained."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,7 @@ def build_report(subject: Subject, sheets: Mapping[str, Sheet], setting: Setting
     rulings = [rule(gate, sheets, spec.suite.min_items) for gate in spec.gates]
     untrained = baseline_ruling(sheet, setting.kinds or {arm.name: arm.name for arm in sheet.arms}, spec.primary)
     rulings += [untrained] if untrained is not None else []
+    rulings = [*([decided(setting.first)] if setting.first is not None else []), *rulings]
     results = tuple(ruling.result for ruling in rulings)
     verdict = overall(results)
     told = _of_sheet(sheet, setting, subject)

@@ -35,6 +35,7 @@ from services.evaluator.handlers.contest import (
 )
 from services.evaluator.handlers.generation import Generation, Job, Outside
 from services.evaluator.handlers.judging import Admission, Judging
+from services.evaluator.handlers.parity import ParityGate
 from services.evaluator.handlers.suites import Shelf
 from services.evaluator.store.reports import CONSUMER, RUNNING, Reports
 
@@ -54,6 +55,7 @@ class Evaluation:
         shelf: Fetched suites, datasets and documents.
         outside: Opens a model beside serving.
         prices: The operator's, per arm; the task file's come first.
+        parity: Whether the candidate that is served is the one that was trained.
         mix: Share of production's requests per category, for a task that declares none.
         admission: Why a judge is not to be believed, or None.
     """
@@ -68,6 +70,7 @@ class Evaluation:
         prices: Mapping[str, PriceSpec] | None = None,
         mix: Mix | None = None,
         admission: Admission | None = None,
+        parity: ParityGate | None = None,
     ) -> None:
         self._reports = reports
         self._objects = objects
@@ -77,6 +80,7 @@ class Evaluation:
         self._prices = prices or {}
         self._mix = mix
         self._admission = admission or _nobody
+        self._parity = parity
 
     def subscription(self) -> Subscription:
         """The command's subscription."""
@@ -120,6 +124,7 @@ class Evaluation:
             suites = await self._shelf.suites(command)
             metrics = {suite.name: of_suite(suite.kind, command.spec.output, spec.metrics, plugins) for suite in suites}
             judging = await self._judging(spec)
+            first = await self._parity.decide(command) if self._parity is not None else None
             power = planned(spec, {suite.name: len(suite.items) for suite in suites})
             for sentence in power:
                 log.info("power", report_id=command.report_id, told=sentence)
@@ -147,7 +152,7 @@ class Evaluation:
         noise = _noise(sheets[suites[0].name], jobs, answers, metrics[suites[0].name])
         kinds = {arm.name: arm.kind for arm in arms}
         prices = {**self._prices, **spec.prices}
-        setting = Setting(spec, command.spec.output.max_tokens, kinds, traffic, power, noise, prices, seen)
+        setting = Setting(spec, command.spec.output.max_tokens, kinds, traffic, power, noise, prices, seen, first)
         await self._conclude(envelope, sheets, setting)
 
     async def _conclude(self, envelope: Envelope[EvaluateModel], sheets: Mapping[str, Sheet], setting: Setting) -> None:

@@ -7,10 +7,11 @@ from typing import Any
 
 import torch
 
+from libs.contracts.errors import FailedPrecondition
+from libs.contracts.parity import PARITY_FILE, Parity, Said, mismatch
 from services.trainer.compute.learner import Learner
 from services.trainer.compute.methods import Language
 
-FILE = "parity.json"
 FORMAT = 1
 # Nobody's data: an adapter outlives the rows it was trained on. Digits, scripts, markup, blanks and length are where
 # tokenizers and templates differ.
@@ -48,7 +49,7 @@ def write_parity(learner: Learner, language: Language, system: str, context: int
         prompt = _rendered(language.tokenizer, messages)
         if prompt is None or len(prompt) + _NEW_TOKENS > context:
             continue
-        answer, said = _greedy(learner, language, prompt)
+        answer, said = _greedy(learner.model, language, prompt, learner.machine.device)
         items.append(
             {
                 "messages": messages,
@@ -64,7 +65,7 @@ def write_parity(learner: Learner, language: Language, system: str, context: int
     learner.model.train()
     kind = "fp32" if exact else ("nf4" if quantised else str(learner.machine.dtype).removeprefix("torch."))
     made = {"format": FORMAT, "precision": kind, "items": items}
-    (directory / FILE).write_text(json.dumps(made, indent=1, sort_keys=True) + "\n")
+    (directory / PARITY_FILE).write_text(json.dumps(made, indent=1, sort_keys=True) + "\n")
     return made
 
 
@@ -77,14 +78,43 @@ def log_probs(model: Any, prompt: Sequence[int], answer: Sequence[int], device: 
     return [round(float(value), 5) for value in found[:, 0]]
 
 
-def _greedy(learner: Learner, language: Language, prompt: list[int]) -> tuple[list[int], list[float]]:
+@torch.no_grad()  # type: ignore[untyped-decorator]
+def check_export(model: Any, language: Language, adapter: Path, bound: float | None = None) -> dict[str, Any] | None:
+    """Have an exported model answer what its adapter's trainer recorded; returns the record as the export says it.
+
+    Raises FailedPrecondition (PARITY) naming the first token that differs. None where nothing was recorded.
+    """
+    file = adapter / PARITY_FILE
+    if not file.is_file():
+        return None
+    recorded = Parity.model_validate_json(file.read_bytes())
+    device = next(model.parameters()).device
+    said = []
+    for item in recorded.items:
+        prompt = _rendered(language.tokenizer, list(item.messages)) or []
+        answer, found = _greedy(model, language, prompt, device)
+        said.append(Said(tuple(prompt), tuple(answer), tuple(found)))
+    why = mismatch(recorded, said, bound)
+    if why:
+        raise FailedPrecondition(f"the export does not answer as base and adapter do: {why}", reason="PARITY")
+    items = [
+        {
+            "messages": list(item.messages), "prompt_token_ids": one.prompt_token_ids,
+            "completion_token_ids": one.token_ids, "logprobs": one.logprobs, "base_logprobs": None,
+        }
+        for item, one in zip(recorded.items, said, strict=True)
+    ]  # fmt: skip
+    return {"format": FORMAT, "precision": "fp32", "items": items}
+
+
+def _greedy(model: Any, language: Language, prompt: list[int], device: torch.device) -> tuple[list[int], list[float]]:
     answer: list[int] = []
-    tokens, past = torch.tensor([prompt], device=learner.machine.device), None
+    tokens, past = torch.tensor([prompt], device=device), None
     while len(answer) < _NEW_TOKENS and (not answer or answer[-1] not in language.stops):
-        out = learner.model(input_ids=tokens, past_key_values=past, use_cache=True)
+        out = model(input_ids=tokens, past_key_values=past, use_cache=True)
         answer.append(int(out.logits[0, -1].argmax()))
-        tokens, past = torch.tensor([answer[-1:]], device=learner.machine.device), out.past_key_values
-    return answer, log_probs(learner.model, prompt, answer, learner.machine.device)
+        tokens, past = torch.tensor([answer[-1:]], device=device), out.past_key_values
+    return answer, log_probs(model, prompt, answer, device)
 
 
 def _without_adapter(learner: Learner, prompt: list[int], answer: list[int]) -> list[float] | None:

@@ -1,6 +1,7 @@
 """Each method learns what it is for, from rows that carry what it needs, and refuses rows that do not."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
+from libs.contracts.errors import FailedPrecondition
 from libs.testing.models import tiny_base
 from services.trainer.compute.export import merge
 from services.trainer.domain.protocol import Export
@@ -166,7 +168,19 @@ def test_base_and_adapter_are_exported_as_one_model_that_answers_like_the_two(
     tokens = torch.arange(6, 60)[None]
     with torch.no_grad():
         assert torch.allclose(one(input_ids=tokens).logits, two(input_ids=tokens).logits, atol=1e-3)
-    assert {"tokenizer.json", "chat_template.jinja", "pawl.json"} <= {f.name for f in (tmp_path / "merged").iterdir()}
+    names = {"tokenizer.json", "chat_template.jinja", "pawl.json", "parity.json"}
+    assert names <= {f.name for f in (tmp_path / "merged").iterdir()}
+
+
+def test_a_merged_model_that_answers_otherwise_is_refused_with_the_first_token_that_differs(
+    base: Path, dataset: Path, tmp_path: Path
+) -> None:
+    adapter = Path(train(base, dataset, tmp_path / "run").last("finished")["path"])
+    other = Path(train(base, dataset, tmp_path / "other", seed=1, learning_rate=3e-2).last("finished")["path"])
+    shutil.copyfile(other / "adapter_model.safetensors", adapter / "adapter_model.safetensors")
+    with pytest.raises(FailedPrecondition, match=r"token \d is \d+, and \d+ where it was trained") as refused:
+        merge(Export(base=str(base), adapter=str(adapter), destination=str(tmp_path / "merged")))
+    assert refused.value.reason == "PARITY"
 
 
 def test_the_short_way_through_a_lora_layer_gives_the_gradients_of_the_long_one(
