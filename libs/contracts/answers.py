@@ -7,17 +7,9 @@ from libs.contracts.ids import digest_bytes
 
 def strict_json(text: str) -> object:
     """Parse strict JSON: duplicate keys, NaN and Infinity are refused with ValueError."""
-
-    def unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
-        result = dict(pairs)
-        if len(result) != len(pairs):
-            raise ValueError("duplicate key")
-        return result
-
-    def constant(name: str) -> object:
-        raise ValueError(f"{name} is not JSON")
-
-    return json.loads(text, object_pairs_hook=unique, parse_constant=constant)
+    if text.startswith("\ufeff"):
+        raise ValueError("begins with a byte-order mark")
+    return _STRICT.decode(text)
 
 
 def canonical_answer(text: str) -> str:
@@ -25,10 +17,26 @@ def canonical_answer(text: str) -> str:
     stripped = text.strip()
     if stripped[:1] in ("{", "["):
         try:
-            return json.dumps(strict_json(stripped), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+            return _CANONICAL.encode(strict_json(stripped))
         except (ValueError, RecursionError):
             return " ".join(stripped.split())
     return " ".join(stripped.split())
+
+
+def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        raise ValueError("duplicate key")
+    return result
+
+
+def _constant(name: str) -> object:
+    raise ValueError(f"{name} is not JSON")
+
+
+# Made once: a decoder or encoder made for each text would cost a short one as much as reading it.
+_STRICT = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_constant)
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
 def same_answer(left: str, right: str) -> bool:

@@ -20,6 +20,8 @@ _TEXTS = ("content", "value", "text")
 _PART_TYPES = ("text", "image_url", "input_audio", "file", "refusal")
 _KEPT = ("name", "tool_call_id", "refusal", "reasoning_content")
 
+_COMPACT = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+
 Message = dict[str, Any]
 """One message in OpenAI's form: role, content (text, typed parts or null), and what else belongs to it."""
 
@@ -137,7 +139,7 @@ def plain(message: Message) -> str:
 
 def dump(value: object) -> str:
     """Compact JSON with the text as it is."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return _COMPACT.encode(value)
 
 
 def _message(value: object, place: str) -> Message:

@@ -13,6 +13,7 @@ from libs.contracts.feedback import FeedbackKind
 from libs.contracts.inference import Message
 
 EXAMPLE = "example"
+_NAMES = json.JSONEncoder(ensure_ascii=False)
 
 
 class Row(msgspec.Struct, frozen=True, gc=False, kw_only=True):
@@ -97,7 +98,7 @@ def prompt_of(messages: Sequence[Message]) -> Prompt:
 
 def stable_id(prefix: str, *parts: object) -> str:
     """An id that the same parts always get: `<prefix>-<32 hex digits>`."""
-    text = json.dumps([str(part) for part in parts], ensure_ascii=False).encode("utf-8", "surrogatepass")
+    text = _NAMES.encode([str(part) for part in parts]).encode("utf-8", "surrogatepass")
     return f"{prefix}-{hashlib.sha256(text).hexdigest()[:32]}"
 
 
