@@ -1,9 +1,9 @@
 """`python -m bench evaluation`: 1,000 items by two arms through serving, against the engine's raw batch, in turn.
 
 The raw side hands every prompt to the model at once; the served side is the evaluator's own generation: gateway, gRPC,
-low priority, every answer kept in its database. Both have an engine of their own with the same settings; the rounds
-alternate, so that what else the machine does falls on both. Then the same road to an engine that keeps a set pace, and
-what a user's request feels while an evaluation runs.
+low priority, every answer kept in its database. Both have an engine of their own with the same settings; the sides
+alternate, and so does which of them begins a round, so that what else the machine does falls on both. Then the same
+road to an engine that keeps a set pace, and what a user's request feels while an evaluation runs.
 """
 
 import argparse
@@ -59,7 +59,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="bench.evaluation")
     parser.add_argument("--base", type=Path, default=ROOT / "examples" / "support-triage" / "base")
     parser.add_argument("--items", type=int, default=1000)
-    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--max-tokens", type=int, default=48)
     parser.add_argument("--concurrency", type=int, default=96)
     given = parser.parse_args()
@@ -93,14 +93,16 @@ async def _run(ground: Ground, given: argparse.Namespace) -> list[str]:
     ground.gateway.start()
     command = [sys.executable, "-m", "bench.evaluation.raw", str(ground.base), str(adapter)]
     command += [str(given.items), str(given.max_tokens)]
-    raw = _start(command)
+    log = ground.home / "raw.log"
+    raw = _start(command, log)
     try:
         await asyncio.to_thread(ground.gateway.wait_ready)
         await asyncio.to_thread(ground.engine.wait_ready)
         assert raw.stdout is not None
         while (await asyncio.to_thread(raw.stdout.readline)).strip() != "ready":
             if raw.poll() is not None:
-                raise RuntimeError("the raw engine did not start")
+                last = await asyncio.to_thread(log.read_text)
+                raise RuntimeError(f"the raw engine did not start: {last[-2000:]}")
         lines = await _compare(ground, raw, digest, given)
     finally:
         raw.kill()
@@ -110,32 +112,39 @@ async def _run(ground: Ground, given: argparse.Namespace) -> list[str]:
     return lines + await _paced(ground, digest, given)
 
 
-def _start(command: list[str]) -> "subprocess.Popen[str]":
-    return subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    )
+def _start(command: list[str], log: Path) -> "subprocess.Popen[str]":
+    with log.open("wb") as errors:
+        return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True)
 
 
 async def _compare(ground: Ground, raw: Any, digest: str, given: argparse.Namespace) -> list[str]:
     rows, ratios = [], []
+
+    async def ask_raw(word: str) -> Any:
+        raw.stdin.write(f"{word}\n")
+        raw.stdin.flush()
+        return json.loads(await asyncio.to_thread(raw.stdout.readline))
+
     async with _Road(ground, digest, given) as road:
         await road.answer(64, "warm")  # both sides load the adapter and fill their caches before they are timed
-        raw.stdin.write("warm\n")
-        raw.stdin.flush()
-        await asyncio.to_thread(raw.stdout.readline)
+        await ask_raw("warm")
         for number in range(given.rounds):
-            raw.stdin.write("go\n")
-            raw.stdin.flush()
-            told = json.loads(await asyncio.to_thread(raw.stdout.readline))
-            seconds, tokens = await road.answer(given.items, f"round-{number}")
+            occasion, raw_first = f"round-{number}", number % 2 == 0
+            if raw_first:
+                told = await ask_raw("go")
+                seconds, tokens = await road.answer(given.items, occasion)
+            else:
+                seconds, tokens = await road.answer(given.items, occasion)
+                told = await ask_raw("go")
             ratios.append(told["seconds"] / seconds)
             rows.append(
-                f"| {number + 1} | {told['answers'] / told['seconds']:.1f} | {told['tokens'] / told['seconds']:.0f} |"
+                f"| {number + 1} | {'raw' if raw_first else 'served'} |"
+                f" {told['answers'] / told['seconds']:.1f} | {told['tokens'] / told['seconds']:.0f} |"
                 f" {2 * given.items / seconds:.1f} | {tokens / seconds:.0f} | {ratios[-1]:.3f} |"
             )
     made = (
         f"`python -m bench evaluation` ({' '.join(sys.argv[1:]) or 'no options'}), {platform.machine()}, "
-        f"{len(os.sched_getaffinity(0))} cores shared with other work, {given.items} items by 2 arms (base and a LoRA"
+        f"{len(os.sched_getaffinity(0))} cores, {given.items} items by 2 arms (base and a LoRA"
         f" adapter of rank 16), at most {given.max_tokens} tokens, {given.concurrency} at once."
     )
     return [
@@ -145,8 +154,8 @@ async def _compare(ground: Ground, raw: Any, digest: str, given: argparse.Namesp
         "",
         "Raw: every prompt handed to vLLM at once. Served: gateway, gRPC, low priority, answers kept as they come.",
         "",
-        "| round | raw answers/s | raw tokens/s | served answers/s | served tokens/s | served / raw |",
-        "|---|---|---|---|---|---|",
+        "| round | first | raw answers/s | raw tokens/s | served answers/s | served tokens/s | served / raw |",
+        "|---|---|---|---|---|---|---|",
         *rows,
         "",
         f"Median of the ratios: **{statistics.median(ratios):.3f}** (bar: 0.8).",

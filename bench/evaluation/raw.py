@@ -24,7 +24,7 @@ async def main() -> None:
     bare = Version("base", "", "", 0)
     tuned = Version("tuned", "tuned", "bench@tuned", 1, adapter)
     await model.add(tuned)
-    prompts = [renderer.render([(each.role, each.content) for each in item.messages]) for item in items(count)]
+    prompts = [renderer.render(item.messages) for item in items(count)]
     sampling = SamplingChoice(max_tokens=max_tokens, whole=True)
 
     async def one(number: int, version: Version) -> int:

@@ -136,7 +136,7 @@ def open_mean(
     """Mean on a scale without ends (latency, tokens, cost): Student's t on the cluster-robust error.
 
     None with fewer than two clusters: on such a scale nothing can be said then. Long tails want many items, or the
-    quantiles of libs.statistics.quantiles.
+    quantiles of libs.statistics.sequences.
     """
     found = clustered_mean(values, clusters)
     if found.clusters < 2:

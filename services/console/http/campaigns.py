@@ -70,7 +70,7 @@ class CampaignPages:
             ]  # fmt: skip
             return self._render("standing.html", request, campaign=campaign, told=standing, lines=lines, away={})
         reviewer = _reviewer(request)
-        if not reviewer:
+        if not reviewer or "who" in request.query_params:
             return self._render("reviewer.html", request, campaign=campaign, away={})
         taken = await self._services.take_pair(campaign_id, reviewer)
         if taken.value is None:

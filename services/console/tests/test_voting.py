@@ -59,6 +59,7 @@ async def test_whoever_comes_first_says_who_they_are_and_then_votes_pair_by_pair
     html = await reviewer.page()
     assert "question 0" in html
     assert "Ada Łoś · 0 voted" in text(html)
+    assert "Who is voting?" in text(await reviewer.page("/campaigns/campaign-open?who"))
     ticket = re.search(r'name="ticket" value="([^"]+)"', html)
     assert ticket is not None
     answer = await reviewer.send("vote", ticket=ticket[1], choice="both_bad", dwell_ms="4200")

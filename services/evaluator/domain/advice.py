@@ -68,8 +68,8 @@ def recommend(
     """The arm to use, with every other arm's place beside it.
 
     The best by value is taken unless a simpler arm is shown to be within `close_enough` of it (non-inferiority); among
-    several such the simplest, then the cheapest. `sure` says that the choice is shown: superior to all simpler arms, or
-    non-inferior to the best.
+    several such the simplest, then the cheapest. `sure` says that the choice is shown: non-inferior to the best, or
+    superior to all simpler arms and non-inferior to all others.
     """
     arms = [arm.name for arm in sheet.arms if arm.name != "stable" and sheet.score(arm.name, metric) is not None]
     if len(arms) < 2:
@@ -93,6 +93,11 @@ def recommend(
         word = "better than" if verdict is Verdict.PASS else "not shown to be better than"
         why.append(f"{best} is {word} the simpler {name}: {told}")
         why.extend(_money(costs, best, name))
+    for name in (each for each in arms if each != best and each not in simpler):
+        verdict, told = _close(sheet, best, name, metric, close_enough, alpha)
+        if verdict is not Verdict.PASS:
+            sure = False
+            why.append(f"{name}, which is no simpler, is not shown to be no better: {told}")
     return {"arm": best, "metric": metric, "sure": sure, "why": why}
 
 

@@ -15,6 +15,32 @@ def suite_digest_of(report: Mapping[str, Any]) -> str:
     return str(report["passport"]["suite_digest"])
 
 
+def judgements_of(report: Mapping[str, Any], treatment: str, control: str) -> dict[str, dict[str, float]]:
+    """What the report's judges said of its items, by metric, as preferences for the treatment in [0, 1].
+
+    A pairwise judge is heard where it compared these two arms; of a judge that grades, half the difference of the
+    grades, moved to the middle.
+    """
+    found: dict[str, dict[str, float]] = {}
+    for name, signature in report["passport"].get("metrics", {}).items():
+        kind = signature.split("|", 1)[0]
+        against = signature.partition("|against:")[2].split("|", 1)[0]
+        if kind not in ("judge", "judge_pairwise") or (
+            kind == "judge_pairwise" and against not in (treatment, control)
+        ):
+            continue
+        for row in report["items"]:
+            mine, theirs = (row["arms"][arm].get(name) for arm in (treatment, control))
+            if mine is None or theirs is None:
+                continue
+            if kind == "judge":
+                preference = (1.0 + mine - theirs) / 2.0
+            else:
+                preference = mine if against == control else 1.0 - theirs
+            found.setdefault(name, {})[row["item_id"]] = preference
+    return found
+
+
 def candidates_of(report: Mapping[str, Any], suite: Sequence[Item], treatment: str, control: str) -> list[Candidate]:
     """Items that both arms answered, in the order of the report.
 

@@ -1,13 +1,13 @@
 """Gates: rules of the task file, decided on the sheets of a report. What cannot be decided is never passed."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from libs.contracts.events import GateResult, Verdict
 from libs.contracts.task import GateSpec
 from libs.contracts.task.evaluation import TASK_SUITE, UNTRAINED
 from libs.statistics.corpus import corpus_estimate
-from libs.statistics.gates import Decision, floor_of, floor_of_mean, non_inferiority, superiority
+from libs.statistics.gates import Decision, floor_of, floor_of_mean, superiority
 from services.evaluator.domain.scores import Incomparable, Score
 from services.evaluator.domain.sheet import Sheet
 
@@ -86,10 +86,31 @@ def _decide(gate: GateSpec, sheets: Mapping[str, Sheet], min_items: int) -> Deci
     if other is None:
         raise _Unable(f"the evaluation had no arm {gate.against!r} on suite {gate.suite!r}")
     _check_scored(gate, other, keep)
-    decide = superiority if gate.kind == "superiority" else non_inferiority
     if gate.weighted and sheet.weights is None:
         raise _Unable("no traffic mix that this suite covers is known: name one in evaluation.traffic")
-    return decide(score.minus(other, keep, sheet.weights if gate.weighted else None), gate.margin, gate.alpha)
+    difference = score.minus(other, keep, sheet.weights if gate.weighted else None)
+    bound = -gate.margin if gate.kind == "non_inferiority" else gate.margin
+    return _beyond_tilt(score, lambda tilt: superiority(difference, bound + tilt, gate.alpha))
+
+
+def _beyond_tilt(score: Score, decide: Callable[[float], Decision]) -> Decision:
+    """A decision that holds however the judge is biased within what experts' votes leave open.
+
+    A judge that agrees often may still favour one arm, so its word passes only where it would with the bound moved up
+    by all it may favour the candidate, and fails only with the bound moved down by as much.
+    """
+    tilt = score.column.tilt
+    if not tilt:
+        return decide(0.0)
+    strict, lenient = decide(tilt), decide(-tilt)
+    told = f"(the bound is moved by {tilt:.3f}, by which this judge may favour an arm)"
+    if lenient.verdict is Verdict.FAIL:
+        return replace(lenient, reason=f"{lenient.reason} {told}")
+    if strict.verdict is Verdict.FAIL:
+        numbers = strict.reason.partition(": ")[2]
+        reason = f"the judge's bias may be all of it: {numbers} {told}"
+        return replace(strict, verdict=Verdict.INCONCLUSIVE, reason=reason, more_needed=None)
+    return replace(strict, reason=f"{strict.reason} {told}")
 
 
 def _kept(gate: GateSpec, sheet: Sheet) -> list[int] | None:
@@ -124,6 +145,10 @@ def _check_scored(gate: GateSpec, score: Score, keep: Sequence[int] | None) -> N
 
 def _floor(gate: GateSpec, score: Score, keep: Sequence[int] | None) -> Decision:
     at_least = gate.at_least or 0.0
+    return _beyond_tilt(score, lambda tilt: _floor_at(gate, score, keep, at_least + tilt))
+
+
+def _floor_at(gate: GateSpec, score: Score, keep: Sequence[int] | None, at_least: float) -> Decision:
     places = score.scored(keep)
     groups = [score.groups[place] for place in places]
     if score.column.corpus is not None and score.column.statistics is not None:

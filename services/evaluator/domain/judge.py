@@ -31,8 +31,10 @@ PAIR_SCHEMA: dict[str, Any] = {
 
 
 def signature(spec: MetricSpec) -> str:
-    """Everything that changes a judge's word."""
+    """Everything that changes the word of a judge, or of a model of embeddings."""
     assert spec.endpoint is not None
+    if spec.kind == "embedding":
+        return f"embedding|{spec.endpoint.model}|cosine|v1"
     rubric = digest_bytes((spec.rubric or "").encode())[7:19]
     order = f"|against:{spec.against}|order:both" if spec.kind == "judge_pairwise" else f"|grades:{GRADES}"
     return f"{spec.kind}|{spec.endpoint.model}|rubric:{rubric}{order}|temperature:0|v1"

@@ -40,7 +40,7 @@ class Served:
 
 @dataclass(frozen=True, slots=True)
 class Mirrored:
-    """A shadow answer beside the stable one it mirrors; `right` is what a known right answer says of each."""
+    """A shadow answer beside the stable one it mirrors."""
 
     segment: str | None
     unit: str

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from services.evaluator.domain.answers import Answer, Arm
-from services.evaluator.domain.metrics.core import Metric, Sample
+from services.evaluator.domain.metrics.core import Metric, Sample, column
 from services.evaluator.domain.suite import Item
 
 _TWO_SIGMA = 1.959964
@@ -16,18 +16,19 @@ _TWO_SIGMA = 1.959964
 class Noise:
     """An A/A comparison: the candidate's own answers, generated twice.
 
-    `floors[metric]` is the size below which a difference between two runs over the whole suite is what chance alone
-    gives in 95 of 100: 1.96 sqrt(mean squared change of an item's score / items).
+    `floors[metric]` is the size below which a difference between two runs over the whole suite of `of` items is what
+    chance alone gives in 95 of 100: 1.96 sqrt(mean squared change of an item's score / items).
     """
 
     items: int
+    of: int
     changed_texts: int
     changed_scores: Mapping[str, int]
     floors: Mapping[str, float]
 
-    def below(self, metric: str, value: float) -> bool:
-        """Whether a difference is no greater than the noise."""
-        floor = self.floors.get(metric, 0.0)
+    def below(self, metric: str, value: float, items: int) -> bool:
+        """Whether a difference over so many items is no greater than the noise."""
+        floor = self.floors.get(metric, 0.0) * math.sqrt(self.of / max(1, items))
         return floor > 0.0 and abs(value) <= floor
 
     def dump(self) -> dict[str, Any]:
@@ -45,20 +46,21 @@ def measure_noise(
     arm: Arm, again: Mapping[str, Answer], items: Sequence[Item], metrics: Sequence[Metric]
 ) -> Noise | None:
     """Compare an arm's answers with a second set of them; None where nothing was repeated."""
-    places = [place for place, item in enumerate(items) if item.item_id in again]
-    if not places:
+    twice = [item for item in items if item.item_id in again]
+    if not twice:
         return None
     changed, floors = {}, {}
     for metric in metrics:
-        squares = []
-        for place in places:
-            item = items[place]
-            scores = [
-                metric.measure(Sample(answer.text, item.answer, item.messages[-1].content)).score
-                for answer in (arm.answers[item.item_id], again[item.item_id])
-            ]
-            squares.append((scores[0] - scores[1]) ** 2)
+        first, second = (
+            column(metric, [Sample(run[i.item_id].text, i.answer, i.messages[-1].content) for i in twice]).scores
+            for run in (arm.answers, again)
+        )
+        squares = [
+            (one - other) ** 2
+            for one, other in zip(first, second, strict=True)
+            if one is not None and other is not None
+        ]
         changed[metric.name] = sum(1 for square in squares if square > 0.0)
-        floors[metric.name] = _TWO_SIGMA * math.sqrt(math.fsum(squares) / len(squares) / len(items))
-    texts = sum(1 for place in places if arm.answers[items[place].item_id].text != again[items[place].item_id].text)
-    return Noise(len(places), texts, changed, floors)
+        floors[metric.name] = _TWO_SIGMA * math.sqrt(math.fsum(squares) / max(1, len(squares)) / len(items))
+    texts = sum(1 for item in twice if arm.answers[item.item_id].text != again[item.item_id].text)
+    return Noise(len(twice), len(items), texts, changed, floors)

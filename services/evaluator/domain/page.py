@@ -120,7 +120,8 @@ def _slices(report: Mapping[str, Any]) -> str:
     if not slices:
         return ""
     arms = report["order"]
-    metric = report["metrics"][0]
+    metric = report.get("primary") or report["metrics"][0]
+    differences = report.get("slice_differences") or {}
     scale = scale_of([held[arm][metric] for held in slices.values() for arm in held if metric in held[arm]])
     rows = []
     for name, held in slices.items():
@@ -129,10 +130,23 @@ def _slices(report: Mapping[str, Any]) -> str:
             if estimate is not None:
                 rows.append(
                     f"<tr><td>{_text(name) if arm == arms[0] else ''}</td><td>{_text(arm)}</td>"
-                    f'<td>{interval(estimate, scale)}</td>{_numbers(estimate)}<td class="n">{estimate["n"]}</td></tr>'
+                    f'<td>{interval(estimate, scale)}</td>{_numbers(estimate)}<td class="n">{estimate["n"]}</td>'
+                    f"{_gap(differences.get(arm, {}).get(name))}</tr>"
                 )
-    drawn = f"<details open><summary>{len(slices)} categories</summary><table>{_all(rows)}</table></details>"
+    less = f"{_text(arms[0])} less this arm"
+    head = f"<tr><th></th><th>arm</th><th></th><th>value, 95 %</th><th>n</th><th>{less}</th></tr>"
+    drawn = f"<details open><summary>{len(slices)} categories</summary><table>{head}{_all(rows)}</table></details>"
     return f"<h2>Categories: {_text(metric)}</h2>{drawn}"
+
+
+def _gap(row: Mapping[str, Any] | None) -> str:
+    """The candidate's difference on one category, with its p-value adjusted for their number."""
+    if row is None:
+        return "<td></td>"
+    if row.get("below_noise"):
+        return '<td class="n noise">below the noise floor</td>'
+    told = f"{row['value']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}], p {row['bh_p_value']:.2g}"
+    return f'<td class="n">{told}</td>'
 
 
 def _costs(report: Mapping[str, Any]) -> str:

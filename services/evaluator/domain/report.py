@@ -108,6 +108,7 @@ def _of_sheet(sheet: Sheet, setting: Setting, subject: Subject) -> dict[str, Any
     return {
         "order": [arm.name for arm in sheet.arms],
         "metrics": list(sheet.metrics),
+        "primary": _primary(sheet, setting),
         "arms": _dump(_estimates(sheet)),
         "weighted": _weighted(sheet),
         "differences": {arm.name: found for arm in others if (found := _differences(sheet, arm.name, setting))},
@@ -194,7 +195,7 @@ def _differences(sheet: Sheet, baseline: str, setting: Setting) -> dict[str, Any
             row |= {"wins": wins, "losses": losses, "mcnemar_p_value": mcnemar(wins, losses)}
         if isinstance(difference, PairedDifference):
             row["design_effect"] = difference.design_effect
-        noisy = setting.noise is not None and setting.noise.below(metric, estimate.value)
+        noisy = setting.noise is not None and setting.noise.below(metric, estimate.value, estimate.n)
         found[metric] = {**estimate.model_dump(), **row, "below_noise": noisy}
     return found
 
@@ -211,22 +212,29 @@ def _won_and_lost(sheet: Sheet, baseline: str, metric: str) -> tuple[int, int]:
     return sum(left > right for left, right in pairs), sum(left < right for left, right in pairs)
 
 
+def _primary(sheet: Sheet, setting: Setting) -> str:
+    """The task's primary metric, or the first of a suite that is not scored by it."""
+    return setting.spec.primary if setting.spec.primary in sheet.metrics else sheet.metrics[0]
+
+
 def _slice_differences(sheet: Sheet, baseline: str, setting: Setting) -> dict[str, Any]:
     """By the primary metric; the p-values are adjusted for the number of slices (Benjamini & Hochberg 1995)."""
-    metric = setting.spec.primary
+    metric = _primary(sheet, setting)
     rows: dict[str, dict[str, Any]] = {}
     for name, places in sheet.slices.items():
         difference = _subtract(sheet, baseline, metric, places)
         if difference is not None and not isinstance(difference, str):
             p_value = min(1.0, 2.0 * min(difference.p_greater(0.0), difference.p_less(0.0)))
-            rows[name] = {**difference.interval().model_dump(), "p_value": p_value}
+            estimate = difference.interval()
+            noisy = setting.noise is not None and setting.noise.below(metric, estimate.value, estimate.n)
+            rows[name] = {**estimate.model_dump(), "p_value": p_value, "below_noise": noisy}
     for name, adjusted in benjamini_hochberg({name: row["p_value"] for name, row in rows.items()}).items():
         rows[name]["bh_p_value"] = adjusted
     return rows
 
 
 def _examples(sheet: Sheet, baseline: Arm, setting: Setting) -> dict[str, list[dict[str, Any]]]:
-    metric = setting.spec.primary if setting.spec.primary in sheet.metrics else sheet.metrics[0]
+    metric = _primary(sheet, setting)
     mine, theirs = sheet.score(sheet.candidate.name, metric), sheet.score(baseline.name, metric)
     gaps = []
     if mine is not None and theirs is not None:

@@ -34,7 +34,7 @@ from services.evaluator.handlers.contest import (
     read_passages,
 )
 from services.evaluator.handlers.generation import Generation, Job, Outside
-from services.evaluator.handlers.judging import Admission, Judging
+from services.evaluator.handlers.judging import Admission, Judging, Standing
 from services.evaluator.handlers.parity import ParityGate
 from services.evaluator.handlers.suites import Shelf
 from services.evaluator.store.reports import CONSUMER, RUNNING, Reports
@@ -57,7 +57,7 @@ class Evaluation:
         prices: The operator's, per arm; the task file's come first.
         parity: Whether the candidate that is served is the one that was trained.
         mix: Share of production's requests per category, for a task that declares none.
-        admission: Why a judge is not to be believed, or None.
+        admission: How a judge stands with experts.
     """
 
     def __init__(
@@ -201,8 +201,8 @@ class Evaluation:
         return await asyncio.to_thread(Library, examples, passages)
 
 
-async def _nobody(metric: MetricSpec) -> str | None:
-    return f"nothing here calibrates {metric.name!r}"
+async def _nobody(metric: MetricSpec) -> Standing:
+    return Standing(f"nothing here calibrates {metric.name!r}")
 
 
 _AGAIN = "again"

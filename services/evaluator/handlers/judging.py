@@ -5,42 +5,56 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 
 from libs.contracts.commands import EvaluateModel
-from libs.contracts.errors import InvalidInput, PawlError, Transient
-from libs.contracts.inference import Message
+from libs.contracts.errors import InvalidInput
+from libs.contracts.inference import Message, Provenance
 from libs.contracts.task import MetricSpec
 from libs.telemetry import get_logger
 from services.evaluator.clients.outside import OutsideModel
 from services.evaluator.domain import judge
 from services.evaluator.domain.answers import Answer, Arm, answer_key
 from services.evaluator.domain.campaign_standing import standing_of
-from services.evaluator.domain.metrics.core import Column, Sample
+from services.evaluator.domain.metrics.core import Column
 from services.evaluator.domain.metrics.registry import REMOTE
 from services.evaluator.domain.sheet import Suite, refused, samples_of
-from services.evaluator.handlers.generation import Generation, Job, Outside
+from services.evaluator.handlers.generation import Generation, Generator, Job, Outside
 from services.evaluator.store.campaigns import Campaigns
 
 log = get_logger(__name__)
 
-_BATCH = 64
 
-Admission = Callable[[MetricSpec], Awaitable[str | None]]
-"""Why a judge is not to be believed, or None once experts' votes have calibrated it."""
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What experts' votes say of a judge: why it is not to be believed, or None, and how much it may favour an arm.
+
+    `tilt` is on the scale of the metric's differences: the farther end of the interval of judge less experts.
+    """
+
+    doubt: str | None
+    tilt: float = 0.0
+
+
+Admission = Callable[[MetricSpec], Awaitable[Standing]]
+"""How a judge stands before it counts."""
 
 
 def admission_by(campaigns: Campaigns) -> Admission:
     """Judges are admitted by the standing of the campaign that the task file names, under the metric's name."""
 
-    async def doubt(spec: MetricSpec) -> str | None:
+    async def standing(spec: MetricSpec) -> Standing:
         if spec.campaign is None:
-            return "no campaign of experts' votes calibrates this judge: name one in the metric's 'campaign'"
+            return Standing("no campaign of experts' votes calibrates this judge: name one in the metric's 'campaign'")
         whole = await campaigns.everything(spec.campaign)
         told = standing_of(whole.campaign, whole.items, whole.slots, whole.ballots, whole.judgements)
         judged = told["judges"].get(spec.name)
         if judged is None:
-            return f"campaign {spec.campaign} holds no judgements by {spec.name!r}"
-        return None if judged["admitted"] else f"campaign {spec.campaign}: {judged['reason']}"
+            return Standing(f"campaign {spec.campaign} holds no judgements by {spec.name!r}")
+        if not judged["admitted"]:
+            return Standing(f"campaign {spec.campaign}: {judged['reason']}")
+        bias = max(abs(judged["bias"]["low"]), abs(judged["bias"]["high"]))
+        # A preference is half of one and half the difference of two grades.
+        return Standing(None, 2.0 * bias if spec.kind == "judge" else bias)
 
-    return doubt
+    return standing
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +71,21 @@ class _Constrained:
         del max_tokens  # the answer's limit, not the judge's
         schema = judge.PAIR_SCHEMA if self.pairwise else judge.RUBRIC_SCHEMA
         return await self.model.constrained(model, messages, schema, item_id, request_id, judge.MAX_TOKENS)
+
+
+@dataclass(frozen=True, slots=True)
+class _Nearness:
+    """How near two texts are by a model's embeddings, in the shape of a generator: the answer is a number."""
+
+    model: OutsideModel
+
+    async def generate(
+        self, model: str, messages: Sequence[Message], *, item_id: str, request_id: str, max_tokens: int
+    ) -> tuple[Answer, str]:
+        """Cosine similarity of the messages' two texts, 0 where it is negative."""
+        del max_tokens
+        left, right = await self.model.embed([message.content or " " for message in messages], request_id)
+        return Answer(item_id, repr(_cosine(left, right)), Provenance(base_digest="")), model
 
 
 class Judging:
@@ -76,11 +105,11 @@ class Judging:
             if spec.kind not in REMOTE:
                 continue
             model = self._open(spec)
-            doubt = None if spec.kind == "embedding" else await self._admission(spec)
+            standing = Standing(None) if spec.kind == "embedding" else await self._admission(spec)
             try:
                 for arm in arms:
                     made = await self._column(command, spec, model, suite, arm, arms)
-                    found[arm.name][spec.name] = replace(made, doubt=doubt)
+                    found[arm.name][spec.name] = replace(made, doubt=standing.doubt, tilt=standing.tilt)
             finally:
                 await model.close()
         return found
@@ -88,36 +117,31 @@ class Judging:
     async def _column(
         self, command: EvaluateModel, spec: MetricSpec, model: OutsideModel, suite: Suite, arm: Arm, arms: Sequence[Arm]
     ) -> Column:
-        samples, lost = samples_of(arm, suite.items), refused(arm, suite.items)
+        samples = samples_of(arm, suite.items)
         if spec.kind == "embedding":
-            return await _similarities(command, spec, model, samples, lost)
+            pairs = [
+                ((Message(role="assistant", content=each.text), Message(role="assistant", content=each.reference)),)
+                for each in samples
+            ]
+            return await self._asked(command, spec, model, suite, arm, pairs, lambda text, _: float(text))
         if spec.kind == "judge":
             asks = [(judge.ask_grade(spec.rubric or "", sample),) for sample in samples]
-            return await self._judged(
-                command, spec, model, suite, arm, asks, lost, lambda text, _: judge.read_grade(text)
-            )
+            return await self._asked(command, spec, model, suite, arm, asks, lambda text, _: judge.read_grade(text))
         other = next((each for each in arms if each.name == spec.against), None)
         if other is None:
             raise InvalidInput(f"metric {spec.name!r}: no arm {spec.against!r}", field="evaluation.metrics")
         if other.name == arm.name:
             return Column(judge.signature(spec), tuple(0.5 for _ in samples))
         others = [each.text for each in samples_of(other, suite.items)]
-        pairs = [
+        both = [
             tuple(judge.ask_better(spec.rubric or "", sample, theirs, swapped=swapped) for swapped in (False, True))
             for sample, theirs in zip(samples, others, strict=True)
         ]
-        return await self._judged(
-            command,
-            spec,
-            model,
-            suite,
-            arm,
-            pairs,
-            lost,
-            lambda text, place: judge.read_better(text, swapped=place == 1),
+        return await self._asked(
+            command, spec, model, suite, arm, both, lambda text, turn: judge.read_better(text, swapped=turn == 1)
         )
 
-    async def _judged(
+    async def _asked(
         self,
         command: EvaluateModel,
         spec: MetricSpec,
@@ -125,19 +149,21 @@ class Judging:
         suite: Suite,
         arm: Arm,
         asks: Sequence[Sequence[tuple[Message, ...]]],
-        lost: set[int],
         read: Callable[[str, int], float],
     ) -> Column:
+        """The column of what the model said to the questions about each item; what serving refused scores 0 unasked."""
         assert spec.endpoint is not None
-        constrained = _Constrained(model, spec.kind == "judge_pairwise")
+        near, lost = spec.kind == "embedding", refused(arm, suite.items)
+        generator: Generator = _Nearness(model) if near else _Constrained(model, spec.kind == "judge_pairwise")
+        who = f"{'embedding' if near else 'judge'}:{model.name}"
         jobs: dict[tuple[int, int], Job] = {}
         for place, questions in enumerate(asks):
             for turn, messages in enumerate(questions):
                 if place not in lost:
-                    key = answer_key(f"judge:{model.name}", "", messages, judge.MAX_TOKENS, command.report_id)
+                    key = answer_key(who, "", messages, judge.MAX_TOKENS, command.report_id)
                     item_id = suite.items[place].item_id
                     jobs[place, turn] = Job(key, spec.name, item_id, spec.name, "", (messages,), spec.name)
-        outside = {spec.name: Outside(constrained, spec.endpoint.concurrency)}
+        outside = {spec.name: Outside(generator, spec.endpoint.concurrency)}
         told = await self._generation.answer(command, list(jobs.values()), outside, strict=False)
         scores: list[float | None] = []
         failures: dict[int, str] = {}
@@ -149,36 +175,8 @@ class Judging:
                 scores.append(None)
                 failures[place] = str(error)
         if failures:
-            log.warning("the judge failed on items", metric=spec.name, arm=arm.name, items=len(failures))
+            log.warning("the model failed on items", metric=spec.name, arm=arm.name, items=len(failures))
         return Column(judge.signature(spec), tuple(scores), failures=failures)
-
-
-async def _similarities(
-    command: EvaluateModel, spec: MetricSpec, model: OutsideModel, samples: Sequence[Sample], lost: set[int]
-) -> Column:
-    """Cosine similarity to the right answer, 0 where it is negative."""
-    scores: list[float | None] = [0.0] * len(samples)
-    failures: dict[int, str] = {}
-    places = [place for place in range(len(samples)) if place not in lost]
-    for start in range(0, len(places), _BATCH):
-        some = places[start : start + _BATCH]
-        texts = [text or " " for place in some for text in (samples[place].text, samples[place].reference)]
-        try:
-            vectors = await model.embed(texts, f"{command.report_id}/{spec.name}/{start}")
-            for row, place in enumerate(some):
-                scores[place] = _cosine(vectors[2 * row], vectors[2 * row + 1])
-        except Transient:
-            raise
-        except PawlError as error:
-            for place in some:
-                scores[place] = None
-                failures[place] = str(error)
-    assert spec.endpoint is not None
-    return Column(f"embedding|{spec.endpoint.model}|cosine|v1", tuple(scores), failures=failures)
-
-
-def _better(text: str, turn: int) -> float:
-    return judge.read_better(text, swapped=turn == 1)
 
 
 def _read(word: Answer, turn: int, read: Callable[[str, int], float]) -> float:

@@ -15,7 +15,7 @@ from libs.contracts.stubs.pawl.evaluator.v1 import campaign_pb2_grpc
 from services.evaluator.domain.campaign import CLOSED, OPEN, Campaign, Design, shown, texts
 from services.evaluator.domain.campaign_desk import Cast
 from services.evaluator.domain.campaign_plan import draw
-from services.evaluator.domain.campaign_source import candidates_of, suite_digest_of
+from services.evaluator.domain.campaign_source import candidates_of, judgements_of, suite_digest_of
 from services.evaluator.domain.campaign_standing import standing_of
 from services.evaluator.domain.suite import ITEMS_FILE, parse_suite
 from services.evaluator.store import Reports
@@ -61,7 +61,12 @@ class CampaignServicer(campaign_pb2_grpc.CampaignServiceServicer):
             guidelines=request.guidelines, state=OPEN, commitment=committed, nonce=nonce, head=committed,
             design=design, opened_by=by, opened_at=time.time(),
         )  # fmt: skip
-        await self._campaigns.open(campaign, plan)
+        asked = {item.item_id for item in plan.items}
+        judges = {
+            judge: {item: value for item, value in given.items() if item in asked}
+            for judge, given in judgements_of(report, request.treatment, request.control).items()
+        }
+        await self._campaigns.open(campaign, plan, judges)
         return pb.OpenCampaignResponse(campaign=await self._told(campaign.campaign_id))
 
     async def ListCampaigns(self, request: Any, context: Any) -> Any:  # noqa: N802, ARG002

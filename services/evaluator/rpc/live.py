@@ -1,5 +1,6 @@
 """The live view and the recomputing of evidence over gRPC: translates only."""
 
+import asyncio
 import json
 import time
 from collections.abc import Callable
@@ -63,12 +64,13 @@ class LiveServicer(live_pb2_grpc.LiveServiceServicer):
             "task": task.task,
             "seconds": span,
             "stable": stable,
-            "versions": metrics_of(await self._readings.served(*whose, since)),
-            "shadow": shadow_of(await self._readings.mirrored(*whose, since)),
+            # Off the loop: an hour of much traffic takes a while, and canaries are assessed meanwhile.
+            "versions": await asyncio.to_thread(metrics_of, await self._readings.served(*whose, since)),
+            "shadow": await asyncio.to_thread(shadow_of, await self._readings.mirrored(*whose, since)),
             "drift": {
                 "reference_users": len(asked[0]),
                 "current_users": len(asked[1]),
-                "traits": drifts(*asked, live.drift_index),
+                "traits": await asyncio.to_thread(drifts, *asked, live.drift_index),
             },
             "drop_watch": asdict(state) if state is not None else None,
             "drops": [document for document, _, _ in await self._live.drops(task.task)][-20:],

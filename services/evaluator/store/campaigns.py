@@ -1,7 +1,7 @@
 """Campaigns with their chained ballots: each vote is one transaction, and nothing voted is ever changed."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -57,14 +57,18 @@ class Campaigns:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def open(self, campaign: Campaign, plan: Plan) -> None:
-        """Keep a campaign and tell its commitment, in one transaction."""
+    async def open(self, campaign: Campaign, plan: Plan, judges: Mapping[str, Mapping[str, float]]) -> None:
+        """Keep a campaign with what the report's judges said, and tell its commitment, in one transaction."""
         whose = {"campaign_id": campaign.campaign_id}
         items = [whose | _item_row(place, item) for place, item in enumerate(plan.items)]
         async with self._database.unit() as unit:
             await unit.session.execute(insert(campaigns), [_campaign_row(campaign)])
             await unit.session.execute(insert(campaign_items), items)
             await unit.session.execute(insert(campaign_slots), [whose | slot.model_dump() for slot in plan.slots])
+            for judge, given in judges.items():
+                await unit.session.execute(
+                    insert(campaign_judgements), _judged_rows(campaign.campaign_id, judge, given)
+                )
             opened = CampaignOpened(
                 tenant=campaign.tenant, task=campaign.task, campaign_id=campaign.campaign_id,
                 report_id=campaign.report_id, commitment=campaign.commitment,
@@ -131,11 +135,7 @@ class Campaigns:
             strange = next((item for item in preferences if item not in known), None)
             if strange is not None:
                 raise NotFound(f"item {strange!r} is not part of campaign {campaign_id}", field="judgements.item_id")
-            rows = [
-                {"campaign_id": campaign_id, "judge": judge, "item_id": item, "preference": value,
-                 "added_at": time.time()}
-                for item, value in preferences.items()
-            ]  # fmt: skip
+            rows = _judged_rows(campaign_id, judge, preferences)
             before = await session.scalar(_judged(campaign_id, judge)) or 0
             if rows:
                 await session.execute(insert_new(session, campaign_judgements), rows)
@@ -242,6 +242,11 @@ async def _campaign(session: AsyncSession, campaign_id: str) -> Campaign:
     if row is None:
         raise NotFound(f"no campaign {campaign_id!r}", field="campaign_id")
     return _campaign_of(row)
+
+
+def _judged_rows(campaign_id: str, judge: str, given: Mapping[str, float]) -> list[dict[str, Any]]:
+    whose = {"campaign_id": campaign_id, "judge": judge, "added_at": time.time()}
+    return [{**whose, "item_id": item, "preference": value} for item, value in given.items()]
 
 
 def _judged(campaign_id: str, judge: str) -> Any:

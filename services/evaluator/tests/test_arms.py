@@ -198,9 +198,12 @@ async def test_a_missing_key_or_one_refused_ends_the_evaluation_by_name(
 async def test_judges_and_embeddings_score_and_fail_for_one_item_alone(
     house: House, link: NatsLink, object_store: ObjectStore, facts: Facts, tmp_path: Path
 ) -> None:
+    heard: list[object] = []
+
     def judge(asked: dict[str, Any]) -> str | int:
         if "input" in asked:
-            return ""
+            heard.append([json.loads(text) for text in asked["input"]])
+            return 429 if len(heard) == 1 else 400 if heard[-1] == [json.loads(label(3))] * 2 else ""
         text = asked["messages"][-1]["content"]
         if "ticket 7\n" in text:
             return "I would rather not say"
@@ -243,6 +246,9 @@ async def test_judges_and_embeddings_score_and_fail_for_one_item_alone(
     assert arms["base"]["preferred"]["value"] == 0.5
     assert document["differences"]["base"]["preferred"]["value"] == pytest.approx(0.5)
     assert 0.8 < arms["base"]["near"]["value"] <= arms["fine_tuned"]["near"]["value"] == pytest.approx(1.0)
+    # An endpoint that asks to slow down is asked again; texts it will not take cost no other its score.
+    assert (arms["fine_tuned"]["near"]["n"], arms["base"]["near"]["n"]) == (45, 60)
+    assert "answered 400" in document["items"][3]["arms"]["fine_tuned"]["unscored"]["near"]
     assert "no JSON" in document["items"][7]["arms"]["fine_tuned"]["unscored"]["graded"]
     shown_first = [each for each in outside.requests if "FIRST ANSWER" in str(each.get("messages"))]
     assert len(shown_first) == 120

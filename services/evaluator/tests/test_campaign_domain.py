@@ -14,6 +14,7 @@ from libs.contracts.inference import Message
 from services.evaluator.domain.campaign import OPEN, Campaign, Candidate, Design, Plan, shown, texts
 from services.evaluator.domain.campaign_desk import Cast, Desk, Reservation
 from services.evaluator.domain.campaign_plan import draw
+from services.evaluator.domain.campaign_source import judgements_of
 from services.evaluator.domain.campaign_standing import standing_of
 
 NOW = 1_800_000_000.0
@@ -352,6 +353,24 @@ def test_a_judge_counts_only_once_calibrated_and_its_bias_is_taken_out() -> None
     assert good["win_rate"]["effective_extra_votes"] > 50
     assert not useless["admitted"]
     assert useless["win_rate"] is None
+
+
+def test_what_the_reports_judges_said_is_a_preference_for_the_treatment() -> None:
+    signatures = {
+        "liked": "judge_pairwise|m|rubric:r|against:base|order:both",
+        "grade": "judge|m|rubric:r|grades:5",
+        "other": "judge_pairwise|m|rubric:r|against:stable|order:both",
+        "exact_match": "exact_match|v1",
+    }
+    told = {"liked": 0.75, "grade": 1.0, "other": 1.0, "exact_match": 1.0}
+    lacks = {"liked": None, "grade": 0.5, "other": 1.0, "exact_match": 0.0}
+    arms = {"fine_tuned": told, "base": {"liked": 0.5, "grade": 0.5, "other": 0.0, "exact_match": 0.0}}
+    report = {
+        "passport": {"metrics": signatures},
+        "items": [{"item_id": "a", "arms": arms}, {"item_id": "b", "arms": {**arms, "fine_tuned": lacks}}],
+    }
+    assert judgements_of(report, "fine_tuned", "base") == {"liked": {"a": 0.75}, "grade": {"a": 0.75, "b": 0.5}}
+    assert judgements_of(report, "base", "fine_tuned") == {"liked": {"a": 0.25}, "grade": {"a": 0.25, "b": 0.5}}
 
 
 def test_a_judge_is_not_admitted_on_a_handful_of_votes() -> None:

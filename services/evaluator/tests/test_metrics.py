@@ -83,6 +83,16 @@ def test_corpus_values_from_sums_equal_sacrebleus_own_on_random_text(word_order:
     assert 100 * corpus(overlap.chrf(word_order=word_order), texts, references) == pytest.approx(chrf, abs=1e-9)
 
 
+@given(st.lists(st.text(alphabet="ab1 2.,-'&;<>\n\t\u00a0/@(é。中$", max_size=20), min_size=2, max_size=2))
+def test_statistics_of_any_two_texts_are_sacrebleus_own(texts: list[str]) -> None:
+    from sacrebleu.metrics import BLEU
+
+    wanted = BLEU(force=True, effective_order=True).sentence_score(texts[0], [texts[1]])
+    got = overlap.bleu().measure(Sample(*texts))
+    assert got.statistics == (*wanted.counts, *wanted.totals, wanted.sys_len, wanted.ref_len)
+    assert got.score == pytest.approx(min(1.0, wanted.score / 100))
+
+
 TARGETS = (
     "ZfbCUIUuePaiLVUlCaUXxkpu XPeWing tUHfPMuZ',-Xd Y BrUgVJing M-HV.-DgdDaY.rFDJCRing Ht-LM EKBDXkME,yz'RBr q'wtion wIojNbN wL,b .a-'XdQggyFl jB-RPP'iyOIcUxer tKM L\n",  # noqa: E501
     "KsJdPByEtAor fE-Qg Dpdbring cw-WeFyu vC MoBL Xdn g wkvcEiGvKtion BDFhrpMtion psing sbKao Q m qiing LMmer HqqLFXe,XPY,J XsurkMer ,ed nB'wH'bWVHjWFEing tQ.saefZwJtKrTlixYpMMsJing UCAPwNHeYVjDing c T BUySKtion gMPfJpwGw p'NvxAoping eu pBwMBKV'I DNxqelhu,PHPxDEq,mtion SN\n",  # noqa: E501

@@ -7,7 +7,7 @@ import pytest
 from libs.contracts.errors import InvalidInput
 from libs.contracts.task import MetricSpec, OutputSpec
 from services.evaluator.compute.plugins import installed
-from services.evaluator.domain.metrics.core import Sample
+from services.evaluator.domain.metrics.core import Sample, column
 from services.evaluator.domain.metrics.registry import local_metrics
 
 CODE = """
@@ -40,6 +40,15 @@ def test_a_metric_of_an_installed_package_scores_under_its_own_signature() -> No
         metric.measure(Sample("aeiou", ""))
     with pytest.raises(InvalidInput, match="'vowels' failed: RuntimeError"):
         metric.measure(Sample("crash", ""))
+
+
+@pytest.mark.usefixtures("package")
+def test_an_answer_that_it_fails_on_costs_no_other_answer_its_score() -> None:
+    spec = MetricSpec(name="vowels", kind="plugin", plugin="vowels", options={"most": 4})
+    metric = local_metrics(OutputSpec(), (spec,), installed())[-1]
+    made = column(metric, [Sample("banana", ""), Sample("crash", ""), Sample("", "")], refused={2})
+    assert made.scores == (0.75, None, 0.0)
+    assert made.failures == {1: "metric 'vowels' failed: RuntimeError('no')"}
 
 
 @pytest.mark.usefixtures("package")

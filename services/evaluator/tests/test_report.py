@@ -166,6 +166,10 @@ def test_a_simpler_arm_that_is_as_good_is_recommended_before_the_best() -> None:
     told = build(sheet(800, tuned, base), {"gates": []}, kinds=kinds)[1]["recommendation"]
     assert (told["arm"], told["sure"]) == ("fine_tuned", True)
     assert any("better than the simpler base" in line for line in told["why"])
+    # On few items the simplest arm may be the best by luck: it is named, and not called shown.
+    told = build(sheet(80, arm("fine_tuned", lambda k: k % 2 == 0, 80, 1), arm("base", lambda k: k % 2 == 1, 80)),
+                 {"gates": []}, kinds=kinds)[1]["recommendation"]  # fmt: skip
+    assert (told["arm"], told["sure"]) == ("base", False)
 
 
 def test_an_advantage_that_is_not_shown_is_called_so() -> None:
@@ -196,6 +200,10 @@ def test_a_difference_within_the_noise_of_two_runs_is_greyed_out() -> None:
     document = build(sheet(200, tuned, base), {"gates": []}, noise=noise)[1]
     assert document["differences"]["base"]["exact_match"]["below_noise"] is True
     assert 'class="noise"' in page(document)
+    # A quarter of the items are twice as noisy: on one category a larger difference is chance, too.
+    assert noise.below("exact_match", 0.1, 50)
+    assert not noise.below("exact_match", 0.1, 200)
+    assert document["slice_differences"]["base"]["c0"]["below_noise"] is True
 
 
 def test_a_judge_that_fails_on_many_items_judges_nothing() -> None:
@@ -212,6 +220,34 @@ def test_a_judge_that_fails_on_many_items_judges_nothing() -> None:
     assert "failed on 20 of 100 items, first: no JSON" in document["gates"][0]["reason"]
     assert document["items"][0]["arms"]["fine_tuned"]["judge"] is None
     assert document["arms"]["fine_tuned"]["judge"]["n"] == 80
+
+
+def judged_by(bias: float, gate: dict[str, Any], value: float = 0.75) -> tuple[Verdict, str]:
+    """A gate on a pairwise judge that prefers the candidate in `value` of 200 items and may favour it by `bias`."""
+    prefers = Column("judge_pairwise|m", tuple(float(k < 200 * value) for k in range(200)), tilt=bias)
+    even = Column("judge_pairwise|m", tuple(0.5 for _ in range(200)), tilt=bias)
+    endpoint = {"url": "http://h", "model": "m"}
+    metric = {"name": "liked", "kind": "judge_pairwise", "rubric": "r", "against": "base", "endpoint": endpoint}
+    arms = arm("fine_tuned", lambda _: True, 200, 1), arm("base", lambda _: False, 200)
+    made = sheet(200, *arms, columns={"fine_tuned": {"liked": prefers}, "base": {"liked": even}})
+    report, document = build(made, {"metrics": [metric], "gates": [{"name": "g", "metric": "liked", **gate}]})
+    return report.verdict, document["gates"][0]["reason"]
+
+
+@pytest.mark.parametrize(
+    "gate", [{"kind": "superiority", "against": "base"}, {"kind": "floor", "at_least": 0.5}]
+)  # fmt: skip
+def test_a_judges_word_counts_only_beyond_what_it_may_favour_an_arm(gate: dict[str, Any]) -> None:
+    assert judged_by(0.0, gate)[0] is Verdict.PASS
+    assert judged_by(0.127, gate)[0] is Verdict.PASS
+    verdict, reason = judged_by(0.25, gate)
+    assert verdict is Verdict.INCONCLUSIVE
+    assert "moved by 0.250" in reason
+    # A judge that may favour either arm by a third settles nothing here, in either direction.
+    verdict, reason = judged_by(0.35, gate, value=0.55)
+    assert verdict is Verdict.INCONCLUSIVE
+    assert "bias may be all of it" in reason
+    assert judged_by(0.35, gate, value=0.02)[0] is Verdict.FAIL
 
 
 def test_a_corpus_metric_is_gated_on_its_bootstrap() -> None:
@@ -254,6 +290,8 @@ def test_the_page_escapes_what_models_said_and_needs_nothing_beside_it() -> None
     for outside in ("<script", "<link", "src=", "url(", "@import", "http://", "https://"):
         assert outside not in html
     assert html.count("<svg") >= 4
+    assert html.count("less this arm") == 1
+    assert ", p " in html
 
 
 def test_a_key_changes_with_everything_an_answer_depends_on() -> None:

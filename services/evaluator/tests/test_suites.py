@@ -4,6 +4,7 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -143,3 +144,35 @@ async def test_a_harness_suite_runs_no_program_and_says_what_is_missing(
     (tree / file).write_text(content)
     with pytest.raises(InvalidInput, match=message):
         await Harness(bare_python(tmp_path), 60.0).items(tree, ["copying"], 5, 0)
+
+
+CAPITALS = """
+task: capitals
+dataset_path: json
+dataset_kwargs: {data_files: {test: capitals.jsonl}}
+test_split: test
+output_type: generate_until
+doc_to_text: "Capital of {{country}}?"
+doc_to_target: "{{capital}}"
+generation_kwargs: {until: ["\\n"]}
+metric_list: [{metric: exact_match, aggregation: mean, higher_is_better: true, ignore_case: true}]
+"""
+
+
+@pytest.mark.skipif(find_spec("lm_eval") is None, reason="needs pawl[harness]")
+async def test_lm_eval_asks_and_scores_in_a_process_of_its_own(tmp_path: Path) -> None:
+    (tmp_path / "capitals.yaml").write_text(CAPITALS)
+    rows = [json.dumps({"country": f"c{n}", "capital": f"Town{n}"}) for n in range(30)]
+    (tmp_path / "capitals.jsonl").write_text("\n".join(rows))
+    harness = Harness()
+    told = await harness.items(tmp_path, ["capitals"], 10, 0)
+    assert len(told["items"]) == 10
+    number = told["items"][0]["item_id"].rpartition(":")[2]
+    assert told["items"][0]["prompt"] == f"Capital of c{number}?"
+    # What stands behind the task's stop sign is no part of an answer.
+    answers = {
+        each["item_id"]: f"{each['answer'].lower()}\nand more" if place % 2 else "Nowhere"
+        for place, each in enumerate(told["items"])
+    }
+    scores = (await harness.scores(tmp_path, ["capitals"], 10, 0, answers))["scores"]
+    assert [scores[each["item_id"]] for each in told["items"]] == [0.0, 1.0] * 5

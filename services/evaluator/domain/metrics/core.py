@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from libs.contracts.errors import InvalidInput
+
 Array = np.ndarray[Any, np.dtype[np.float64]]
 
 
@@ -33,7 +35,7 @@ class Metric:
     Args:
         name: What gates and reports call it.
         signature: Everything that changes its value; two scores of different signatures are never compared.
-        measure: Scores one answer.
+        measure: Scores one answer; InvalidInput where it cannot, which no metric with a corpus value does.
         corpus: Value in [0, 1] of summed statistics, shape (..., k) to (...); None for a mean of scores.
     """
 
@@ -48,7 +50,8 @@ class Column:
     """What one metric said of one arm's answers to all items, in their order; None where it could not tell.
 
     `statistics` has shape (n, k) for corpus metrics. `failures` say per place why there is no score; `open` are the
-    places of items that have no right answer to be scored by. `doubt` says why no gate may rest on the scores.
+    places of items that have no right answer to be scored by. `doubt` says why no gate may rest on the scores; `tilt`
+    is by how much a judge may favour one arm over another, as far as experts' votes show.
     """
 
     signature: str
@@ -58,13 +61,29 @@ class Column:
     failures: Mapping[int, str] | None = None
     open: frozenset[int] = frozenset()
     doubt: str | None = None
+    tilt: float = 0.0
 
 
 def column(metric: Metric, samples: Sequence[Sample], refused: Collection[int] = ()) -> Column:
-    """Score all answers. One that serving refused, by its place, scores 0 and weighs as an empty answer does."""
-    measures = [
-        replace(metric.measure(replace(sample, text="")), score=0.0) if place in refused else metric.measure(sample)
-        for place, sample in enumerate(samples)
-    ]
-    statistics = np.array([each.statistics for each in measures], dtype=np.float64) if metric.corpus else None
-    return Column(metric.signature, tuple(each.score for each in measures), statistics, metric.corpus)
+    """Score all answers. One that serving refused, by its place, scores 0 and weighs as an empty answer does; one that
+    the metric fails on has no score, and costs no other its own.
+    """
+    measures: list[Measure | None] = []
+    failures: dict[int, str] = {}
+    for place, sample in enumerate(samples):
+        try:
+            measures.append(_refused(metric, sample) if place in refused else metric.measure(sample))
+        except InvalidInput as error:
+            measures.append(None)
+            failures[place] = str(error)
+    scores = tuple(None if each is None else each.score for each in measures)
+    if metric.corpus is None:
+        return Column(metric.signature, scores, failures=failures)
+    rows = np.array([each.statistics for each in measures if each is not None], dtype=np.float64)
+    return Column(metric.signature, scores, rows, metric.corpus)
+
+
+def _refused(metric: Metric, sample: Sample) -> Measure:
+    if metric.corpus is None:
+        return Measure(0.0)
+    return replace(metric.measure(replace(sample, text="")), score=0.0)

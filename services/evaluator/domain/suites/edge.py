@@ -63,7 +63,7 @@ def _empty(text: str, rng: random.Random) -> str:  # noqa: ARG001 - one shape fo
 
 
 def _long(text: str, rng: random.Random) -> str:
-    filler = " ".join(rng.choice(_FILLER) for _ in range(4))
+    filler = " ".join(rng.choice(_FILLER) for _ in range(rng.choice((4, 24))))
     return f"{filler}\n\n{text}\n\n{filler}"
 
 
