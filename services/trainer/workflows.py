@@ -15,7 +15,7 @@ from libs.contracts.task import RecipeSpec, TaskSpec
 from libs.contracts.task.recipe import DistilLogitsRecipe, DistilSequenceRecipe, recipe_of
 from services.trainer.clients.nursery import Nursery
 from services.trainer.clients.workspace import Workspace
-from services.trainer.domain.devices import DEVICES, Device
+from services.trainer.domain.devices import DEVICES, Device, recognised
 from services.trainer.domain.forecast import beside, calibrate, forecast, prices_of
 from services.trainer.domain.inquiry import Inquiry
 from services.trainer.domain.protocol import (
@@ -302,7 +302,7 @@ class Sweeping:
 def _at_hand(seen: Surveyed) -> Device:
     told = seen.environment
     kind: Any = "gpu" if told.get("device") == "cuda" else "cpu"
-    known = next((device for name, device in DEVICES.items() if name in told.get("gpu", "-")), None)
+    known = recognised(told.get("gpu", ""))
     watts = known.watts if known else _WATTS_PER_THREAD * int(told.get("threads", "1"))
     name = told.get("gpu") or told.get("cpu", "cpu")
     overhead = known.overhead if known else 0

@@ -12,6 +12,7 @@ import torch
 
 from libs.contracts.errors import FailedPrecondition
 from services.trainer.compute.ranks import local_rank
+from services.trainer.domain.devices import recognised
 from services.trainer.domain.protocol import Job, Survey
 
 _RECORDED = ("torch", "transformers", "peft", "tokenizers", "safetensors", "numpy")
@@ -88,21 +89,25 @@ def environment(machine: Machine) -> dict[str, str]:
 
 
 def peak_memory_bytes(machine: Machine | None = None) -> int:
-    """Most memory held so far: of the GPU where the machine has one, else of this process."""
+    """Most memory held so far: of the GPU where the machine has one, its context included, else of this process."""
     if machine is not None and machine.device.type == "cuda":
-        return int(torch.cuda.max_memory_allocated())
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        free, total = torch.cuda.mem_get_info(machine.device)
+        context = max(0, total - free - torch.cuda.memory_reserved(machine.device))
+        return int(torch.cuda.max_memory_reserved(machine.device)) + context
+    # Not getrusage: a process that was forked and then became another keeps the highest mark of what it was before.
+    marked = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+    return int(marked.split()[1]) * 1024
 
 
-_PEAKS = {"H200": 989e12, "H100": 989e12, "A100": 312e12, "L40": 181e12, "L4": 121e12, "A10": 125e12, "4090": 165e12}
+_UNKNOWN_GPU = 100e12
 _MEASURED = 1024
 
 
 def peak_flops(machine: Machine) -> float:
     """Floating point operations per second at best: a GPU's by its name (dense bf16), a CPU's by trying one product."""
     if machine.device.type == "cuda":
-        name = torch.cuda.get_device_name()
-        return next((peak for part, peak in _PEAKS.items() if part in name), 100e12)
+        known = recognised(torch.cuda.get_device_name())
+        return known.flops if known else _UNKNOWN_GPU
     one = torch.ones(_MEASURED, _MEASURED, dtype=machine.dtype)
     spent = []
     for _ in range(4):

@@ -1,5 +1,6 @@
 """Devices a run can be planned for: memory, speed at best, power; from the makers' data sheets (dense bf16)."""
 
+import re
 from dataclasses import dataclass
 from typing import Literal
 
@@ -38,3 +39,23 @@ DEVICES = {
         _gpu("B200", 180, 2250, 1000),
     )
 }
+
+
+def recognised(name: str) -> Device | None:
+    """The device that a driver calls `name`, such as "NVIDIA A100-SXM4-80GB"; None for one that is not listed."""
+    plain = re.sub(r"(RTX)\s+", r"\1", name.upper())
+    found = [device for key, device in DEVICES.items() if _names(key, plain)]
+    return max(found, key=lambda device: len(device.name), default=None)
+
+
+def key_of(name: str) -> str:
+    """What runs on a device are remembered by: its name here where it has one, else the driver's or the maker's."""
+    known = recognised(name)
+    return known.name if known else name
+
+
+def _names(key: str, plain: str) -> bool:
+    model, _, size = key.partition("-")
+    # Not within a longer name: an L4 is no L40, an H200 no GH200.
+    there = re.search(rf"(?<![A-Z0-9]){model}(?![0-9])", plain) is not None
+    return there and (not size or plain == key or re.search(rf"(?<![0-9]){size}\s?GB", plain) is not None)

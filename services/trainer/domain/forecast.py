@@ -7,7 +7,7 @@ from typing import Any
 
 from libs.contracts.errors import InvalidInput
 from libs.contracts.task import RecipeSpec
-from services.trainer.domain.devices import Device
+from services.trainer.domain.devices import Device, key_of
 from services.trainer.domain.protocol import Surveyed
 
 _GUESSED_MFU = {"cpu": 0.10, "gpu": 0.35}
@@ -51,7 +51,7 @@ def calibrate(history: Sequence[Mapping[str, Any]]) -> Calibration:
     mfu: dict[str, list[float]] = {}
     for details in history:
         actual, plan = details.get("actual") or {}, details.get("plan") or {}
-        name = str(actual.get("device", ""))
+        name = key_of(str(actual.get("device", "")))
         if actual.get("mfu"):
             mfu.setdefault(name, []).append(float(actual["mfu"]))
         planned, held = _in_step(plan), float(actual.get("peak_memory_bytes", 0)) - _fixed(plan)
@@ -78,11 +78,12 @@ def forecast(
 ) -> dict[str, Any]:
     """The plan as JSON: counts, `memory` by part in bytes, `fits`, `seconds`, `kwh`, `price`, `suggestions`."""
     kind = device.kind
-    memory = _memory(seen, device, calibration.memory.get(device.name, _SLACK[kind]))
+    memory = _memory(seen, device, calibration.memory.get(key_of(device.name), _SLACK[kind]))
     fits = memory["peak"] <= device.memory
     per_token = (6 if recipe.method == "full" else 4) * seen.parameters
-    mfu = calibration.mfu.get(device.name, _GUESSED_MFU[kind])
-    seconds = seen.padded_tokens * per_token / (mfu * device.flops * recipe.processes)
+    mfu = calibration.mfu.get(key_of(device.name), _GUESSED_MFU[kind])
+    # As runs count their share of the peak: tokens of rows, so that padding is part of what slows them.
+    seconds = seen.tokens * per_token / (mfu * device.flops * recipe.processes)
     plan: dict[str, Any] = {
         "method": recipe.method,
         "device": device.name,
@@ -100,7 +101,7 @@ def forecast(
         "seconds": round(seconds, 1),
         "tokens_per_second": round(seen.tokens / max(seconds, 1e-9), 1),
         "mfu": round(mfu, 4),
-        "calibrated_by": calibration.runs if device.name in calibration.mfu else 0,
+        "calibrated_by": calibration.runs if key_of(device.name) in calibration.mfu else 0,
         "kwh": round(seconds / 3600 * device.watts * recipe.processes / 1000, 6),
         "suggestions": [] if fits else _suggestions(seen, recipe, memory, device.memory),
     }
@@ -146,7 +147,8 @@ def _in_step(plan: Mapping[str, Any]) -> float:
 
 
 def _money(plan: Mapping[str, Any], hours: float, prices: Prices) -> dict[str, Any]:
-    hourly = next((price for name, price in prices.devices.items() if plan["device"].startswith(name)), None)
+    held = {key_of(name): price for name, price in prices.devices.items()}
+    hourly = held.get(key_of(plan["device"]))
     price = None if hourly is None and not prices.kwh else (hourly or 0.0) * hours + prices.kwh * plan["kwh"]
     managed = prices.managed_per_million_tokens * plan["tokens"] / 1e6
     saved = prices.incumbent_per_request - prices.own_per_request

@@ -6,7 +6,7 @@ import pytest
 
 from libs.contracts.errors import InvalidInput
 from libs.contracts.task import recipe_of
-from services.trainer.domain.devices import DEVICES, GIB, Device
+from services.trainer.domain.devices import DEVICES, GIB, Device, recognised
 from services.trainer.domain.forecast import Prices, beside, calibrate, forecast, prices_of
 from services.trainer.domain.protocol import Surveyed
 from services.trainer.domain.reproduction import differences, verdict
@@ -53,7 +53,7 @@ def test_hours_energy_price_and_pay_back_follow_from_the_tables() -> None:
         {"currency": "EUR", "devices": {"H100": 3.0}, "managed_per_million_tokens": 0.5, "incumbent_per_request": 0.002}
     )
     made = plan(DEVICES["H100"], prices=prices)
-    seconds = 1_500_000 * 4 * 8e9 / (0.35 * 989e12)
+    seconds = 1_200_000 * 4 * 8e9 / (0.35 * 989e12)
     assert made["seconds"] == pytest.approx(seconds, abs=0.1)
     assert made["kwh"] == pytest.approx(seconds / 3600 * 0.7, rel=1e-3)
     assert made["price"] == pytest.approx(3.0 * seconds / 3600, rel=1e-3)
@@ -75,6 +75,38 @@ def test_earlier_runs_on_the_device_correct_speed_and_memory() -> None:
     assert again["memory"]["peak"] == pytest.approx(actual["peak_memory_bytes"], rel=1e-3)
     other = plan(DEVICES["A100"], history=[{"plan": first, "actual": actual}])
     assert other["calibrated_by"] == 0
+
+
+@pytest.mark.parametrize(
+    ("told", "name"),
+    [
+        ("NVIDIA A100-SXM4-80GB", "A100-80"),
+        ("NVIDIA A100 80GB PCIe", "A100-80"),
+        ("NVIDIA A100-SXM4-40GB", "A100"),
+        ("NVIDIA A10G", "A10"),
+        ("NVIDIA L40S", "L40S"),
+        ("NVIDIA L4", "L4"),
+        ("Tesla T4", "T4"),
+        ("NVIDIA GeForce RTX 4090", "RTX4090"),
+        ("NVIDIA H100 80GB HBM3", "H100"),
+        ("NVIDIA GH200 480GB", None),
+        ("NVIDIA RTX A1000", None),
+        *((name, name) for name in DEVICES),
+    ],
+)
+def test_a_device_is_known_by_what_its_driver_calls_it_and_no_other_is_taken_for_it(told: str, name: str) -> None:
+    found = recognised(told)
+    assert (found.name if found else None) == name
+
+
+def test_a_price_and_what_runs_taught_hold_for_a_device_however_it_is_called() -> None:
+    prices = prices_of({"devices": {"A10": 1.0, "A100": 2.0, "A100-80": 4.0}})
+    driver = Device("NVIDIA A100-SXM4-80GB", 80 * GIB, 312e12, 400, GIB)
+    actual = {"device": "NVIDIA A100-SXM4-80GB", "mfu": 0.5, "peak_memory_bytes": 0}
+    for device in (driver, DEVICES["A100-80"]):
+        made = plan(device, prices=prices, history=[{"plan": {}, "actual": actual}])
+        assert (made["mfu"], made["calibrated_by"]) == (0.5, 1)
+        assert made["price"] == pytest.approx(4.0 * made["seconds"] / 3600, rel=1e-3)
 
 
 def test_estimate_and_actual_lie_side_by_side() -> None:
