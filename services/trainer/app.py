@@ -10,9 +10,12 @@ from libs.outbox.migrate import migrate
 from libs.outbox.relay import Relay
 from libs.runtime.grpc_server import GrpcServer
 from libs.runtime.process import Lifecycle
+from services.trainer.clients.door import Door
+from services.trainer.clients.launcher import Launcher
 from services.trainer.clients.nursery import Nursery
 from services.trainer.clients.provenance import code_digest, lock_digest
 from services.trainer.clients.teacher import Teacher
+from services.trainer.clients.trainjob import Cluster, TrainJobs
 from services.trainer.clients.workspace import Workspace
 from services.trainer.handlers import TrainHandler, Wishes
 from services.trainer.handlers.train import Terms
@@ -49,7 +52,9 @@ async def main(lifecycle: Lifecycle, settings: TrainerSettings) -> None:
     store = RunStore(database)
     wishes = Wishes(link)
     workspace = Workspace(settings.state_dir, objects)
+    launcher = await _launcher(settings, lifecycle)
     handler = TrainHandler(
+        launcher=launcher,
         store=store,
         workspace=workspace,
         nursery=nursery,
@@ -106,3 +111,21 @@ async def main(lifecycle: Lifecycle, settings: TrainerSettings) -> None:
     lifecycle.ready("outbox", relay.check)
     lifecycle.ready("wishes", wishes.check)
     await lifecycle.wait_stopped()
+
+
+async def _launcher(settings: TrainerSettings, lifecycle: Lifecycle) -> Launcher | None:
+    """What starts runs, where it is not the nursery of this machine."""
+    if settings.launcher == "process":
+        return None
+    door = Door("0.0.0.0", settings.door_port)  # pods of other machines call; each has a token of its own
+    await door.start()
+    lifecycle.on_drain(door.stop)
+    cluster = Cluster(
+        address=settings.trainjob_address,
+        namespace=settings.trainjob_namespace,
+        runtime=settings.trainjob_runtime,
+        image=settings.trainjob_image,
+        processes_per_node=settings.trainjob_processes_per_node,
+        resources=settings.trainjob_resources,
+    )
+    return TrainJobs(cluster, door)

@@ -1,9 +1,9 @@
 """Settings of the trainer, from `PAWL_TRAINER_*` and the shared `PAWL_*` variables."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from libs.runtime.settings import ServiceSettings
@@ -29,5 +29,24 @@ class TrainerSettings(ServiceSettings):
     managed_per_million_tokens, incumbent_per_request, own_per_request."""
     standby: bool = True
     """Keep one process with torch imported ready, so that a job, or one taken over, starts within a second or two."""
+    launcher: Literal["process", "trainjob"] = "process"
+    """Where runs are trained: in processes of this machine, or as TrainJobs of Kubeflow over a shared volume."""
+    trainjob_address: str = ""
+    """host:port where the trainer's door can be reached from the pods of a TrainJob, such as trainer.pawl:7710."""
+    door_port: Annotated[int, Field(ge=0, le=65535)] = 7710
+    """Port of the door; 0 for a free one."""
+    trainjob_namespace: str = "default"
+    trainjob_runtime: str = "torch-distributed"
+    trainjob_image: str = ""
+    """Image of the training pods; empty for the runtime's."""
+    trainjob_processes_per_node: Annotated[int, Field(ge=1)] = 1
+    trainjob_resources: dict[str, str] = Field(default_factory=dict)
+    """Resources of a node as JSON, such as {"nvidia.com/gpu": "8"}."""
     lock_file: Path | None = None
     """The lock the process was installed from; its digest goes into every run manifest."""
+
+    @model_validator(mode="after")
+    def _reachable(self) -> Self:
+        if self.launcher == "trainjob" and not self.trainjob_address.rpartition(":")[2].isdigit():
+            raise ValueError("launcher trainjob needs PAWL_TRAINER_TRAINJOB_ADDRESS, host:port of this trainer's door")
+        return self

@@ -111,8 +111,11 @@ class Nursery:
             return
         self._waiting = await self._spawn()
 
-    async def take(self, wanted: tuple[str, ...] = ()) -> Trainee:
-        """A process for one job: the waiting one if it lives, or one of its own with the optional packages `wanted`."""
+    async def take(self, wanted: tuple[str, ...] = (), processes: int = 1) -> Trainee:  # noqa: ARG002 - as launched
+        """A process for one job: the waiting one if it lives, or one of its own with the optional packages `wanted`.
+
+        The first of several; it starts the others.
+        """
         taken = await (self._spawn(wanted) if wanted else self._ready())
         self._given.append(taken)
         return taken

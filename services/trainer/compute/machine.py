@@ -92,7 +92,7 @@ def peak_memory_bytes(machine: Machine | None = None) -> int:
     """Most memory held so far: of the GPU where the machine has one, its context included, else of this process."""
     if machine is not None and machine.device.type == "cuda":
         free, total = torch.cuda.mem_get_info(machine.device)
-        context = max(0, total - free - torch.cuda.memory_reserved(machine.device))
+        context: int = max(0, total - free - torch.cuda.memory_reserved(machine.device))
         return int(torch.cuda.max_memory_reserved(machine.device)) + context
     # Not getrusage: a process that was forked and then became another keeps the highest mark of what it was before.
     marked = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))

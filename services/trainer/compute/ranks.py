@@ -1,5 +1,6 @@
 """Several processes on one run: each takes its share of every step, and all take the same step."""
 
+import json
 import os
 import subprocess
 import sys
@@ -121,7 +122,7 @@ def _launch(job: Job) -> None:
     meeting = workspace / f"rendezvous-{os.getpid()}"
     meeting.unlink(missing_ok=True)
     told = workspace / f"job-{os.getpid()}.json"
-    told.write_text(job.model_dump_json())
+    told.write_text(json.dumps({"job": job.model_dump(mode="json")}))
     shared = {"WORLD_SIZE": str(job.recipe.processes), "PAWL_RENDEZVOUS": f"file://{meeting.resolve()}"}
     os.environ.update({**shared, "RANK": "0", "LOCAL_RANK": "0"})
     for rank in range(1, job.recipe.processes):
@@ -133,6 +134,7 @@ def _launch(job: Job) -> None:
         )
 
 
-def told_job() -> Job:
-    """The job a started process was told."""
-    return Job.model_validate_json(Path(os.environ[_JOB]).read_text())
+def told_job() -> tuple[Job, dict[str, str]]:
+    """The job a started process was told, and where its first process reports to, if not to who started it."""
+    held = json.loads(Path(os.environ[_JOB]).read_text())
+    return Job.model_validate(held["job"]), held.get("door") or {}

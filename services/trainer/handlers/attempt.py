@@ -12,7 +12,7 @@ from libs.contracts.envelope import Envelope
 from libs.contracts.errors import Transient
 from libs.contracts.routes import RunWish
 from libs.telemetry import counter, gauge, get_logger
-from services.trainer.clients.nursery import Trainee
+from services.trainer.clients.launcher import Process
 from services.trainer.clients.workspace import Inputs, Workspace
 from services.trainer.domain.protocol import Failed, Finished, Job, Progress, Ready, Sampled, Saved, Squeezed, Stopped
 from services.trainer.domain.runs import Attempt, describe_exit
@@ -57,7 +57,7 @@ class Session:
         self,
         attempt: Attempt,
         cause: Envelope[TrainModel],
-        trainee: Trainee,
+        trainee: Process,
         *,
         store: RunStore,
         workspace: Workspace,

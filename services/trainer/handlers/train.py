@@ -14,6 +14,7 @@ from libs.contracts.task.recipe import DistilSequenceRecipe
 from libs.eventing.cloudevents import decode
 from libs.eventing.deadletters import Letter
 from libs.telemetry import counter, get_logger
+from services.trainer.clients.launcher import Launcher
 from services.trainer.clients.nursery import Nursery
 from services.trainer.clients.teacher import Teacher
 from services.trainer.clients.workspace import Workspace
@@ -71,7 +72,9 @@ class TrainHandler:
         teacher: Teacher,
         wishes: Wishes,
         terms: Terms,
+        launcher: Launcher | None = None,
     ) -> None:
+        self._launcher: Launcher = launcher or nursery
         self._teacher = teacher
         self._store = store
         self._workspace = workspace
@@ -164,7 +167,8 @@ class TrainHandler:
         )  # fmt: skip
         wanted = _WANTED.get(command.spec.recipe.method, ())
         session = Session(
-            attempt, cause, await self._nursery.take(wanted), store=self._store, workspace=self._workspace,
+            attempt, cause, await self._launcher.take(wanted, command.spec.recipe.processes), store=self._store,
+            workspace=self._workspace,
             wishes=self._wishes, drain_seconds=terms.drain_seconds,
         )  # fmt: skip
         return await session.run(job)
