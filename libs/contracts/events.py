@@ -56,6 +56,25 @@ class ImportCompleted(Fact):
     watermark: int = Field(description="number of the last segment of this import")
 
 
+class RewrittenSegment(BaseModel):
+    """A segment that has other bytes than before."""
+
+    model_config = ConfigDict(frozen=True)
+
+    number: int
+    before: str = Field(description="digest of the object that is to be deleted")
+    after: str = Field(description="digest of the object in its place")
+
+
+class SegmentsRewritten(Fact):
+    """Segments lost the rows of an erased subject; whoever reads segments deletes the old objects once it knows."""
+
+    subject: ClassVar[str] = "evt.ingestion.segments.rewritten.v1"
+
+    user: str
+    segments: tuple[RewrittenSegment, ...]
+
+
 # --- curation ------------------------------------------------------------------------------------
 
 

@@ -132,6 +132,8 @@ CONSUMERS: tuple[Consumer, ...] = (
     Consumer("registry-evaluator", EVENTS, "registry", ("evt.evaluator.>",), LEASE),
     Consumer("registry-advisories", ADVISORY, "registry", ("$JS.EVENT.ADVISORY.CONSUMER.>",), max_deliver=-1),
     Consumer("curation-segments", EVENTS, "curation", ("evt.ingestion.segment.>",)),
+    Consumer("curation-rewritten", EVENTS, "curation", ("evt.ingestion.segments.>",)),
+    Consumer("ingestion-erasures", EVENTS, "ingestion", ("evt.curation.subject.>",)),
     Consumer("curation-tasks", EVENTS, "curation", ("evt.registry.task.>",)),
     Consumer("evaluator-tasks", EVENTS, "evaluator", ("evt.registry.task.>",)),
     Consumer("evaluator-rollouts", EVENTS, "evaluator", ("evt.registry.rollout.>",)),

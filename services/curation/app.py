@@ -1,4 +1,4 @@
-"""Wires curation: one link, one database, one object store, three subscriptions, one gRPC server."""
+"""Wires curation: one link, one database, one object store, four subscriptions, one gRPC server."""
 
 import asyncio
 import shutil
@@ -8,7 +8,7 @@ import httpx
 from libs.artifacts import ObjectStore
 from libs.contracts.commands import BuildDataset
 from libs.contracts.errors import Transient
-from libs.contracts.events import SegmentWritten, TaskApplied
+from libs.contracts.events import SegmentsRewritten, SegmentWritten, TaskApplied
 from libs.contracts.stubs.pawl.curation.v1.curation_pb2_grpc import add_CurationServiceServicer_to_server
 from libs.contracts.stubs.pawl.curation.v1.review_pb2_grpc import add_ReviewServiceServicer_to_server
 from libs.eventing.connection import NatsLink
@@ -21,7 +21,7 @@ from libs.runtime.process import Lifecycle
 from libs.telemetry import get_logger
 from services.curation.clients.endpoint import EndpointChat
 from services.curation.clients.library import Library
-from services.curation.handlers import BUILD, SEGMENTS, TASKS, Curator
+from services.curation.handlers import BUILD, REWRITTEN, SEGMENTS, TASKS, Curator
 from services.curation.handlers.building import Builder
 from services.curation.rpc import SERVICES, CurationServicer, ReviewServicer
 from services.curation.settings import Settings
@@ -66,6 +66,7 @@ async def main(lifecycle: Lifecycle, settings: Settings) -> None:
         link,
         [
             Subscription(SEGMENTS, SegmentWritten, curator.learn_segment),
+            Subscription(REWRITTEN, SegmentsRewritten, curator.learn_rewritten),
             Subscription(TASKS, TaskApplied, curator.learn_task),
             Subscription(BUILD, BuildDataset, curator.build, long_running=True, on_dead=curator.refuse_dead),
         ],

@@ -1,4 +1,4 @@
-"""Wires ingestion: one link, one database, one object store, two hot paths, one gRPC server."""
+"""Wires ingestion: one link, one database, one object store, two hot paths, one subscription, one gRPC server."""
 
 import asyncio
 import gc
@@ -7,10 +7,12 @@ from collections.abc import AsyncIterator, Callable
 
 from libs.artifacts import ObjectStore
 from libs.contracts.errors import NotFound, Transient
+from libs.contracts.events import SubjectErased
 from libs.contracts.stubs.pawl.ingestion.v1 import ingestion_pb2 as pb
 from libs.contracts.stubs.pawl.ingestion.v1.ingestion_pb2_grpc import add_IngestionServiceServicer_to_server
 from libs.eventing.batches import BatchConsumer
 from libs.eventing.connection import NatsLink
+from libs.eventing.subscriptions import Consumers, Subscription
 from libs.outbox.database import Database
 from libs.outbox.migrate import migrate
 from libs.outbox.relay import Relay
@@ -22,6 +24,7 @@ from services.ingestion.clients.keys import Keys
 from services.ingestion.clients.tasks import Tasks
 from services.ingestion.domain.hygiene import Echoes
 from services.ingestion.domain.imports import ImportRequest
+from services.ingestion.handlers.erasing import ERASURES, Erasing
 from services.ingestion.handlers.feedback import FeedbackIntake
 from services.ingestion.handlers.inferences import InferenceIntake
 from services.ingestion.handlers.memory import RecentInferences
@@ -97,6 +100,11 @@ async def main(lifecycle: Lifecycle, settings: Settings) -> None:
         await consumer.start()
         lifecycle.on_drain(consumer.stop, durable)
         lifecycle.ready(durable, consumer.check)
+    erasing = Erasing(database, kept, journal, recent)
+    consumers = Consumers(link, [Subscription(ERASURES, SubjectErased, erasing.erase)], service="ingestion")
+    await consumers.start()
+    lifecycle.on_drain(consumers.stop, "erasures")
+    lifecycle.ready("erasures", consumers.check)
     lifecycle.spawn(feedback.run_releases(), "late feedback")
     lifecycle.spawn(_forget(database, settings.join_days * _DAY), "forget inferences")
 

@@ -1,5 +1,5 @@
 """Events of curation: segments and tasks become known, commands become dataset versions."""
 
-from services.curation.handlers.curator import BUILD, SEGMENTS, TASKS, Curator
+from services.curation.handlers.curator import BUILD, REWRITTEN, SEGMENTS, TASKS, Curator
 
-__all__ = ["BUILD", "SEGMENTS", "TASKS", "Curator"]
+__all__ = ["BUILD", "REWRITTEN", "SEGMENTS", "TASKS", "Curator"]

@@ -44,6 +44,12 @@ class Builder:
         """Drop builds that a process before this one left half done."""
         shutil.rmtree(self._work, ignore_errors=True)
 
+    async def discard(self, tenant: str, digests: Sequence[str]) -> None:
+        """Delete segments that others stand in for."""
+        for digest in digests:
+            await self._library.objects(tenant).delete(digest)
+        await self._library.forget(tenant, digests)
+
     async def build(self, command: BuildDataset, segments: Sequence[tuple[int, str]]) -> Built:
         """Build the version of a command from these segments."""
         directory = self._work / uuid.uuid4().hex

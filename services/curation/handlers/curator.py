@@ -2,8 +2,8 @@
 
 from libs.contracts.commands import BuildDataset
 from libs.contracts.envelope import Envelope
-from libs.contracts.errors import InvalidInput, Unavailable
-from libs.contracts.events import DatasetBuilt, DatasetRefused, SegmentWritten, TaskApplied
+from libs.contracts.errors import InvalidInput, NotFound, Unavailable
+from libs.contracts.events import DatasetBuilt, DatasetRefused, SegmentsRewritten, SegmentWritten, TaskApplied
 from libs.eventing.cloudevents import decode
 from libs.eventing.deadletters import Letter
 from libs.outbox.database import Database
@@ -16,6 +16,7 @@ from services.curation.store.datasets import Dataset
 log = get_logger(__name__)
 
 SEGMENTS, BUILD, TASKS = "curation-segments", "curation-build", "curation-tasks"
+REWRITTEN = "curation-rewritten"
 
 
 class Curator:
@@ -30,6 +31,15 @@ class Curator:
         async with self._database.unit(envelope, SEGMENTS) as unit:
             if not unit.already_handled:
                 await store.learn_segment(unit, envelope.data)
+
+    async def learn_rewritten(self, envelope: Envelope[SegmentsRewritten]) -> None:
+        """Segments lost an erased subject: builds read the new ones from now on, and the old ones go."""
+        fact = envelope.data
+        async with self._database.unit(envelope, REWRITTEN) as unit:
+            if not unit.already_handled:
+                for each in fact.segments:
+                    await store.replace_segment(unit, fact.tenant, fact.task, each)
+        await self._builder.discard(fact.tenant, [each.before for each in fact.segments])
 
     async def learn_task(self, envelope: Envelope[TaskApplied]) -> None:
         """A task was declared or changed."""
@@ -51,7 +61,14 @@ class Curator:
                     f"{len(segments)} of {command.watermark} segments of {command.task} are known yet",
                     reason="SEGMENTS_BEHIND",
                 )
-            await self._conclude(envelope, await self._builder.build(command, segments), repeated=False)
+            try:
+                built = await self._builder.build(command, segments)
+            except NotFound as error:
+                now = await store.segments_to(self._database, command.tenant, command.task, command.watermark)
+                if now == segments:
+                    raise
+                raise Unavailable("segments were rewritten meanwhile", reason="SEGMENTS_REWRITTEN") from error
+            await self._conclude(envelope, built, repeated=False)
 
     async def refuse_dead(self, letter: Letter, reason: str) -> None:
         """A command that cannot be carried out is refused in public, so that its turn comes to an end."""

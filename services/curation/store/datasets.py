@@ -7,8 +7,8 @@ from typing import Any
 
 from sqlalchemy import select, update
 
-from libs.contracts.errors import NotFound
-from libs.contracts.events import SegmentWritten
+from libs.contracts.errors import NotFound, Unavailable
+from libs.contracts.events import RewrittenSegment, SegmentWritten
 from libs.outbox.database import Database
 from libs.outbox.unit import UnitOfWork
 from services.curation.store.dialect import insert, of
@@ -70,6 +70,17 @@ async def learn_segment(unit: UnitOfWork, fact: SegmentWritten) -> None:
         "tenant": fact.tenant, "task": fact.task, "number": fact.number, "digest": fact.digest, "rows": fact.rows,
     }  # fmt: skip
     await unit.session.execute(insert(unit.session, SEGMENTS).values(**values).on_conflict_do_nothing())
+
+
+async def replace_segment(unit: UnitOfWork, tenant: str, task: str, given: RewrittenSegment) -> None:
+    """Know a segment by its new digest; Unavailable while what it replaces is not known here yet."""
+    mine = (of(SEGMENTS, tenant, task), SEGMENTS.c.number == given.number)
+    changed = update(SEGMENTS).where(*mine, SEGMENTS.c.digest == given.before).values(digest=given.after)
+    if (await unit.session.execute(changed)).rowcount:  # type: ignore[attr-defined]
+        return
+    known = await unit.session.scalar(select(SEGMENTS.c.digest).where(*mine))
+    if known != given.after:
+        raise Unavailable(f"segment {given.number} of {task} is not known as it was", reason="SEGMENTS_BEHIND")
 
 
 async def segments_to(database: Database, tenant: str, task: str, watermark: int) -> list[tuple[int, str]]:

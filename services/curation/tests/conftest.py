@@ -15,7 +15,7 @@ from libs.artifacts import ObjectStore
 from libs.contracts.commands import BuildDataset
 from libs.contracts.envelope import envelop
 from libs.contracts.errors import NotFound
-from libs.contracts.events import DatasetBuilt, SegmentWritten, TaskApplied
+from libs.contracts.events import DatasetBuilt, SegmentsRewritten, SegmentWritten, TaskApplied
 from libs.contracts.task import TaskSpec
 from libs.eventing.connection import NatsLink
 from libs.eventing.publish import publish
@@ -32,7 +32,7 @@ from services.curation.domain.rows import Row
 from services.curation.domain.split import salt_of
 from services.curation.domain.steps import Context
 from services.curation.domain.suite import Item
-from services.curation.handlers import BUILD, SEGMENTS, TASKS, Curator
+from services.curation.handlers import BUILD, REWRITTEN, SEGMENTS, TASKS, Curator
 from services.curation.handlers.building import Builder
 from services.curation.rpc import CurationServicer, ReviewServicer
 from services.curation.store import METADATA, policy
@@ -144,6 +144,7 @@ class House:
             self.link,
             [
                 Subscription(SEGMENTS, SegmentWritten, self.curator.learn_segment),
+                Subscription(REWRITTEN, SegmentsRewritten, self.curator.learn_rewritten),
                 Subscription(TASKS, TaskApplied, self.curator.learn_task),
                 Subscription(
                     BUILD, BuildDataset, self.curator.build, long_running=True, on_dead=self.curator.refuse_dead

@@ -2,10 +2,11 @@
 
 from libs.artifacts import ObjectStore
 from libs.contracts.errors import NotFound
-from libs.contracts.events import SubjectErased
+from libs.contracts.events import RewrittenSegment, SegmentsRewritten, SubjectErased
 from libs.contracts.stubs.pawl.curation.v1 import curation_pb2 as pb
-from services.curation.store import erasures
-from services.curation.tests.conftest import House, row, tickets
+from libs.testing.wait import eventually
+from services.curation.store import datasets, erasures
+from services.curation.tests.conftest import House, row, tickets, write_segment
 from services.curation.workflows.erasing import Erasing, hash_of
 
 ANN = hash_of("default", "ann")
@@ -50,3 +51,29 @@ async def test_erasure_names_what_it_touched_and_leaves_nothing(house: House, ob
     told = await house.rpc.GetHistory(pb.GetHistoryRequest(task="triage", row_id="row-00400", number=2), None)
     assert [each.rule for each in told.entries] == ["erased_subject"]
     assert told.group == ""
+
+
+async def test_a_rewritten_segment_is_read_in_place_of_the_old_one_which_goes(house: House) -> None:
+    hers = [row(400 + at, text, "a", user=ANN, category="c1") for at, text in enumerate(texts_of(12))]
+    old = await house.segment([*tickets(120), *hers], announce=False)
+    new = await house.objects.put_file(write_segment(house.home / "new.parquet", tickets(120)), kind="segment")
+    # Told before the segment itself is known: it waits for it.
+    change = RewrittenSegment(number=1, before=old.digest, after=new)
+    await house.say(SegmentsRewritten(tenant="default", task="triage", user=ANN, segments=(change,)))
+    await house.say(old)
+
+    async def known() -> bool:
+        return await datasets.segments_to(house.database, "default", "triage", 9) == [(1, new)]
+
+    await eventually(known, 20)
+    built = await house.built([])
+    assert sum(built.splits.values()) + sum(built.removed.values()) == 120
+
+    async def gone() -> bool:
+        try:
+            await house.objects.get_bytes(old.digest)
+        except NotFound:
+            return True
+        return False
+
+    assert await eventually(gone, 10)

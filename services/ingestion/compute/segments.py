@@ -134,15 +134,16 @@ def inferences_to_parquet(log: Sequence[Inference]) -> bytes:
 def merged(parts: Sequence[bytes]) -> bytes:
     """One segment with the rows of several of one schema, in their order."""
     tables = [pq.read_table(pa.BufferReader(part)) for part in parts]
-    return _written(pa.concat_tables(tables, promote_options="default"))
+    return written(pa.concat_tables(tables, promote_options="default"))
 
 
 def _parquet(columns: dict[str, Any], schema: pa.Schema) -> bytes:
     arrays = [_array(columns[field.name], field.type) for field in schema]
-    return _written(pa.Table.from_arrays(arrays, schema=schema))
+    return written(pa.Table.from_arrays(arrays, schema=schema))
 
 
-def _written(table: pa.Table) -> bytes:
+def written(table: pa.Table) -> bytes:
+    """A table of either schema as Parquet."""
     sink = pa.BufferOutputStream()
     named = [name for name in table.schema.names if name in _FEW_VALUES]
     pq.write_table(table, sink, compression="zstd", use_dictionary=named, write_statistics=False)

@@ -47,6 +47,11 @@ class Judgement(msgspec.Struct, frozen=True, gc=False):
     bad: int
 
 
+def unsaid(said: Said) -> Said:
+    """In the place of a word whose speaker was erased: it keeps the count of words and says nothing."""
+    return Said(row_id="", kind=FeedbackKind.COMMENT.value, source="", signal=Signal.NEUTRAL.value, at=said.at)
+
+
 def judge(said: Sequence[Said], answer: str | None, sources: Collection[str] = ()) -> Judgement:
     """Reconcile the signals on one response, in order of arrival.
 
@@ -148,7 +153,7 @@ def _told(
         label=label,
         confidence=round((support + _PRIOR) / (support + doubt + 2 * _PRIOR), 4),
         review=review,
-        rows=[each.row_id for each in heard],
+        rows=[each.row_id for each in heard if each.row_id],
         good=sum(each.signal == Signal.GOOD for each in heard),
         bad=sum(each.signal == Signal.BAD for each in heard),
     )

@@ -1,7 +1,7 @@
 """The inferences logged last, at hand: most feedback comes soon after what it is about."""
 
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from services.ingestion.domain.signals import Answered
 
@@ -33,6 +33,11 @@ class RecentInferences:
                 self._bytes += size
         while self._bytes > self._most and self._held:
             self._bytes -= self._held.popitem(last=False)[1][1]
+
+    def forget(self, tenant: str, task: str, units: Collection[str]) -> None:
+        """Drop what these units asked."""
+        for key in [key for key, (each, _) in self._held.items() if key[:2] == (tenant, task) and each.unit in units]:
+            self._bytes -= self._held.pop(key)[1]
 
     def get(self, tenant: str, task: str, request_id: str) -> Answered | None:
         """The inference, if it is here."""

@@ -1,0 +1,88 @@
+"""What the database holds of a subject, and segments in the place of those that held it."""
+
+import time
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+import msgspec
+from sqlalchemy import delete, select, update
+
+from libs.contracts.errors import Conflict
+from libs.outbox.database import Database
+from libs.outbox.unit import UnitOfWork
+from services.ingestion.domain.judgement import Said, unsaid
+from services.ingestion.domain.rows import hashed_user
+from services.ingestion.domain.wire import plainly
+from services.ingestion.store.signals import Owner
+from services.ingestion.store.tables import INFERENCE_SEGMENTS, INFERENCES, SAID, SEGMENTS, WAITING, insert
+
+_CHUNK = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Replaced:
+    """A segment and the one in its place; `number` is None for one of the inference log, `after` for one left empty."""
+
+    number: int | None
+    before: str
+    after: str | None
+    rows: int
+
+
+async def inference_segments(database: Database, owner: Owner) -> list[str]:
+    """Digests of the task's inference log."""
+    table = INFERENCE_SEGMENTS
+    query = select(table.c.digest).where(table.c.tenant == owner[0], table.c.task == owner[1]).order_by(table.c.digest)
+    async with database.reading() as session:
+        return [str(each) for each in (await session.execute(query)).scalars()]
+
+
+async def units_of(database: Database, owner: Owner, user: str) -> list[str]:
+    """The units of logged inferences that are this user."""
+    table = INFERENCES
+    query = select(table.c.unit).where(table.c.tenant == owner[0], table.c.task == owner[1]).distinct()
+    async with database.reading() as session:
+        return [unit for unit in (await session.execute(query)).scalars() if hashed_user(owner[0], unit) == user]
+
+
+async def replace(unit: UnitOfWork, owner: Owner, replaced: Sequence[Replaced]) -> None:
+    """List segments in the place of others; Conflict when one of those is not listed any more."""
+    for each in replaced:
+        table = INFERENCE_SEGMENTS if each.number is None else SEGMENTS
+        mine = (table.c.tenant == owner[0], table.c.task == owner[1], table.c.digest == each.before)
+        if each.number is None:
+            done = await unit.session.execute(delete(table).where(*mine))
+            if each.after is not None:
+                values = {"digest": each.after, "rows": each.rows, "written_at": time.time()}
+                await unit.session.execute(insert(unit.session, table).values(tenant=owner[0], task=owner[1], **values))
+        else:
+            values = {"digest": each.after, "rows": each.rows}
+            done = await unit.session.execute(
+                update(table).where(*mine, table.c.number == each.number).values(**values)
+            )
+        if done.rowcount != 1:  # type: ignore[attr-defined]
+            raise Conflict(f"segment {each.before} is not listed any more", reason="SEGMENT_MOVED")
+
+
+async def forget(
+    unit: UnitOfWork, owner: Owner, user: str, units: Collection[str], responses: Collection[bytes]
+) -> None:
+    """Drop the user's inferences and waiting signals; what was said on `responses` stays as a word nobody said."""
+    session = unit.session
+    mine = (INFERENCES.c.tenant == owner[0], INFERENCES.c.task == owner[1])
+    for name in units:
+        await session.execute(delete(INFERENCES).where(*mine, INFERENCES.c.unit == name))
+    wanted = sorted(responses)
+    for at in range(0, len(wanted), _CHUNK):
+        query = select(SAID).where(SAID.c.response.in_(wanted[at : at + _CHUNK]))
+        for row in (await session.execute(query)).all():
+            word = msgspec.json.decode(row.said, type=Said)
+            if word.user == user:
+                place = (SAID.c.response == row.response, SAID.c.revision == row.revision)
+                blank = msgspec.json.encode(unsaid(word))
+                await session.execute(update(SAID).where(*place).values(said=blank))
+    own = (WAITING.c.tenant == owner[0], WAITING.c.task == owner[1])
+    for row in (await session.execute(select(WAITING).where(*own))).all():
+        words = plainly(row.payload.encode())
+        if words is not None and hashed_user(owner[0], words.user) == user:
+            await session.execute(delete(WAITING).where(*own, WAITING.c.source == row.source, WAITING.c.id == row.id))

@@ -1,0 +1,93 @@
+"""An erased subject leaves segments, inference log and database, and what others said stays."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from libs.contracts.envelope import Envelope, envelop
+from libs.contracts.events import SubjectErased
+from libs.contracts.inference import Message
+from libs.testing.wait import eventually
+from services.ingestion.domain.rows import hashed_user
+from services.ingestion.handlers.erasing import Erasing
+from services.ingestion.store.puts import JournalledStore, PutJournal
+from services.ingestion.store.segments import segments_after
+from services.ingestion.tests.conftest import House
+from services.ingestion.tests.test_inferences import deliver, inference, listed
+
+ANN = str(hashed_user("default", "ann"))
+SECRET = "my number is 17 at the harbour"
+
+
+def erasing(house: House, home: Path) -> Erasing:
+    journal = PutJournal(home / "puts.log")
+
+    def kept(tenant: str) -> JournalledStore:
+        return JournalledStore(house.objects.for_tenant(tenant), journal, tenant)
+
+    return Erasing(house.database, kept, journal)
+
+
+def asked(by: str = "one") -> Envelope[SubjectErased]:
+    fact = SubjectErased(
+        tenant="default", task="triage", user=ANN, rows=1, datasets=(), numbers=(), reason="article 17"
+    )
+    return envelop(fact, source="test", id=f"erasure-{by}")
+
+
+async def taken(house: House, count: int) -> list[dict[str, Any]]:
+    async def there() -> list[dict[str, Any]]:
+        rows = await house.rows("triage")
+        return rows if len(rows) == count else []
+
+    return list(await eventually(there, 20))
+
+
+async def bytes_of_everything(house: House) -> str:
+    store = house.objects.for_tenant("default")
+    every = [each.digest async for each in store.list_objects()]
+    return " ".join([(await store.get_bytes(digest)).decode("latin-1") for digest in every])
+
+
+@pytest.mark.parametrize("times", [1, 2])
+async def test_an_erased_user_leaves_every_segment_and_no_judgement_speaks_for_him(
+    house: House, tmp_path: Path, times: int
+) -> None:
+    await deliver(house, inference("r1"), inference("r2", unit="ann", messages=(Message(role="user", content=SECRET),)))
+    await house.consume()
+    await house.say("triage", kind="correction", id="1", request_id="r1", user="ann", correction=SECRET)
+    await taken(house, 1)
+    await house.say("triage", kind="rating", id="2", request_id="r1", user="bob", rating=0)
+    rows = await taken(house, 2)
+    assert SECRET in str(rows[1]["judgement"])
+    old = [each.digest for each in await segments_after(house.database, "default", "triage", 0, 10)]
+    for _ in range(times):
+        await erasing(house, tmp_path).erase(asked())
+    (left,) = await house.rows("triage")
+    assert (left["row_id"], left["judgement"], left["signal"]) == (rows[1]["row_id"], None, "bad")
+    assert [request for request, _, _ in await listed(house)] == ["r1"]
+
+    async def told() -> list[dict[str, Any]]:
+        return [body for subject, body in await house.stored("EVT") if "segments.rewritten" in subject]
+
+    (fact,) = await eventually(told, 10)
+    assert [each["before"] for each in fact["segments"]] == old
+    # Whoever reads segments deletes the old ones; then nothing is left of him, in any object.
+    for digest in old:
+        await house.objects.for_tenant("default").delete(digest)
+    assert SECRET not in await bytes_of_everything(house)
+    await house.say("triage", kind="rating", id="3", request_id="r1", user="eve", rating=0)
+    later = json.loads((await taken(house, 2))[1]["judgement"])
+    assert later["output"] is None
+    assert later["bad"] == 2
+    assert len(later["rows"]) == 2
+
+
+async def test_an_erasure_of_somebody_unknown_rewrites_nothing(house: House, tmp_path: Path) -> None:
+    await house.import_bytes(b'{"input": "q", "output": "a"}\n')
+    before = await segments_after(house.database, "default", "triage", 0, 10)
+    await erasing(house, tmp_path).erase(asked())
+    assert await segments_after(house.database, "default", "triage", 0, 10) == before
+    assert not [subject for subject, _ in await house.stored("EVT") if "rewritten" in subject]
