@@ -73,13 +73,12 @@ class Planning:
         """The plan on the named device, or on the one at hand. Raises what the run would be refused with."""
         if device and device not in DEVICES:
             raise InvalidInput(f"no device {device!r}; there are {', '.join(DEVICES)}", field="device")
-        planned = "cuda" if device else "here"
-        seen = await self._survey(inquiry, simulate=True, planned=planned)
+        seen = await self._survey(inquiry, simulate=True, planned=DEVICES.get(device))
         return await self._forecast(seen, inquiry.spec.recipe, DEVICES.get(device), prices)
 
     async def mask(self, inquiry: Inquiry) -> dict[str, Any]:
         """Rows as they would be trained, with the counts of all."""
-        seen = await self._survey(inquiry, simulate=False, planned="here")
+        seen = await self._survey(inquiry, simulate=False)
         return seen.model_dump(
             include={"mask", "rows", "too_long", "skipped", "trained_share", "mean_tokens", "longest_tokens"}
         )
@@ -99,8 +98,7 @@ class Planning:
         spec = TaskSpec(task=run.task, base="-", recipe=recipe)
         dataset = manifest.get("taught_digest") or run.dataset_digest
         seen = await self._survey(
-            Inquiry(run.tenant, spec, run.base_digest, dataset), simulate=True, planned="here"
-        )  # fmt: skip
+            Inquiry(run.tenant, spec, run.base_digest, dataset), simulate=True)  # fmt: skip
         plan = await self._forecast(seen, recipe, None, None)
         await self._store.estimated(run.run_id, plan)
         return await self._get(run.run_id)
@@ -112,7 +110,7 @@ class Planning:
         table = prices if prices is not None else await asyncio.to_thread(_table, self._here.prices)
         return forecast(seen, recipe, named or _at_hand(seen), calibrate(history), prices_of(table))
 
-    async def _survey(self, inquiry: Inquiry, *, simulate: bool, planned: Any) -> Surveyed:
+    async def _survey(self, inquiry: Inquiry, *, simulate: bool, planned: Device | None = None) -> Surveyed:
         base = await self._workspace.tree(inquiry.tenant, inquiry.base_digest, "base model")
         dataset = None
         if inquiry.dataset_digest:
@@ -125,7 +123,9 @@ class Planning:
                 dataset_digest=inquiry.dataset_digest, replay=str(replay) if replay else None,
                 recipe=inquiry.spec.recipe, rows=inquiry.rows,
                 mean_tokens=inquiry.mean_tokens, longest_tokens=inquiry.longest_tokens, shown=inquiry.shown,
-                cache=str(self._workspace.tokens), simulate=simulate, planned=planned, **self._here.terms(),
+                cache=str(self._workspace.tokens), simulate=simulate,
+                planned="cuda" if planned else "here", planned_memory=planned.memory if planned else 0,
+                **self._here.terms(),
             )
         )  # fmt: skip
         if not isinstance(said, Surveyed):

@@ -12,11 +12,9 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 
 from libs.contracts.errors import FailedPrecondition, InvalidInput
 from libs.contracts.ids import digest_bytes
+from services.trainer.compute.kernels import attention_of, fit_out, is_long
 from services.trainer.compute.machine import Machine
 
-_SHORT = 1024
-CHECKPOINTED_ABOVE = 1_000_000_000
-"""Parameters beyond which a GPU computes activations twice in place of keeping them."""
 _PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
 
 
@@ -86,13 +84,17 @@ def pad_of(tokenizer: Any, stops: frozenset[int]) -> int:
 
 
 def load_model(
-    base: Path, machine: Machine, *, dtype: torch.dtype | None = None, long: bool = False, what: str = "the base",
-    **more: Any,
+    base: Path, machine: Machine, *, dtype: torch.dtype | None = None, tokens: int = 0, states: int = 1,
+    what: str = "the base", **more: Any,
 ) -> Any:  # fmt: skip
-    """The model on the machine's device, frozen, in `dtype` (default: the machine's). `long` as `is_long` says."""
+    """The model on the machine's device, frozen, in `dtype` (default: the machine's), for rows of `tokens`.
+
+    `states` tensors will be held per weight: one, or four where all weights are trained.
+    """
+    attention = attention_of(machine, is_long(tokens))
     try:
         model = AutoModelForCausalLM.from_pretrained(
-            base, dtype=dtype or machine.dtype, attn_implementation=attention_of(machine, long), use_safetensors=True,
+            base, dtype=dtype or machine.dtype, attn_implementation=attention, use_safetensors=True,
             local_files_only=True, trust_remote_code=False, **more,
         )  # fmt: skip
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
@@ -102,15 +104,8 @@ def load_model(
     if "device_map" not in more:
         model.to(machine.device)
     model.requires_grad_(False)
-    if machine.device.type == "cuda" and sum(p.numel() for p in model.parameters()) > CHECKPOINTED_ABOVE:
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-        model.enable_input_require_grads()
+    fit_out(model, machine, tokens, states)
     return model
-
-
-def is_long(max_length: int) -> bool:
-    """Whether rows of this length pay for the fused attention kernel."""
-    return max_length > _SHORT
 
 
 def identity(base: Path) -> dict[str, str]:
@@ -125,14 +120,6 @@ def identity(base: Path) -> dict[str, str]:
         "tokenizer_digest": digest_bytes((base / "tokenizer.json").read_bytes()),
         "template_digest": digest_bytes(text),
     }
-
-
-def attention_of(machine: Machine, long: bool) -> str:
-    """Which attention a model computes with.
-
-    The fused kernel's backward pass on a CPU is slower than plain products, until their memory becomes the matter.
-    """
-    return "eager" if machine.device.type == "cpu" and not long else "sdpa"
 
 
 def _config(base: Path, what: str) -> dict[str, Any]:

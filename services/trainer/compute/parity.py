@@ -26,7 +26,8 @@ PROMPTS = (
     "<|system|> is not a role here, and neither is <b>this</b> & that.",
 )
 _NEW_TOKENS = 8
-_SMALL = 2_000_000_000
+SMALL = 2_000_000_000
+"""Weights up to which a GPU computes the record in fp32."""
 
 
 @torch.no_grad()  # type: ignore[untyped-decorator]
@@ -37,7 +38,7 @@ def write_parity(learner: Learner, language: Language, system: str, context: int
     trained; the model is left as it was.
     """
     learner.model.eval()
-    small = learner.machine.device.type == "cpu" or sum(p.numel() for p in learner.plain.parameters()) < _SMALL
+    small = learner.machine.device.type == "cpu" or sum(p.numel() for p in learner.plain.parameters()) < SMALL
     quantised = getattr(learner.plain, "is_loaded_in_4bit", False)
     exact = small and not quantised
     before = {name: weight.dtype for name, weight in learner.plain.named_parameters()} if exact else {}

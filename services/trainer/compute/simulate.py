@@ -11,11 +11,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from services.trainer.compute.bases import CHECKPOINTED_ABOVE, attention_of, is_long
 from services.trainer.compute.batches import Batch
+from services.trainer.compute.kernels import attention_of, is_long, recompute, recomputes
 from services.trainer.compute.learner import Learner
 from services.trainer.compute.machine import Machine
 from services.trainer.compute.methods.lora import attach
+from services.trainer.compute.parity import SMALL
 from services.trainer.domain.protocol import Job, Survey
 
 _LAYERS = (1, 2)
@@ -53,8 +54,10 @@ class _Ledger(TorchDispatchMode):  # type: ignore[misc]
         self.held -= size
 
 
-def step_memory(survey: Survey, machine: Machine, rows: int, width: int, trained: int) -> dict[str, int]:
-    """Bytes by part for the largest batch of a run: `rows` sequences of `width` tokens, `trained` tokens in all.
+def step_memory(survey: Survey, machine: Machine, batch: tuple[int, int, int], memory: int) -> dict[str, int]:
+    """Bytes by part for the largest batch of a run, on a device of `memory` bytes.
+
+    `batch` says how many sequences of how many tokens it has, and how many of them all are trained.
 
     One and two layers are run and the rest is their difference, repeated; `parameters` and `trainable` are counts.
     Parts: weights, adapter, gradients, optimizer, activations, and `saving`, what the end of a run or a checkpoint
@@ -67,17 +70,18 @@ def step_memory(survey: Survey, machine: Machine, rows: int, width: int, trained
     kind = torch.bfloat16 if device == "cuda" else machine.dtype
 
     def whole(light: bool) -> dict[str, int]:
-        shape, place = (rows, width, trained), (device, kind)
-        small, large = (_run(survey, config, count, place, shape, light=light) for count in _LAYERS)
+        small, large = (_run(survey, config, count, (device, kind), batch, light=light) for count in _LAYERS)
         return {name: small[name] + (large[name] - small[name]) * (layers - 1) for name in small}
 
     found = whole(light=False)
-    if device != "cpu" and found["parameters"] > CHECKPOINTED_ABOVE:
-        found = whole(light=True)
-    return _parts(survey, found, kind)
+    parts = _parts(survey, found, kind, device)
+    held = parts["weights"] * (4 if survey.recipe.method == "full" else 1)
+    if device != "cpu" and recomputes(config, held, survey.recipe.max_length, memory):
+        parts = _parts(survey, whole(light=True), kind, device)
+    return parts
 
 
-def _parts(survey: Survey, whole: dict[str, int], kind: torch.dtype) -> dict[str, int]:
+def _parts(survey: Survey, whole: dict[str, int], kind: torch.dtype, device: str) -> dict[str, int]:
     full, quantised = survey.recipe.method == "full", survey.recipe.method == "qlora"
     stored = 4 if full else kind.itemsize
     weights = whole["parameters"] * stored
@@ -87,7 +91,9 @@ def _parts(survey: Survey, whole: dict[str, int], kind: torch.dtype) -> dict[str
     optimizer = whole["trainable"] * 8
     gradients = whole["trainable"] * 4
     activations = max(0, in_step - gradients)
-    exact = 0 if full or quantised or stored == 4 else whole["parameters"] * (4 - stored)
+    # The parity record is computed in fp32 where that is affordable.
+    small = device == "cpu" or whole["parameters"] < SMALL
+    exact = whole["parameters"] * (4 - stored) if small and not quantised else 0
     return {
         "parameters": whole["parameters"],
         "trainable": whole["trainable"],
@@ -114,7 +120,8 @@ def _run(
     # A build without CUDA cannot even imagine one: there the GPU's kernels and precision are laid on this processor.
     real = device if device == "cpu" or torch.cuda.is_available() else "cpu"
     machine = Machine(torch.device(real), kind)
-    attention = attention_of(Machine(torch.device("cpu"), kind), is_long(width)) if device == "cpu" else "sdpa"
+    long = is_long(survey.recipe.max_length)
+    attention = attention_of(Machine(torch.device("cpu"), kind), long) if device == "cpu" else "sdpa"
     stored = torch.float32 if survey.recipe.method == "full" else kind
     with _imagined(config, layers), torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config, dtype=stored, attn_implementation=attention)
@@ -166,8 +173,7 @@ def _dressed(survey: Survey, model: Any, machine: Machine, *, light: bool) -> Le
     full = survey.recipe.method == "full"
     model.requires_grad_(full)
     if light:
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-        model.enable_input_require_grads()
+        recompute(model)
     if full:
         model.train()
         return Learner(model, machine)

@@ -38,8 +38,9 @@ def look(survey: Survey, machine: Machine) -> Surveyed:
     lengths = [item.length for item in items.kept]
     plan = plan_run([item.item_id for item in items.kept], lengths, survey.recipe)
     shapes = [_shape([items.kept[at] for at in batch]) for step in plan.steps for batch in step]
-    rows, width, trained = max(shapes, key=lambda shape: shape[0] * shape[1] ** 2)
-    memory = step_memory(survey, machine, rows, width, trained) if survey.simulate else {}
+    largest = max(shapes, key=lambda shape: shape[0] * shape[1] ** 2)
+    here = memory_total(machine, survey.memory_limit_bytes)
+    memory = step_memory(survey, machine, largest, survey.planned_memory or here) if survey.simulate else {}
     return Surveyed(
         rows=len(items.kept),
         too_long=items.too_long,
@@ -55,7 +56,7 @@ def look(survey: Survey, machine: Machine) -> Surveyed:
         memory={name: size for name, size in memory.items() if name not in ("parameters", "trainable")},
         mask=tuple(mask),
         baseline_bytes=baseline,
-        memory_total=memory_total(machine, survey.memory_limit_bytes),
+        memory_total=here,
         peak_flops=peak_flops(machine),
         environment=environment(machine),
     )

@@ -15,7 +15,7 @@ import torch
 from libs.contracts.errors import FailedPrecondition
 from libs.contracts.task import RecipeSpec
 from libs.contracts.task.recipe import RangeSpec, SweepSpec
-from services.trainer.compute.bases import is_long, load_model
+from services.trainer.compute.bases import load_model
 from services.trainer.compute.batches import collate
 from services.trainer.compute.failures import Channel
 from services.trainer.compute.inputs import Inputs, read_inputs
@@ -166,7 +166,7 @@ class _Search:
             if job.recipe.method == "qlora":
                 self._base = load_nf4(job, self._machine)
             else:
-                self._base = load_model(Path(job.base), self._machine, long=is_long(job.recipe.max_length))
+                self._base = load_model(Path(job.base), self._machine, tokens=job.recipe.max_length)
         base, self._base = self._base, None
         return attach(base, job, self._machine)
 

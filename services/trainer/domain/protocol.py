@@ -59,6 +59,7 @@ class Survey(Word):
     simulate: bool = Field(True, description="whether to find the peak memory, which takes seconds")
     device: Literal["auto", "cpu", "cuda"] = "auto"
     planned: Literal["here", "cpu", "cuda"] = Field("here", description="kind of device the memory is found for")
+    planned_memory: int = Field(0, ge=0, description="bytes that device has; 0: what is here")
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     threads: int = Field(0, ge=0)
     memory_limit_bytes: int = 0

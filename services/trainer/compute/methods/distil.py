@@ -8,7 +8,7 @@ import torch
 
 from libs.contracts.errors import FailedPrecondition
 from libs.contracts.task.recipe import DistilLogitsRecipe
-from services.trainer.compute.bases import check_base, is_long, load_model, load_tokenizer
+from services.trainer.compute.bases import check_base, load_model, load_tokenizer
 from services.trainer.compute.batches import Batch
 from services.trainer.compute.examples import Item
 from services.trainer.compute.learner import Learner
@@ -69,7 +69,7 @@ class Distillation:
         check_base(self._teacher, what="the teacher")
         same_vocabulary(language.tokenizer, load_tokenizer(self._teacher, what="the teacher")[0])
         model = load_model(
-            self._teacher, self._machine, long=is_long(self._recipe.max_length), what="the teacher"
+            self._teacher, self._machine, tokens=self._recipe.max_length, what="the teacher"
         ).eval()  # fmt: skip
         teacher = Learner(model, self._machine)
         total = int(self._starts[-1])

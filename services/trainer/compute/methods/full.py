@@ -7,7 +7,7 @@ import torch
 from safetensors import safe_open
 
 from libs.contracts.errors import InvalidInput
-from services.trainer.compute.bases import identity, is_long, load_model
+from services.trainer.compute.bases import identity, load_model
 from services.trainer.compute.learner import Learner
 from services.trainer.compute.machine import Machine
 from services.trainer.compute.methods.lora import write_json
@@ -25,7 +25,7 @@ def prepare_full(job: Job, machine: Machine) -> Learner:
             reason="START_INVALID", field="recipe.start",
         )  # fmt: skip
     torch.manual_seed(job.recipe.seed)
-    model = load_model(Path(job.base), machine, dtype=torch.float32, long=is_long(job.recipe.max_length))
+    model = load_model(Path(job.base), machine, dtype=torch.float32, tokens=job.recipe.max_length, states=4)
     model.requires_grad_(True)
     model.train()
     return Learner(model, machine)

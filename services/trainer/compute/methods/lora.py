@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from libs.contracts.errors import FailedPrecondition, InvalidInput
 from libs.contracts.task.recipe import Adapted
-from services.trainer.compute.bases import identity, is_long, load_model
+from services.trainer.compute.bases import identity, load_model
 from services.trainer.compute.fused import fuse
 from services.trainer.compute.learner import Learner
 from services.trainer.compute.machine import Machine
@@ -24,7 +24,7 @@ _SHAPE = {"r": "rank", "use_rslora": "rslora", "use_dora": "dora"}
 
 def prepare_lora(job: Job, machine: Machine) -> Learner:
     """The base with a fresh LoRA on every linear layer, or with the adapter to continue from."""
-    model = load_model(Path(job.base), machine, long=is_long(job.recipe.max_length))
+    model = load_model(Path(job.base), machine, tokens=job.recipe.max_length)
     return attach(model, job, machine)
 
 

@@ -6,7 +6,7 @@ from typing import Any, cast
 from transformers import BitsAndBytesConfig
 
 from libs.contracts.task.recipe import QloraRecipe
-from services.trainer.compute.bases import is_long, load_model
+from services.trainer.compute.bases import load_model
 from services.trainer.compute.learner import Learner
 from services.trainer.compute.machine import Machine
 from services.trainer.compute.methods.lora import attach
@@ -31,6 +31,6 @@ def load_nf4(job: Job, machine: Machine) -> Any:
         bnb_4bit_compute_dtype=machine.dtype,
     )
     return load_model(
-        Path(job.base), machine, long=is_long(recipe.max_length), quantization_config=quantised,
+        Path(job.base), machine, tokens=recipe.max_length, quantization_config=quantised,
         device_map={"": machine.device.type},
     )  # fmt: skip
