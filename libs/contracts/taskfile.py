@@ -12,12 +12,19 @@ from libs.contracts.task import TaskSpec
 
 Location = tuple[str | int, ...]
 
+MOST_ENTRIES = 20_000
+"""A task file is written by a person; what aliases blow up beyond this was not."""
+
 
 def parse_task(text: str, name: str = "task.yaml") -> TaskSpec:
     """The task that `text` declares; InvalidInput names file, line, key and the nearest valid key."""
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
+        if _too_large(node):
+            raise InvalidInput(f"{name}: more than {MOST_ENTRIES} entries, aliases written out", field=name)
         data = yaml.safe_load(text)
+    except RecursionError as error:
+        raise InvalidInput(f"{name}: nested too deeply", field=name) from error
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{name}:{mark.line + 1}" if mark else name
@@ -88,6 +95,19 @@ def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
         yield annotation
     for argument in get_args(annotation):
         yield from _models_in(argument)
+
+
+def _too_large(node: yaml.Node | None) -> bool:
+    """Whether the document, aliases written out, has too many entries; one that contains itself has."""
+    left, entries = [node], 0
+    while left and entries <= MOST_ENTRIES:
+        entries += 1
+        each = left.pop()
+        if isinstance(each, yaml.MappingNode):
+            left += [part for pair in each.value for part in pair]
+        elif isinstance(each, yaml.SequenceNode):
+            left += each.value
+    return entries > MOST_ENTRIES
 
 
 def _lines(node: yaml.Node | None, path: Location = ()) -> Iterator[tuple[Location, int]]:

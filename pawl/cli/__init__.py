@@ -1,9 +1,12 @@
 """The command line: `pawl`."""
 
+import os
 import sys
+from typing import NoReturn
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
 from libs.contracts.errors import PawlError
 from pawl.cli import campaign, data, evaluation, evidence, lifecycle, look, review, route, stack, training, work
@@ -27,7 +30,18 @@ def main() -> None:
     try:
         app()
     except PawlError as error:
-        Console(stderr=True, soft_wrap=True).print(f"[bold red]error:[/] {error}", markup=True, highlight=False)
-        sys.exit(1)
+        _refuse(str(error))
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # whoever read has seen enough
+        sys.exit(141)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        _refuse(f"{error.filename}: {error.strerror}")
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _refuse(text: str) -> NoReturn:
+    Console(stderr=True, soft_wrap=True).print(Text.assemble(("error: ", "bold red"), text), highlight=False)
+    sys.exit(1)

@@ -99,7 +99,10 @@ def feedback(
     directory: Dir = None,
 ) -> None:
     """Publish feedback events; answers when the broker has them."""
-    text = sys.stdin.read() if str(file) == "-" else file.read_text()
+    try:
+        text = (sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()).decode()
+    except UnicodeDecodeError as error:
+        raise InvalidInput(f"{file}: is not UTF-8 text (byte {error.start})", field="file") from error
     events: list[dict[str, Any]] = []
     for number, line in enumerate(text.splitlines(), 1):
         if line.strip():

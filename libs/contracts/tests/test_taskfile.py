@@ -12,6 +12,10 @@ output:
   schema: {type: object}
 """
 
+BOMB = "a0: &a0 [x, x, x, x, x, x]\n" + "".join(
+    f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 6)}]\n" for n in range(1, 20)
+)
+
 
 @pytest.mark.parametrize(
     ("text", "field", "message"),
@@ -34,6 +38,9 @@ output:
             "did you mean 'at_least'",
         ),
         ("task: a\n  base: [", "task.yaml", "task.yaml:2: not YAML"),
+        ("task: &a [*a]\n", "task.yaml", "task.yaml: more than 20000 entries, aliases written out"),
+        (BOMB, "task.yaml", "task.yaml: more than 20000 entries, aliases written out"),
+        ("task: " + "[" * 700, "task.yaml", "task.yaml: nested too deeply"),
         ("- a list\n", "task.yaml", "a task file is a mapping with the keys task"),
         ("base: ./base\n", "task", "task: Field required"),
     ],
