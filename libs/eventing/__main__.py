@@ -2,7 +2,6 @@
 
 import argparse
 import asyncio
-import json
 import os
 import sys
 
@@ -11,7 +10,7 @@ from nats.errors import Error as NatsError
 
 from libs.contracts.errors import PawlError
 from libs.eventing.apply import apply, plan
-from libs.eventing.permissions import permissions
+from libs.eventing.permissions import authorization
 from libs.eventing.topology import SERVICES
 
 DEFAULT_URL = "nats://127.0.0.1:4222"
@@ -25,7 +24,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--wait", type=float, default=30.0, help="seconds to wait for the broker")
     chosen = parser.parse_args(arguments)
     if chosen.command == "permissions":
-        print(json.dumps({service: permissions(service) for service in SERVICES}, indent=2))
+        proofs = {name: {"user": name, "password": f"$PAWL_NATS_{name.upper()}"} for name in (*SERVICES, "topology")}
+        print("# Made from the topology by `python -m libs.eventing permissions`; passwords come from the environment.")
+        print(authorization({name: proofs[name] for name in SERVICES}, proofs["topology"]), end="")
         return 0
     try:
         return asyncio.run(_run(chosen.command, chosen.nats, chosen.wait))
@@ -41,8 +42,13 @@ async def _run(command: str, url: str, wait: float) -> int:
     async def silent(_: Exception) -> None:
         """The last attempt's reason is printed by the caller."""
 
+    user = os.environ.get("PAWL_NATS_USER", "")
+    proof = {"user": user, "password": os.environ.get("PAWL_NATS_PASSWORD", "")} if user else {}
     client = await asyncio.wait_for(
-        nats.connect(url, error_cb=silent, max_reconnect_attempts=-1, reconnect_time_wait=1, connect_timeout=3), wait
+        nats.connect(
+            url, error_cb=silent, max_reconnect_attempts=-1, reconnect_time_wait=1, connect_timeout=3, **proof
+        ),
+        wait,
     )
     try:
         changes = await (apply if command == "apply" else plan)(client.jetstream())

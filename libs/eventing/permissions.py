@@ -41,22 +41,23 @@ def permissions(service: Service) -> dict[str, Any]:
         publish += [
             subject for stream in STREAMS if stream.name not in ("DLQ", ADVISORY) for subject in stream.subjects
         ]
-    return {
-        "publish": {"allow": sorted(set(publish))},
-        "subscribe": {"allow": [f"{inbox_prefix(service)}.>"]},
-    }
+    # Upstream systems are plain NATS clients, which await confirmations where every client does.
+    inbox = "_INBOX" if service == "upstream" else inbox_prefix(service)
+    return {"publish": {"allow": sorted(set(publish))}, "subscribe": {"allow": [f"{inbox}.>"]}}
 
 
-def authorization(users: Mapping[Service, Mapping[str, str]]) -> str:
-    """An `authorization { users: [...] }` block for nats-server.conf.
+def authorization(users: Mapping[Service, Mapping[str, str]], job: Mapping[str, str]) -> str:
+    """The part of a nats-server.conf that says who may do what.
 
-    `users` maps a service to what it proves itself by: `{"nkey": "U..."}` or `{"user": ..., "password": ...}`.
+    `users` maps a service to what it proves itself by: `{"nkey": "U..."}` or `{"user": ..., "password": ...}`; a value
+    that begins with `$` is read by the server from its environment. `job` is that of the topology job, which alone may
+    make streams. A client that shows nothing is `upstream`, if `users` has it by a name: it may publish feedback.
     """
-    lines = ["authorization {", "  users: ["]
+    lines = ["authorization {", "  users: [", f"    {{ {', '.join(_shown(job))} }}"]
     for service in SERVICES:
         if service in users:
             lines.append("    {")
-            lines += [f"      {name}: {json.dumps(value)}" for name, value in users[service].items()]
+            lines += [f"      {line}" for line in _shown(users[service])]
             lines.append("      permissions: {")
             for direction, rule in permissions(service).items():
                 allowed = ", ".join(f'"{subject}"' for subject in rule["allow"])
@@ -64,4 +65,10 @@ def authorization(users: Mapping[Service, Mapping[str, str]]) -> str:
             lines.append("      }")
             lines.append("    }")
     lines += ["  ]", "}"]
+    if "user" in users.get("upstream", {}):
+        lines.append(f"no_auth_user: {users['upstream']['user']}")
     return "\n".join(lines) + "\n"
+
+
+def _shown(proof: Mapping[str, str]) -> list[str]:
+    return [f"{name}: {value if value.startswith('$') else json.dumps(value)}" for name, value in proof.items()]

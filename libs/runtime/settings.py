@@ -114,6 +114,8 @@ class ServiceSettings(ProcessSettings):
     """A process with gRPC, NATS, object storage and a database; one that lacks a part gives its fields defaults."""
 
     nats_url: NatsUrl
+    nats_user: str = ""
+    nats_password: SecretStr = SecretStr("")
     s3_endpoint: HttpUrl
     s3_access_key: str
     s3_secret_key: SecretStr
@@ -123,6 +125,12 @@ class ServiceSettings(ProcessSettings):
     """The SQLite file `<state_dir>/state.db` unless set."""
     grpc_host: str = "127.0.0.1"
     grpc_port: Port
+
+    def nats_credentials(self) -> dict[str, Any]:
+        """What this process proves itself by to the broker; empty where the broker asks nobody."""
+        if not self.nats_user:
+            return {}
+        return {"user": self.nats_user, "password": self.nats_password.get_secret_value()}
 
     @model_validator(mode="after")
     def _distinct_ports(self) -> Self:

@@ -3,12 +3,17 @@
 import asyncio
 import json
 import sys
+from pathlib import Path
 from typing import Annotated, Any
 
 import nats
 import typer
+from nats.aio.client import Client
+from nats.errors import Error as NatsError
 from rich.table import Table
 
+from libs.contracts.errors import Unavailable
+from libs.eventing.connection import inbox_prefix
 from libs.eventing.deadletters import list_dead, redrive
 from pawl.cli.common import Dir, connect, out, short
 from pawl.client import Connection
@@ -97,7 +102,7 @@ def dead_list(directory: Dir = None) -> None:
     """Dead letters with their reasons."""
 
     async def run() -> list[Any]:
-        client = await nats.connect(Connection.find(directory).address("nats"))
+        client = await _broker(directory)
         try:
             return list(await list_dead(client.jetstream()))
         finally:
@@ -115,7 +120,7 @@ def dead_redrive(
     """Send a dead letter on its way again."""
 
     async def run() -> None:
-        client = await nats.connect(Connection.find(directory).address("nats"))
+        client = await _broker(directory)
         try:
             await redrive(client.jetstream(), sequence)
         finally:
@@ -123,3 +128,14 @@ def dead_redrive(
 
     asyncio.run(run())
     out.print(f"dead letter {sequence} is on its way again")
+
+
+async def _broker(directory: Path | None) -> Client:
+    where = Connection.find(directory)
+    proof = {"user": "pawl", "password": where.nats_password} if where.nats_password else {}
+    try:
+        return await nats.connect(
+            where.address("nats"), inbox_prefix=inbox_prefix("pawl"), allow_reconnect=False, **proof
+        )
+    except (NatsError, OSError) as error:
+        raise Unavailable(f"no answer from the broker at {where.address('nats')}: {error}") from error

@@ -19,7 +19,7 @@ from pawl.cli.common import Dir, out
 from pawl.local import specs
 from pawl.local.layout import Layout
 from pawl.local.state import StackState
-from pawl.local.supervisor import Supervisor, end_leftovers, serve
+from pawl.local.supervisor import Supervisor, end_leftovers, living_supervisor, serve
 
 GIB = 1 << 30
 UP_SECONDS = 180.0
@@ -137,7 +137,7 @@ def _detach(layout: Layout) -> None:
 def down(directory: Dir = None) -> None:
     """Stop the local stack."""
     layout = Layout.at(directory)
-    pid = _supervisor(layout)
+    pid = living_supervisor(layout)
     if pid is None:
         left = end_leftovers(layout) if layout.status.exists() else 0
         out.print(f"no stack is up in {layout.root}" + (f"; ended {left} processes left over" if left else ""))
@@ -216,18 +216,6 @@ def _all_healthy(layout: Layout, supervisor: int | None = None) -> bool:
     records = _records(layout)
     own = next((record["pid"] for record in records if record["name"] == "supervisor"), None)
     return bool(records) and supervisor in (None, own) and all(bool(record["healthy"]) for record in records)
-
-
-def _supervisor(layout: Layout) -> int | None:
-    try:
-        pid = int(layout.lock.read_text().strip())
-    except (OSError, ValueError):
-        return None
-    try:
-        ours = "up" in psutil.Process(pid).cmdline()
-    except psutil.Error:
-        return None
-    return pid if ours else None
 
 
 def _alive(pid: int) -> bool:

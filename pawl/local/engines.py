@@ -11,21 +11,23 @@ from libs.artifacts import ObjectStore
 from libs.contracts.errors import PawlError
 from libs.contracts.routes import Route
 from libs.contracts.subjects import ROUTES
+from libs.eventing.connection import inbox_prefix
 
 GIB = 1 << 30
 ENGINE_OVERHEAD_BYTES = int(1.5 * GIB)
 """What vLLM takes beside the weights on CPU: interpreter, compiled kernels, its smallest cache."""
 
 
-async def watch_bases(url: str, changed: Callable[[set[str]], None]) -> None:
+async def watch_bases(url: str, password: str, changed: Callable[[set[str]], None]) -> None:
     """Tell `changed` the base digests that the routes name now, whenever they change; outlives the broker's absence."""
 
     async def silent(_: Exception) -> None:
         """The supervisor's status line already says that the broker is away."""
 
     client = await nats.connect(
-        url, name="pawl-supervisor", max_reconnect_attempts=-1, reconnect_time_wait=1, error_cb=silent
-    )
+        url, name="pawl-supervisor", max_reconnect_attempts=-1, reconnect_time_wait=1, error_cb=silent,
+        user="pawl", password=password, inbox_prefix=inbox_prefix("pawl"),
+    )  # fmt: skip
     try:
         while True:
             try:

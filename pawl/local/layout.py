@@ -36,6 +36,11 @@ class Layout:
         """Hashed API keys that the registry publishes."""
         return self.root / "keys.json"
 
+    @property
+    def broker(self) -> Path:
+        """The broker's configuration: who may publish and read what."""
+        return self.root / "nats.conf"
+
     def log(self, name: str) -> Path:
         """The log of one process."""
         return self.root / "logs" / f"{name}.log"

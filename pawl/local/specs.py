@@ -65,6 +65,8 @@ def infrastructure(layout: Layout, state: StackState, nats_binary: str, rclone_b
             "-js",
             "-sd",
             str(nats_data),
+            "-c",
+            str(layout.broker),
         ),
         env={},
         health=f"http://127.0.0.1:{monitor}/healthz",
@@ -114,11 +116,17 @@ def shared_environment(layout: Layout, state: StackState) -> dict[str, str]:
     }
 
 
+def nats_proof(state: StackState, name: str) -> dict[str, str]:
+    """What a process proves itself by to the broker."""
+    return {"PAWL_NATS_USER": name, "PAWL_NATS_PASSWORD": state.secret(f"nats_{name}")}
+
+
 def service(layout: Layout, state: StackState, name: str) -> ProcessSpec:
     """One of the services, as a process."""
     prefix = f"PAWL_{name.upper()}"
     health = state.port(f"{name}-health")
     own = {f"{prefix}_HEALTH_PORT": str(health), "PAWL_STATE_DIR": str(layout.data(name))}
+    own |= nats_proof(state, name)
     if name in STATEFUL:
         own[f"{prefix}_DATABASE_URL"] = database_url(layout, name)
     if name != "console":
@@ -145,6 +153,7 @@ def engine(layout: Layout, state: StackState, base_digest: str) -> ProcessSpec:
         "PAWL_ENGINE_HEALTH_PORT": str(health),
         "PAWL_ENGINE_GRPC_PORT": str(state.port(f"{name}-grpc")),
         "PAWL_STATE_DIR": str(layout.data(name)),
+        **nats_proof(state, "engine"),
     }
     return ProcessSpec(
         name=name,
@@ -176,6 +185,6 @@ def jobs(layout: Layout, state: StackState) -> list[tuple[str, tuple[str, ...], 
     databases = {f"PAWL_{name.upper()}_DATABASE_URL": database_url(layout, name) for name in STATEFUL}
     topology = (sys.executable, "-m", "libs.eventing", "apply", "--nats", endpoints(state)["nats"])
     return [
-        ("topology", topology, {}),
+        ("topology", topology, nats_proof(state, "topology")),
         ("migrations", (sys.executable, "-m", "libs.outbox", "migrate", "all"), databases),
     ]

@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from libs.contracts.errors import FailedPrecondition, InvalidInput
+from libs.eventing.permissions import authorization
+from libs.eventing.topology import SERVICES, Service
 from pawl.local.layout import Layout, write_atomically
 
 
@@ -72,6 +74,16 @@ def write_keys(layout: Layout, state: StackState) -> Path:
     ]
     write_atomically(layout.keys, json.dumps(keys, indent=2) + "\n")
     return layout.keys
+
+
+def write_broker(layout: Layout, state: StackState) -> Path:
+    """Write the broker's configuration: each process a user of its own, with what the topology grants it."""
+    users: dict[Service, dict[str, str]] = {
+        name: {"user": name, "password": state.secret(f"nats_{name}")} for name in SERVICES
+    }
+    job = {"user": "topology", "password": state.secret("nats_topology")}
+    write_atomically(layout.broker, authorization(users, job))
+    return layout.broker
 
 
 def is_free(port: int) -> bool:

@@ -21,7 +21,7 @@ from libs.runtime.binaries import binary
 from pawl.local import engines, specs
 from pawl.local.layout import Layout, write_atomically
 from pawl.local.process import ManagedProcess
-from pawl.local.state import StackState, write_keys
+from pawl.local.state import StackState, write_broker, write_keys
 
 PROBE_SECONDS = 0.5
 READY_SECONDS = 120.0
@@ -51,13 +51,9 @@ class Supervisor:
         """Become the one supervisor of this directory, or say which process already is."""
         self.layout.prepare()
         self._lock = self.layout.lock.open("a+")
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        if not _taken(self._lock):
             self._lock.seek(0)
-            raise FailedPrecondition(
-                f"a stack is already up in {self.layout.root} (pid {self._lock.read().strip()})"
-            ) from error
+            raise FailedPrecondition(f"a stack is already up in {self.layout.root} (pid {self._lock.read().strip()})")
         self._lock.truncate(0)
         self._lock.write(str(os.getpid()))
         self._lock.flush()
@@ -71,6 +67,7 @@ class Supervisor:
         specs.reserve_ports(self.state, ours)
         specs.shared_environment(self.layout, self.state)  # makes the secrets on the first start
         write_keys(self.layout, self.state)
+        write_broker(self.layout, self.state)
         self.state.save(self.layout)
         async with httpx.AsyncClient(timeout=3.0, trust_env=False) as client:
             try:
@@ -138,7 +135,9 @@ class Supervisor:
 
     async def _keep_engines(self) -> None:
         named: asyncio.Queue[set[str]] = asyncio.Queue()
-        watch = asyncio.create_task(engines.watch_bases(specs.endpoints(self.state)["nats"], named.put_nowait))
+        watch = asyncio.create_task(
+            engines.watch_bases(specs.endpoints(self.state)["nats"], self.state.secret("nats_pawl"), named.put_nowait)
+        )
         try:
             while True:
                 taken = asyncio.ensure_future(named.get())
@@ -272,6 +271,24 @@ def end_processes(records: list[dict[str, Any]]) -> int:
         psutil.wait_procs(deaf, timeout=END_SECONDS)
         ended += len(alive)
     return ended
+
+
+def living_supervisor(layout: Layout) -> int | None:
+    """Process id of the supervisor that holds the lock; None when nobody does, whatever id a dead one left in it."""
+    try:
+        with layout.lock.open("r+") as lock:
+            return None if _taken(lock) else int(lock.read())
+    except (OSError, ValueError):
+        return None
+
+
+def _taken(lock: IO[str]) -> bool:
+    """Try to take the lock; it is held until the file is closed."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def end_leftovers(layout: Layout) -> int:

@@ -59,7 +59,7 @@ async def serve(lifecycle: Lifecycle) -> None:
     await database.open()
     lifecycle.on_drain(database.close, "database")
 
-    link = NatsLink(settings.nats_url, "evaluator")
+    link = NatsLink(settings.nats_url, "evaluator", **settings.nats_credentials())
     lifecycle.on_drain(link.close, "nats")
     lifecycle.ready("nats", link.check)
     relay = Relay(database, link)

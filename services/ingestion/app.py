@@ -61,7 +61,12 @@ async def main(lifecycle: Lifecycle, settings: Settings) -> None:
     )
     lifecycle.spawn(_ensure_bucket(objects), "bucket")
 
-    link = NatsLink(settings.nats_url, "ingestion", on_closed=lambda: lifecycle.fail("nats connection closed"))
+    link = NatsLink(
+        settings.nats_url,
+        "ingestion",
+        on_closed=lambda: lifecycle.fail("nats connection closed"),
+        **settings.nats_credentials(),
+    )
     await link.connect(wait=False)
     lifecycle.on_drain(link.close, "nats")
     lifecycle.ready("nats", link.check)

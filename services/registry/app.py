@@ -39,7 +39,7 @@ async def serve(lifecycle: Lifecycle) -> None:
     await database.open()
     lifecycle.on_drain(database.close, "database")
 
-    link = NatsLink(settings.nats_url, "registry")
+    link = NatsLink(settings.nats_url, "registry", **settings.nats_credentials())
     lifecycle.on_drain(link.close, "nats")
     lifecycle.ready("nats", link.check)
     relay = Relay(database, link)

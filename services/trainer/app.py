@@ -39,7 +39,7 @@ async def main(lifecycle: Lifecycle, settings: TrainerSettings) -> None:
     await database.open()
     lifecycle.on_drain(database.close)
 
-    link = NatsLink(settings.nats_url, "trainer")
+    link = NatsLink(settings.nats_url, "trainer", **settings.nats_credentials())
     lifecycle.on_drain(link.close)
     relay = Relay(database, link)
     objects = ObjectStore(

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
+from libs.eventing.__main__ import main as topology
 from libs.runtime.settings import ProcessSettings, ServiceSettings
 from pawl.local.specs import MODULES, SERVICES
 
@@ -19,7 +20,7 @@ COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text
 HOUSE = {MODULES.get(name, f"services.{name}") for name in (*SERVICES, "engine")}
 OURS = {name: service for name, service in COMPOSE.items() if service.get("command", [""])[0] in HOUSE}
 JOBS = {name: service for name, service in COMPOSE.items() if service.get("command", [""])[0].startswith("libs.")}
-ENVIRONMENT_OF_JOBS = {"PAWL_DATABASE_URL"}
+ENVIRONMENT_OF_JOBS = {"PAWL_DATABASE_URL", "PAWL_NATS_USER", "PAWL_NATS_PASSWORD"}
 HARD_EXIT_MARGIN_SECONDS = 5.0
 
 
@@ -117,6 +118,23 @@ def test_every_address_among_the_processes_is_one_that_answers() -> None:
                 host, port = value.split(":")
                 assert host in names, variable
                 assert port == "8080"
+
+
+@pytest.mark.parametrize("name", sorted(OURS | JOBS))
+def test_the_broker_knows_each_process_by_the_password_it_has(name: str) -> None:
+    told = COMPOSE[name].get("environment", {})
+    if "PAWL_NATS_USER" in told:
+        held = COMPOSE["nats"]["environment"]
+        assert told["PAWL_NATS_PASSWORD"] == held[f"PAWL_NATS_{told['PAWL_NATS_USER'].upper()}"]
+    else:
+        assert "PAWL_NATS_URL" not in told
+
+
+def test_the_brokers_permissions_are_those_of_the_topology(capsys: pytest.CaptureFixture[str]) -> None:
+    assert topology(["permissions"]) == 0
+    told = capsys.readouterr().out
+    assert (ROOT / "infra" / "nats" / "permissions.conf").read_text() == told, "make it anew"
+    assert set(re.findall(r"\$(PAWL_\w+)", told)) == set(COMPOSE["nats"]["environment"])
 
 
 def test_only_healthy_counts_as_up() -> None:

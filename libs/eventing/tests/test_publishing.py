@@ -4,6 +4,7 @@ import asyncio
 import re
 from pathlib import Path
 
+import nats
 import pytest
 from faststream.nats import NatsBroker
 from nats.errors import TimeoutError as NatsTimeoutError
@@ -156,13 +157,10 @@ async def test_a_letter_redriven_and_buried_again_is_a_letter_again(link: NatsLi
 
 @pytest.fixture
 def guarded_nats(private_nats: NatsServer) -> NatsServer:
-    """A broker that enforces the generated permissions; the lead user `admin` may do anything."""
+    """A broker that enforces the generated permissions."""
     users: dict[Service, dict[str, str]] = {name: {"user": name, "password": "secret"} for name in SERVICES}
-    block = authorization(users).replace(
-        "  users: [", '  users: [\n    { user: "admin", password: "secret" }', 1
-    )  # fmt: skip
     private_nats.stop()
-    private_nats._extra = block
+    private_nats._extra = authorization(users, {"user": "topology", "password": "secret"})
     private_nats.start()
     return private_nats
 
@@ -174,19 +172,19 @@ async def connect_as(server: NatsServer, name: str) -> NatsLink:
 
 
 async def test_only_the_registry_may_send_commands(guarded_nats: NatsServer) -> None:
-    admin = await connect_as(guarded_nats, "admin")
-    await apply(admin.js)
+    job = await connect_as(guarded_nats, "topology")
+    await apply(job.js)
     trainer, registry = await connect_as(guarded_nats, "trainer"), await connect_as(guarded_nats, "registry")
     with pytest.raises(PermissionDenied, match=r'permissions violation for publish to "cmd\.trainer\.train\.v1"'):
         await publish_raw(trainer.js, "cmd.trainer.train.v1", b"x", timeout=1)
     await publish_raw(registry.js, "cmd.trainer.train.v1", b"x")
-    for link in (admin, trainer, registry):
+    for link in (job, trainer, registry):
         await link.close()
 
 
 async def test_under_its_permissions_a_service_consumes_publishes_and_buries(guarded_nats: NatsServer) -> None:
-    admin = await connect_as(guarded_nats, "admin")
-    await apply(admin.js)
+    job = await connect_as(guarded_nats, "topology")
+    await apply(job.js)
     ingestion, registry = await connect_as(guarded_nats, "ingestion"), await connect_as(guarded_nats, "registry")
     handler = Recorder(None, InvalidInput("bad"))
     consumers = Consumers(registry, [Subscription("registry-ingestion", SegmentWritten, handler)], service="registry")
@@ -198,15 +196,15 @@ async def test_under_its_permissions_a_service_consumes_publishes_and_buries(gua
     await eventually(lambda: len(handler.events) == 3)
     await eventually(lambda: consumers.check() is None)
     await consumers.stop()
-    for link in (admin, ingestion, registry):
+    for link in (job, ingestion, registry):
         await link.close()
 
 
 async def test_under_its_permissions_a_gateway_follows_a_bucket_that_an_engine_writes(
     guarded_nats: NatsServer, tmp_path: Path
 ) -> None:
-    admin = await connect_as(guarded_nats, "admin")
-    await apply(admin.js)
+    job = await connect_as(guarded_nats, "topology")
+    await apply(job.js)
     gateway, engine = await connect_as(guarded_nats, "gateway"), await connect_as(guarded_nats, "engine")
     state = DesiredState(gateway, "engines", RunState, tmp_path / "engines.json", drift_seconds=0.2)
     await state.start()
@@ -218,14 +216,29 @@ async def test_under_its_permissions_a_gateway_follows_a_bucket_that_an_engine_w
     with pytest.raises(PermissionDenied):
         await kv_put(gateway, "engines", "e1", None, timeout=1)
     await state.stop()
-    for link in (admin, gateway, engine):
+    for link in (job, gateway, engine):
         await link.close()
+
+
+async def test_a_plain_client_may_publish_feedback_and_nothing_else(guarded_nats: NatsServer) -> None:
+    job = await connect_as(guarded_nats, "topology")
+    await apply(job.js)
+    plain = await nats.connect(guarded_nats.url)
+    acknowledged = await plain.jetstream().publish("feedback.default.t", b"{}")
+    assert acknowledged.stream == "FEEDBACK"
+    with pytest.raises(NatsTimeoutError):
+        await plain.jetstream().publish("evt.registry.task.applied.v1", b"{}", timeout=0.5)
+    with pytest.raises(NatsTimeoutError):
+        await plain.jetstream().stream_info("FEEDBACK")
+    assert await stored(job) == 0
+    await plain.close()
+    await job.close()
 
 
 def test_nobody_may_read_anothers_inbox_or_touch_streams() -> None:
     for service in SERVICES:
         rules = permissions(service)
-        assert rules["subscribe"]["allow"] == [f"_INBOX_{service}.>"]
+        assert rules["subscribe"]["allow"] == ["_INBOX.>" if service == "upstream" else f"_INBOX_{service}.>"]
         assert not [s for s in rules["publish"]["allow"] if "STREAM.CREATE" in s or "STREAM.UPDATE" in s or s == ">"]
 
 

@@ -171,13 +171,12 @@ async def test_a_missing_stream_blocks_with_its_name_and_heals(ledger: Database,
 
 async def test_a_forbidden_subject_blocks_with_the_brokers_reason(ledger: Database, private_nats: NatsServer) -> None:
     private_nats.stop()
-    private_nats._extra = authorization({"trainer": {"user": "trainer", "password": "x"}}).replace(
-        "  users: [", '  users: [ { user: "admin", password: "x" }', 1
-    )
+    users = [{"user": name, "password": "x"} for name in ("trainer", "topology")]
+    private_nats._extra = authorization({"trainer": users[0]}, users[1])
     private_nats.start()
-    admin = NatsLink(private_nats.url, "admin", user="admin", password="x")
-    await admin.connect()
-    await apply(admin.js)
+    job = NatsLink(private_nats.url, "topology", user="topology", password="x")
+    await job.connect()
+    await apply(job.js)
     link = NatsLink(private_nats.url, "trainer", user="trainer", password="x")
     await link.connect()
     relay = Relay(ledger, link)
@@ -187,7 +186,7 @@ async def test_a_forbidden_subject_blocks_with_the_brokers_reason(ledger: Databa
     assert await unsent(ledger) == 1
     await relay.stop()
     await link.close()
-    await admin.close()
+    await job.close()
 
 
 async def test_a_row_that_can_never_leave_is_named_and_does_not_block_the_others(

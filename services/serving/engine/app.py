@@ -46,7 +46,7 @@ async def serve(settings: EngineSettings, lifecycle: Lifecycle) -> None:
     residency = Residency(settings.base_digest)
     shapes = await asyncio.to_thread(tensor_shapes, base)
 
-    link = NatsLink(settings.nats_url, "engine")
+    link = NatsLink(settings.nats_url, "engine", **settings.nats_credentials())
     await link.connect(wait=False)
     lifecycle.on_drain(link.close, "nats")
     routes: DesiredState[Route] = DesiredState(
@@ -118,7 +118,7 @@ async def _with_base(settings: EngineSettings) -> EngineSettings:
     if settings.base_digest != "auto":
         return settings
     choice = BaseChoice(
-        link=NatsLink(settings.nats_url, "engine"),
+        link=NatsLink(settings.nats_url, "engine", **settings.nats_credentials()),
         engine_id=settings.id,
         address=settings.advertise_address or f"{settings.grpc_host}:{settings.grpc_port}",
         tenant=settings.tenant,

@@ -18,7 +18,7 @@ _TIDY_SECONDS = 30.0
 
 async def serve(settings: GatewaySettings, lifecycle: Lifecycle) -> None:
     """Run one gateway until it is told to stop; the broker may be away at any time, the start included."""
-    link = NatsLink(settings.nats_url, "gateway")
+    link = NatsLink(settings.nats_url, "gateway", **settings.nats_credentials())
     await link.connect(wait=False)
     lifecycle.on_drain(link.close, "nats")
     outside = await asyncio.to_thread(read_servers, settings.outside)
