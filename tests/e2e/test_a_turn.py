@@ -4,6 +4,7 @@ import httpx
 import psutil
 import pytest
 
+from libs.telemetry import trace_id
 from tests.e2e.promotion import TASK, Promotion
 from tests.e2e.stack import RunningStack
 
@@ -28,6 +29,7 @@ def test_what_was_promoted_answers_under_its_own_name_and_digest(stack: RunningS
     ).raise_for_status()
     assert reply.json()["model"] == f"{TASK}@{promotion.version.number}"
     assert reply.json()["pawl"]["adapter_digest"] == promotion.version.digest
+    assert reply.json()["pawl"]["turn_trace_id"] == trace_id(promotion.turn.traceparent)
 
 
 @pytest.mark.slow

@@ -140,7 +140,7 @@ class Traffic:
         self.tally.right[version] += right
         return Answer(ticket, user, request_id, text, version, right)
 
-    async def correct(self, answer: Answer, *, source: str, correction: str | None = None) -> None:
+    async def correct(self, answer: Answer, *, source: str, trace: str = "") -> None:
         """Publish a correction of an answer, with the ticket's phrasing as its group, over plain NATS."""
         await self.publish(
             {
@@ -150,18 +150,20 @@ class Traffic:
                 "request_id": answer.request_id,
                 "input": answer.ticket.text,
                 "output": answer.text,
-                "correction": correction or answer.ticket.answer,
+                "correction": answer.ticket.answer,
                 "category": answer.ticket.category,
                 "group": answer.ticket.form,
                 "user": answer.user,
-            }
+            },
+            trace,
         )
 
-    async def publish(self, event: dict[str, object]) -> None:
+    async def publish(self, event: dict[str, object], trace: str = "") -> None:
         """One feedback event as an upstream system sends it, repeated until the broker has it."""
+        subject, headers = f"feedback.default.{self._task}", {"traceparent": trace} if trace else None
         while True:
             try:
-                await self._js.publish(f"feedback.default.{self._task}", json.dumps(event).encode(), timeout=5)
+                await self._js.publish(subject, json.dumps(event).encode(), timeout=5, headers=headers)
             except (nats.errors.Error, TimeoutError):
                 await asyncio.sleep(0.5)  # the id makes the repetition harmless
             else:

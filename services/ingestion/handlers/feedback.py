@@ -105,8 +105,9 @@ class FeedbackIntake:
             for arrival, about in ready:
                 by_owner[arrival.tenant, arrival.task].append((arrival, about))
             for owner, pairs in by_owner.items():
-                first = pairs[0][0].traceparent
-                with span("join late feedback", parent=first, task=owner[1], rows=len(pairs)):
+                traces = [arrival.traceparent for arrival, _ in pairs if arrival.traceparent]
+                parent, links = (traces[0] if traces else None), traces[1:_MAX_LINKS]
+                with span("join late feedback", parent=parent, links=links, task=owner[1], rows=len(pairs)):
                     tally = Tally()
                     part, outcomes = await self._part(owner, await self._spec(owner), pairs, tally)
                     async with self._database.unit() as unit:

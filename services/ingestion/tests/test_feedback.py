@@ -230,19 +230,34 @@ async def test_segments_are_numbered_without_gaps_and_announced(house: House) ->
     assert facts[0].categories == {"c": 1}
 
 
-async def test_the_trace_of_the_feedback_goes_on_in_its_facts(house: House) -> None:
-    trace = "00-" + "a" * 32 + "-" + "b" * 16 + "-01"
-    await house.consume()
-    await house.link.js.publish(
-        "feedback.default.triage", b'{"kind":"error","id":"x","input":"q"}', headers={"traceparent": trace}
-    )
-    await settled(house, {"error": 1})
+TRACE = "00-" + "a" * 32 + "-" + "b" * 16 + "-01"
 
+
+async def last_trace(house: House) -> str:
     async def fact_headers() -> Any:
         state = (await house.link.js.stream_info("EVT")).state
         return (await house.link.js.get_msg("EVT", state.last_seq)).headers if state.messages else None
 
-    assert "a" * 32 in (await eventually(fact_headers))["traceparent"]
+    return str((await eventually(fact_headers))["traceparent"])
+
+
+async def test_the_trace_of_the_feedback_goes_on_in_its_facts(house: House) -> None:
+    await house.consume()
+    body = b'{"kind":"error","id":"x","input":"q"}'
+    await house.link.js.publish("feedback.default.triage", body, headers={"traceparent": TRACE})
+    await settled(house, {"error": 1})
+    assert "a" * 32 in await last_trace(house)
+
+
+async def test_feedback_that_waited_for_its_inference_keeps_its_trace_among_others_without_one(house: House) -> None:
+    await house.consume()
+    for number, headers in enumerate((None, {"traceparent": TRACE})):
+        body = json.dumps({"kind": "error", "id": f"x{number}", "request_id": "r", "input": "q"}).encode()
+        await house.link.js.publish("feedback.default.triage", body, headers=headers)
+    await all_acknowledged(house)
+    await house.answer(inference("r"), "triage")
+    await settled(house, {"error": 2})
+    assert "a" * 32 in await last_trace(house)
 
 
 async def test_two_thousand_signals_at_once_are_all_counted(house: House) -> None:

@@ -18,6 +18,7 @@ class Ledger:
     arms: dict[str, Any] = field(default_factory=dict)
     new_category: dict[str, Any] = field(default_factory=dict)
     turns: list[dict[str, Any]] = field(default_factory=list)
+    trace: dict[str, str] = field(default_factory=dict)
     resume: dict[str, Any] = field(default_factory=dict)
     refused: dict[str, Any] = field(default_factory=dict)
     rollback: dict[str, Any] = field(default_factory=dict)
@@ -51,6 +52,7 @@ class Ledger:
             "arms": self.arms,
             "new_category": self.new_category,
             "turns": self.turns,
+            "trace": self.trace,
             "resume": self.resume,
             "refused": self.refused,
             "rollback": self.rollback,

@@ -5,8 +5,11 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import httpx
+
 from libs.contracts.errors import Transient
 from libs.statistics.paired import paired_difference
+from pawl.client import Connection
 
 
 async def retried(call: Callable[[], Any], seconds: float = 60.0) -> Any:
@@ -19,6 +22,15 @@ async def retried(call: Callable[[], Any], seconds: float = 60.0) -> Any:
             if time.monotonic() > deadline:
                 raise
             await asyncio.sleep(0.3)
+
+
+async def trace_behind(connection: Connection, task: str, text: str) -> str:
+    """The trace id of the turn that made the version that answers now, as the answer itself tells it."""
+    body = {"model": task, "messages": [{"role": "user", "content": text}]}
+    headers = {"authorization": f"Bearer {connection.api_key}"}
+    async with httpx.AsyncClient(base_url=connection.address("http"), timeout=60.0, trust_env=False) as client:
+        answer = (await client.post("/chat/completions", json=body, headers=headers)).raise_for_status()
+    return str(answer.json()["pawl"]["turn_trace_id"])
 
 
 def paired(report: dict[str, Any], arm: str, against: str, without: str) -> dict[str, Any]:

@@ -78,7 +78,7 @@ def html(document: dict[str, Any]) -> str:
             bars({"version 1": told["version_1"], "version 2": told["version_2"]}),
         ]
     parts += ["<h2>Loss</h2>", curves(document["loss"]), "<h2>Turns</h2>", _turns(document["turns"])]
-    for name in ("resume", "refused", "rollback", "traffic", "memory"):
+    for name in ("trace", "resume", "refused", "rollback", "traffic", "memory"):
         parts += [f"<h2>{name.capitalize()}</h2>", _facts(document[name])]
         if gates := document[name].get("gates"):
             parts.append(_gates(gates))

@@ -12,10 +12,11 @@ from typing import Any
 from rich.console import Console
 
 from libs.contracts.stubs.pawl.registry.v1 import registry_pb2
+from libs.telemetry import new_traceparent, trace_id
 from pawl.client import Pawl
 from triage import history
 from triage.demo.ledger import Ledger
-from triage.demo.looking import paired, retried
+from triage.demo.looking import paired, retried, trace_behind
 from triage.demo.stack import Stack
 from triage.language import KNOWN
 from triage.tickets import Ticket, poisoned, tickets
@@ -45,6 +46,8 @@ class Story:
         self.seed = seed
         self.ledger = Ledger()
         self.mix: list[str] = list(KNOWN)
+        self.trace = new_traceparent()
+        """Of the desk's corrections: it must lead to the answers of the version that they made."""
         self._shown = ""
         self.example = Path(__file__).resolve().parents[2]
 
@@ -134,6 +137,12 @@ class Story:
             turn = await self._end(pawl, traffic, 2)
         self._expect(turn, "promoted")
         await self._close(pawl, turn)
+        served = await trace_behind(self.stack.connection(), TASK, "Where is my parcel?")
+        traced = {"feedback": trace_id(self.trace), "turn": trace_id(turn.traceparent), "answer": served}
+        self.ledger.trace = traced
+        if len(set(traced.values())) > 1:
+            raise Unkept(f"the trace of the corrections is not that of the answers they led to: {traced}")
+        self.say(f"one trace from the corrections to the answers of version 2: {served}")
 
     async def _poison(self, pawl: Pawl, traffic: Traffic) -> None:
         self._title("5. poisoned feedback")
@@ -260,7 +269,7 @@ class Story:
         async def one(number: int, ticket: Ticket) -> None:
             answer = await traffic.ask(ticket, f"desk-{number}")
             if answer is not None:
-                await traffic.correct(answer, source="triage-desk")
+                await traffic.correct(answer, source="triage-desk", trace=self.trace)
 
         batch = list(tickets(self.seed + 300, DESK_CORRECTIONS, categories=[NEW]))
         for start in range(0, len(batch), 16):
