@@ -51,7 +51,8 @@ def watch(
                 if newest.state in ENDS:
                     raise typer.Exit(0 if newest.state == "promoted" else 1)
             time.sleep(0.5)
-    out.print("still turning")
+        state = f"still {turns[-1].state}" if (turns := pawl.turns(task)) else f"no turn of {task} yet"
+    out.print(f"{state} after {timeout:.0f} s")
     raise typer.Exit(1)
 
 

@@ -6,15 +6,19 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from pydantic import ValidationError
 from rich.table import Table
 from rich.text import Text
 
 from libs.contracts.errors import InvalidInput
+from libs.contracts.feedback import Feedback
 from pawl.cli.common import By, Dir, connect, out, short
 from pawl.cli.importing import imported
 
 Task = Annotated[str, typer.Option("--task", "-t", help="name of the task")]
 SHOWN_ROWS = 10
+AT_ONCE = 50
+"""Events in one request: as many of the longest texts as a message may hold."""
 
 
 def register(app: typer.Typer) -> None:
@@ -103,19 +107,13 @@ def feedback(
         text = (sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()).decode()
     except UnicodeDecodeError as error:
         raise InvalidInput(f"{file}: is not UTF-8 text (byte {error.start})", field="file") from error
-    events: list[dict[str, Any]] = []
-    for number, line in enumerate(text.splitlines(), 1):
-        if line.strip():
-            try:
-                event = json.loads(line)
-            except ValueError as error:
-                raise InvalidInput(f"{file}:{number}: not JSON: {error}", field="file") from error
-            if not isinstance(event, dict):
-                raise InvalidInput(f"{file}:{number}: an event is a JSON object", field="file")
-            events.append(event)
+    # What is wrong anywhere stops all of it: half a file sent again would count twice where events have no id.
+    events = [_event(line, f"{file}:{number}") for number, line in enumerate(text.splitlines(), 1) if line.strip()]
     with connect(directory) as pawl:
-        sequences = pawl.feedback(task, events)
-    out.print(f"{len(sequences)} events accepted")
+        accepted = sum(
+            len(pawl.feedback(task, events[start : start + AT_ONCE])) for start in range(0, len(events), AT_ONCE)
+        )
+    out.print(f"{accepted} events accepted")
 
 
 def generate(
@@ -134,6 +132,17 @@ def generate(
         f"tokens {answer.usage.prompt_tokens}+{answer.usage.completion_tokens}[/]",
         highlight=False,
     )
+
+
+def _event(line: str, place: str) -> dict[str, Any]:
+    try:
+        Feedback.model_validate_json(line)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        field = "".join(f"{part}: " for part in first["loc"])
+        raise InvalidInput(f"{place}: {field}{first['msg'].removeprefix('Value error, ')}", field="file") from error
+    event: dict[str, Any] = json.loads(line)
+    return event
 
 
 def _pair(option: str) -> tuple[str, str]:

@@ -51,6 +51,24 @@ def test_rubbish_is_refused_whole_and_nothing_of_it_becomes_visible(stack: Runni
         assert pawl.intake("support-triage").watermark == before
 
 
+def test_feedback_that_is_none_is_named_by_line_and_field_and_none_of_the_file_is_sent(
+    stack: RunningStack, tmp_path: Path
+) -> None:
+    events = tmp_path / "events.jsonl"
+    events.write_text('{"kind": "error", "input": "x"}\n\n{"kind": "rating", "rating": "five", "input": "x"}\n')
+    with stack.client() as pawl:
+        before = pawl.intake("support-triage").kinds.get("error", 0)
+        assert f"{events}:3: rating: " in stack.pawl("feedback", str(events), "--task", "support-triage", status=1)
+        assert pawl.intake("support-triage").kinds.get("error", 0) == before
+
+
+def test_feedback_for_an_unknown_task_is_refused(stack: RunningStack, tmp_path: Path) -> None:
+    events = tmp_path / "events.jsonl"
+    events.write_text('{"kind": "error", "input": "x"}\n')
+    assert "'suport-triage'" in stack.pawl("feedback", str(events), "--task", "suport-triage", status=1)
+    assert "not UTF-8" in stack.pawl("feedback", "/bin/true", "--task", "support-triage", status=1)
+
+
 def test_a_second_stack_in_the_same_directory_is_refused(stack: RunningStack) -> None:
     assert "already up" in stack.pawl("up", status=1)
 

@@ -45,7 +45,7 @@ async def serve(settings: GatewaySettings, lifecycle: Lifecycle) -> None:
         shadow_in_flight=settings.shadow_in_flight,
     )
     lifecycle.on_drain(answering.stop, "shadows")
-    feedback = StreamDoor(link)
+    feedback = StreamDoor(link, tables)
 
     door = HttpDoor(
         tables=tables,

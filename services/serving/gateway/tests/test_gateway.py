@@ -191,11 +191,13 @@ async def test_feedback_is_answered_once_it_is_stored(stack: Stack, task: str) -
         one = await http.post("/v1/feedback", json={"task": task, **event})
         many = await http.post(f"/v1/feedback?task={task}", json=[event, {**event, "id": "f2"}])
         bad = await http.post(f"/v1/feedback?task={task}", json=[event, {"kind": "rating", "request_id": "r"}])
-        unknown = await http.post("/v1/feedback", json=event)
+        unnamed = await http.post("/v1/feedback", json=event)
+        unknown = await http.post("/v1/feedback?task=nobody", json=event)
     assert (one.status_code, many.status_code) == (202, 202)
-    assert bad.status_code == unknown.status_code == 400
+    assert bad.status_code == unnamed.status_code == 400
+    assert unknown.status_code == 404
     assert bad.json()["error"]["param"].startswith("events.1")
-    assert unknown.json()["error"]["param"] == "task"
+    assert unnamed.json()["error"]["param"] == unknown.json()["error"]["param"] == "task"
     messages = await stored(stack, FEEDBACK, f"feedback.default.{task}")
     assert [json.loads(message.data)["id"] for message in messages] == ["f1", "f2"]
 
