@@ -1,47 +1,41 @@
 """Engines on demand: one for each base that a route names, within the stack's memory budget."""
 
-import asyncio
 from collections.abc import Callable
-
-import nats
-from nats.errors import Error as NatsError
-from pydantic import ValidationError
 
 from libs.artifacts import ObjectStore
 from libs.contracts.errors import PawlError
 from libs.contracts.routes import Route
 from libs.contracts.subjects import ROUTES
-from libs.eventing.connection import inbox_prefix
+from libs.eventing.connection import NatsLink
+from libs.eventing.kv import DesiredState
 
 GIB = 1 << 30
 ENGINE_OVERHEAD_BYTES = int(1.5 * GIB)
 """What vLLM takes beside the weights on CPU: interpreter, compiled kernels, its smallest cache."""
 
 
-async def watch_bases(url: str, password: str, changed: Callable[[set[str]], None]) -> None:
-    """Tell `changed` the base digests that the routes name now, whenever they change; outlives the broker's absence."""
+class WatchBases:
+    """Tells `changed` the base digests that the routes name, whenever they change; outlives the broker's absence."""
 
-    async def silent(_: Exception) -> None:
-        """The supervisor's status line already says that the broker is away."""
+    def __init__(
+        self, url: str, password: str, changed: Callable[[set[str]], None], refused: Callable[[], None]
+    ) -> None:
+        self._changed = changed
+        self._link = NatsLink(url, "pawl", user="pawl", password=password, on_closed=refused)
+        self._routes = DesiredState(self._link, ROUTES, Route, on_change=self._look)
 
-    client = await nats.connect(
-        url, name="pawl-supervisor", max_reconnect_attempts=-1, reconnect_time_wait=1, error_cb=silent,
-        user="pawl", password=password, inbox_prefix=inbox_prefix("pawl"),
-    )  # fmt: skip
-    try:
-        while True:
-            try:
-                bucket = await client.jetstream().key_value(ROUTES)
-                named: set[str] = set()
-                for key in await bucket.keys():
-                    entry = await bucket.get(key)
-                    named |= {arm.base_digest for arm in Route.model_validate_json(entry.value or b"").arms}
-                changed(named)
-            except (NatsError, ValidationError, TimeoutError):
-                await asyncio.sleep(0.5)  # no bucket, no keys yet, or the broker is restarting
-            await asyncio.sleep(0.5)
-    finally:
-        await client.close()
+    async def start(self) -> None:
+        """Begin to watch, now or as soon as the broker is there."""
+        await self._link.connect(wait=False)
+        await self._routes.start()
+
+    async def stop(self) -> None:
+        """End watching."""
+        await self._routes.stop()
+        await self._link.close()
+
+    def _look(self, *_: object) -> None:
+        self._changed({arm.base_digest for route in self._routes.values.values() for arm in route.arms})
 
 
 async def needed_bytes(store: ObjectStore, base_digest: str) -> int:

@@ -163,4 +163,13 @@ async def _answers(client: httpx.AsyncClient, url: str) -> tuple[bool, str]:
         response = await client.get(url)
     except httpx.HTTPError:
         return False, "starting or not answering"
-    return response.status_code == 200, " ".join(response.text.split())[:300]
+    return response.status_code == 200, _failing(response)
+
+
+def _failing(response: httpx.Response) -> str:
+    """What a readiness probe says fails, in a line."""
+    try:
+        failing = response.json()["failing"].items()
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return " ".join(response.text.split())[:300]
+    return "; ".join(f"{part}: {why}" for part, why in failing)[:300]

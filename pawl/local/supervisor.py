@@ -46,6 +46,7 @@ class Supervisor:
         self.stopping = asyncio.Event()
         self._lock: IO[str] | None = None
         self._shown: dict[str, str] = {}
+        self._written = ""
 
     def lock(self) -> None:
         """Become the one supervisor of this directory, or say which process already is."""
@@ -135,21 +136,19 @@ class Supervisor:
 
     async def _keep_engines(self) -> None:
         named: asyncio.Queue[set[str]] = asyncio.Queue()
-        watch = asyncio.create_task(
-            engines.watch_bases(specs.endpoints(self.state)["nats"], self.state.secret("nats_pawl"), named.put_nowait)
+        watch = engines.WatchBases(
+            specs.endpoints(self.state)["nats"],
+            self.state.secret("nats_pawl"),
+            named.put_nowait,
+            refused=lambda: self.say("! the broker refuses the supervisor: new bases get no engine"),
         )
+        await watch.start()
         try:
             while True:
-                taken = asyncio.ensure_future(named.get())
-                await asyncio.wait({taken, watch}, return_when=asyncio.FIRST_COMPLETED)
-                if watch.done():
-                    taken.cancel()
-                    await watch
-                    return
-                for base_digest in await taken - set(self.state.bases):
+                for base_digest in await named.get() - set(self.state.bases):
                     await self._admit(base_digest)
         finally:
-            watch.cancel()
+            await watch.stop()
 
     async def _admit(self, base_digest: str) -> None:
         store = self._store()
@@ -220,8 +219,12 @@ class Supervisor:
                 self.say(f"{record['name']:<18} {'up' if record['healthy'] else '..'}  {line}"[:200])
 
     def _write_status(self, records: list[dict[str, Any]]) -> None:
+        text = json.dumps({"processes": records}, indent=1) + "\n"
+        if text == self._written:
+            return
         try:
-            write_atomically(self.layout.status, json.dumps({"processes": records}, indent=1) + "\n")
+            write_atomically(self.layout.status, text)
+            self._written = text
         except OSError as error:  # a full disk must not take down what still serves; the next look tries again
             trouble = f"cannot write {self.layout.status}: {error.strerror}"
             if self._shown.get("status") != trouble:

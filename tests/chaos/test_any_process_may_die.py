@@ -6,7 +6,6 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 from triage import history
 from triage.tickets import tickets
@@ -68,9 +67,7 @@ async def test_a_turn_ends_and_no_answer_fails_though_a_process_is_killed(
             assert traffic.tally.failed == 0, traffic.tally.errors
         assert turns(pawl)[before].state == "promoted", turns(pawl)[before].reason
     await asyncio.to_thread(stack.wait_healthy)
-    known = {each["pid"] for each in stack.status()["processes"]}
-    strays = [each for each in stack.descendants() if each.pid not in known and not (family(each) & known)]
-    assert not strays, [each.cmdline() for each in strays]
+    assert stack.orphans() == []
 
 
 def turns(pawl: Pawl) -> list[registry_pb2.Turn]:
@@ -88,11 +85,3 @@ def states(pawl: Pawl, number: int) -> set[str]:
 
 def closed(turn: registry_pb2.Turn) -> bool:
     return bool(turn.closed_at.seconds)
-
-
-def family(process: psutil.Process) -> set[int]:
-    """Process ids of a process's ancestors."""
-    try:
-        return {parent.pid for parent in process.parents()}
-    except psutil.NoSuchProcess:
-        return set()

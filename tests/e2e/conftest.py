@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.promotion import Promotion, promote
-from tests.e2e.stack import EXAMPLE, RunningStack, discard, small_task, until
+from tests.e2e.stack import EXAMPLE, RunningStack, described, discard, small_task, until
 
 
 @pytest.fixture(scope="session")
@@ -21,6 +21,9 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
         )
         running.wait_healthy()
         yield running
+        left = running.family()
+        running.pawl("down")
+        assert described(left) == []
     finally:
         discard(home)
 

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ class RunningStack:
 
     def __init__(self, home: Path) -> None:
         self.home = home
+        self._bereaved: set[psutil.Process] = set()
 
     def pawl(self, *arguments: str, status: int = 0) -> str:
         """Run a command that is expected to end with `status`; its output, errors included."""
@@ -47,17 +48,26 @@ class RunningStack:
 
     def kill(self, *names: str) -> None:
         for pid in [self.pid(name) for name in names]:
+            self._bereaved |= set(psutil.Process(pid).children(recursive=True))
             os.kill(pid, signal.SIGKILL)
 
-    def descendants(self) -> list[psutil.Process]:
-        """Every process that belongs to this stack, however it was left behind."""
-        found = []
+    def family(self) -> set[psutil.Process]:
+        """Every process of this stack with its children, which may have renamed themselves out of all recognition."""
+        found: set[psutil.Process] = set()
         for process in psutil.process_iter(["environ", "cmdline"]):
             environment = process.info["environ"] or {}
             command = " ".join(process.info["cmdline"] or [])
             if str(self.home) in command or environment.get("PAWL_STATE_DIR", "").startswith(str(self.home)):
-                found.append(process)
+                found |= {process, *_children(process)}
         return found
+
+    def orphans(self) -> list[str]:
+        """What belongs to this stack and to none of its living processes, or outlived a parent that was killed."""
+        known = {process for pid in self._pids() for process in (psutil.Process(pid), *_children(psutil.Process(pid)))}
+        return described((self.family() - known) | self._bereaved)
+
+    def _pids(self) -> list[int]:
+        return [each["pid"] for each in self.status()["processes"] if each["pid"] and psutil.pid_exists(each["pid"])]
 
     def wait_healthy(self, seconds: float = 120.0) -> None:
         until(
@@ -65,6 +75,25 @@ class RunningStack:
             seconds,
             "healthy",
         )
+
+
+def _children(process: psutil.Process) -> list[psutil.Process]:
+    try:
+        return process.children(recursive=True)
+    except psutil.NoSuchProcess:
+        return []
+
+
+def described(processes: Iterable[psutil.Process]) -> list[str]:
+    """Those of the processes that are alive, by their command lines."""
+    told = []
+    for process in processes:
+        try:
+            if process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+                told.append(" ".join(process.cmdline()) or process.name())
+        except psutil.NoSuchProcess:
+            continue
+    return told
 
 
 def until(check: Callable[[], Any], seconds: float, what: str) -> Any:

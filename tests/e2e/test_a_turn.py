@@ -1,7 +1,6 @@
 """The loop turns from imported rows to a version that answers, though a process is killed on the way."""
 
 import httpx
-import psutil
 import pytest
 
 from libs.telemetry import trace_id
@@ -35,13 +34,4 @@ def test_what_was_promoted_answers_under_its_own_name_and_digest(stack: RunningS
 @pytest.mark.slow
 @pytest.mark.timeout(420)
 def test_nothing_that_was_killed_left_a_child_behind(stack: RunningStack, promotion: Promotion) -> None:
-    known = {each["pid"] for each in stack.status()["processes"]}
-    strays = [each for each in stack.descendants() if each.pid not in known and not (_family(each) & known)]
-    assert not strays, (promotion.killed, [each.cmdline() for each in strays])
-
-
-def _family(process: psutil.Process) -> set[int]:
-    try:
-        return {parent.pid for parent in process.parents()}
-    except psutil.NoSuchProcess:
-        return set()
+    assert stack.orphans() == [], promotion.killed

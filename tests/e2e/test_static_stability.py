@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from tests.e2e.promotion import TASK, Promotion
-from tests.e2e.stack import RunningStack, until
+from tests.e2e.stack import RunningStack, described, until
 from tests.e2e.test_doors import TICKET
 
 
@@ -64,8 +64,10 @@ def test_inference_goes_on_when_all_but_gateway_and_engine_are_killed_and_those_
         names = {each["name"] for each in stack.status()["processes"]}
         assert names == {"supervisor", *(each["name"] for each in serving)}
     finally:
-        alone.terminate()
-        alone.wait(60)
+        left = stack.family()
+        alone.send_signal(signal.SIGINT)  # Ctrl-C
+        assert alone.wait(60) == 0
+        assert described(left) == []
     stack.pawl("up", "--detach")
     assert answer() == before, "and with everything back"
 
@@ -73,7 +75,9 @@ def test_inference_goes_on_when_all_but_gateway_and_engine_are_killed_and_those_
 @pytest.mark.slow
 @pytest.mark.timeout(420)
 def test_down_leaves_no_process_behind_even_after_the_supervisor_was_killed(stack: RunningStack) -> None:
+    left = stack.family()
     os.kill(stack.pid("supervisor"), signal.SIGKILL)
+    assert described(left), "they go on serving"
     stack.pawl("down")
-    until(lambda: not stack.descendants(), 30, "gone")
+    assert described(left) == []
     stack.pawl("up", "--detach")

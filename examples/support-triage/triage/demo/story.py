@@ -81,7 +81,7 @@ class Story:
         done = await asyncio.to_thread(pawl.import_file, TASK, rows, source="history")
         self.say(f"{done.rows} rows: {done.accepted} accepted, {done.quarantined} malformed and set aside, for example")
         for row in done.quarantine[:3]:
-            self.say(f"    row {row.row}, {row.field}: {row.reason}")
+            self.say(f"    row {row.row}: {row.field} {row.reason}".replace(":  ", ": "))
         self.ledger.dataset["import"] = {"rows": done.rows, "accepted": done.accepted, "quarantined": done.quarantined}
         self.ledger.note("imported", rows=done.rows)
 
@@ -239,7 +239,7 @@ class Story:
                 line.update(f"{tally.requests} requests, {tally.failed} failed   {progress[:120]}")
                 if time.monotonic() > deadline:
                     raise Unkept(f"turn {number} did not get on within {limit:.0f} s (last: {self._shown})")
-                await asyncio.sleep(0.3)
+                await asyncio.sleep(0.5)
 
     async def _kill_trainer(self, pawl: Pawl, traffic: Traffic, run_id: str) -> None:
         deadline = time.monotonic() + 300.0
