@@ -11,10 +11,11 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from services.curation.compute.decontaminate import calibrated, decontaminate, measured_recall
+from services.curation.compute.semantic import StaticEmbeddings
 from services.curation.domain.leakage import Policy
 
 RESULT = Path(__file__).parent / "results" / "decontamination.md"
@@ -33,13 +34,14 @@ def main() -> int:
     suite = _rephrased(home / "math_test_rephrased.jsonl")
     seen, counted = clean[0::2], clean[1::2]
     threshold = calibrated(seen, len(suite))
-    recall = measured_recall(counted, suite, Policy(lexical=threshold))
+    recall = measured_recall(counted, suite, Policy(lexical=threshold), [StaticEmbeddings.fit([*counted, *suite])])
     rows = [*counted, *leaked]
     ways: dict[str, Callable[[], set[int]]] = {
         f"{size} words in a row": lambda size=size: _flagged(rows, suite, Policy(("exact", "ngram"), ngram=size))
         for size in (13, 8, 5)
     }
-    ways["cascade"] = lambda: _flagged(rows, suite, Policy(lexical=threshold))
+    ways["words and numbers"] = lambda: _flagged(rows, suite, Policy(lexical=threshold))
+    ways["cascade"] = lambda: _flagged(rows, suite, Policy(lexical=threshold), [StaticEmbeddings.fit([*rows, *suite])])
     lines = [
         "# Decontamination against rewordings",
         "",
@@ -69,10 +71,12 @@ def main() -> int:
     return 0
 
 
-def _flagged(rows: list[str], suite: list[str], policy: Policy) -> set[int]:
+def _flagged(
+    rows: list[str], suite: list[str], policy: Policy, embeddings: Sequence[StaticEmbeddings] = ()
+) -> set[int]:
     if "lexical" not in policy.stages:
         policy = Policy(policy.stages, policy.ngram, lexical=1.0)
-    return set(decontaminate(rows, suite, policy).hits)
+    return set(decontaminate(rows, suite, policy, embeddings).hits)
 
 
 def _questions(path: Path) -> list[str]:

@@ -97,15 +97,23 @@ class BalanceSpec(Section):
     temperature: float = Field(1.0, gt=0.0, le=1.0)
 
 
+class EmbeddingsSpec(Section):
+    """An OpenAI-compatible embeddings endpoint: `url` ends before `/embeddings`; texts leave the machine for it."""
+
+    url: str = Field(pattern=r"^https?://")
+    model: str = Field(min_length=1)
+
+
 class LeakageSpec(Section):
     """Evaluation suites, beside the task's own, that training must not know: trees with `items.jsonl`, by digest.
 
     Rows that reword an item of theirs are withheld. `rephrased` says what to do with rows that reword one of the own
-    suite: nothing, count them in the report, or withhold them too.
+    suite: nothing, count them in the report, or withhold them too. With `embeddings` a model judges the likely pairs.
     """
 
     suites: tuple[Digest, ...] = ()
     rephrased: Literal["ignore", "report", "withhold"] = "report"
+    embeddings: EmbeddingsSpec | None = None
 
 
 class SynthesisSpec(Section):
@@ -132,6 +140,9 @@ class CurationSpec(Section):
     balance: BalanceSpec = BalanceSpec()
     leakage: LeakageSpec = LeakageSpec()
     synthesis: SynthesisSpec | None = None
+    personal: Literal["patterns", "presidio"] = Field(
+        "patterns", description="who finds personal data; presidio adds names and places to what the patterns find"
+    )
     contradictions: Literal[Act.KEEP, Act.REVIEW] = Act.REVIEW
     licences: tuple[str, ...] = Field((), description="licences that may train; empty means all, and rows without one")
     without: tuple[str, ...] = Field((), description="rules that do not apply, by name")

@@ -51,11 +51,16 @@ class RedactionSpec(Section):
 class DuplicateSpec(Section):
     """Near duplicates: verified Jaccard over word sets at or above `threshold`; rows that differ in a number,
     an identifier or a negation are never merged while `guard` is on.
+
+    With `calibrate` the threshold of merging is chosen by what planted copies of the rows show; what it does to them is
+    in the report either way. `semantic` merges rows whose embeddings, fitted on the rows, have that cosine.
     """
 
     near: bool = True
     threshold: Probability = 0.8
     guard: bool = True
+    calibrate: bool = False
+    semantic: Probability | None = None
 
 
 class SplitSpec(Section):
@@ -100,4 +105,7 @@ class DataSpec(Section):
     sources: tuple[str, ...] = Field((), description="feedback sources that may train; empty means all")
     max_rows: int = Field(1_000_000, ge=1)
     min_train_rows: int = Field(20, ge=1)
+    engine: Literal["local", "daft", "ray"] = Field(
+        "local", description="where duplicates are sought: here, on Daft, or on Daft over the Ray of RAY_ADDRESS"
+    )
     max_import_errors: Fraction = Field(0.2, description="an import with a greater share of bad rows is stopped")

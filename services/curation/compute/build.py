@@ -130,7 +130,8 @@ def policy_digest(spec: TaskSpec, fractions: SplitSpec, undone: frozenset[str] =
     """Digest of everything in the task, and of the steps' code, that shapes a dataset."""
     return _digest(
         {
-            "data": spec.data.model_dump(mode="json"),
+            # Which engine does the work changes nothing of what comes of it.
+            "data": spec.data.model_dump(mode="json", exclude={"engine"}),
             "output": spec.output.model_dump(mode="json"),
             "suite": spec.evaluation.suite.model_dump(mode="json"),
             "system": spec.system,

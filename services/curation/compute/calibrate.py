@@ -3,7 +3,8 @@
 import math
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from services.curation.compute.calibrate_plants import HARD, SAME, plain_words
 from services.curation.compute.near import find_near
@@ -47,6 +48,10 @@ class Calibration:
     by_kind: dict[str, Interval]
     curve: tuple[tuple[float, float, float], ...]
 
+    def told(self) -> dict[str, Any]:
+        """As the report holds it."""
+        return asdict(self)
+
 
 @dataclass(frozen=True, slots=True)
 class _Planted:
@@ -57,19 +62,25 @@ class _Planted:
 
 
 def calibrate(
-    texts: Sequence[str], *, seed: int = 1, sample: int = 2000, floor: float = 0.99, guard: bool = True
+    texts: Sequence[str],
+    *,
+    seed: int = 1,
+    sample: int = 2000,
+    floor: float = 0.99,
+    guard: bool = True,
+    thresholds: Sequence[float] = THRESHOLDS,
 ) -> Calibration:
-    """The threshold with the best recall whose precision is at least `floor`; the strictest one where none reaches it.
+    """Of `thresholds` (falling) the one with the best recall at a precision of `floor`, else the strictest.
 
     Planted are copies with typos, another case, another order, other words, and a frame, and hard negatives with
     another number. Pairs of sampled rows merged with each other are not counted: nobody knows whether they are right.
     """
     planted = _plant(texts, random.Random(seed), sample)
-    tried = {threshold: _measure(planted, threshold, guard=guard) for threshold in THRESHOLDS}
-    able = [each for each in THRESHOLDS if tried[each].precision.value >= floor]
-    best = max(able, key=lambda each: (tried[each].recall.value, each)) if able else THRESHOLDS[0]
+    tried = {threshold: _measure(planted, threshold, guard=guard) for threshold in thresholds}
+    able = [each for each in thresholds if tried[each].precision.value >= floor]
+    best = max(able, key=lambda each: (tried[each].recall.value, each)) if able else thresholds[0]
     chosen = tried[best]
-    curve = tuple((each, tried[each].precision.value, tried[each].recall.value) for each in THRESHOLDS)
+    curve = tuple((each, tried[each].precision.value, tried[each].recall.value) for each in thresholds)
     return Calibration(best, chosen.precision, chosen.recall, chosen.hard_negatives_merged, chosen.by_kind, curve)
 
 

@@ -24,6 +24,7 @@ STAGES = (EXACT, NGRAM, LEXICAL, STATIC, ENDPOINT)
 _BOILERPLATE = 0.01
 """An n-gram in a greater share of the rows (and in ten of them) is boilerplate and gives nothing away."""
 _SAMPLE, _FEWEST, _COPY = 8000, 30, 8
+_CLOSE, _SURE = 0.9, 0.97
 _DEFAULT, _LEAST, _MOST, _STEP = 0.25, 0.15, 0.4, 0.001
 _CANDIDATE = 0.4
 """Share of the lexical threshold from which a pair is worth a dear embedding."""
@@ -39,16 +40,19 @@ class Decontamination:
 
 
 def decontaminate(
-    rows: Sequence[str], held: Sequence[str], policy: Policy | None = None, embeddings: Embeddings | None = None
+    rows: Sequence[str], held: Sequence[str], policy: Policy | None = None, embeddings: Sequence[Embeddings] = ()
 ) -> Decontamination:
     """Rows that share a held-out text, or say it in other words.
 
-    The static stage needs `embeddings` fitted on the corpus or elsewhere; one from an endpoint sees only the pairs that
-    lexical overlap makes likely, since it is dear.
+    The static stage needs `embeddings` fitted on the corpus or elsewhere; those from an endpoint see only the pairs
+    that lexical overlap makes likely, since they are dear. A stage without its embeddings is left out.
     """
+    cheap, dear = (next((each for each in embeddings if each.dear is costs), None) for costs in (False, True))
     policy = policy or Policy()
     if policy.lexical is None:
         policy = replace(policy, lexical=calibrated(rows, len(held), policy.flagged))
+    if policy.semantic is None and cheap is not None:
+        policy = replace(policy, semantic=calibrated_cosine(rows, len(held), cheap))
     hits: dict[int, Hit] = {}
     if not rows or not held:
         return Decontamination(hits, dict.fromkeys(policy.stages, 0), _method(policy))
@@ -63,14 +67,12 @@ def decontaminate(
             index = index or LexicalIndex(rows, held)
             best = index.scored(policy.lexical or 0.0).best()
             found = {row: Hit(other, LEXICAL, score, "rare words and numbers") for row, (other, score) in best.items()}
-        elif embeddings is None:
-            continue
-        elif stage == STATIC and not embeddings.dear:
-            best = nearest(embeddings.embed(rows), embeddings.embed(held), policy.semantic)
-            found = {row: Hit(other, STATIC, score, embeddings.name) for row, (other, score) in best.items()}
-        elif stage == ENDPOINT and embeddings.dear:
+        elif stage == STATIC and cheap is not None:
+            best = nearest(cheap.embed(rows), cheap.embed(held), policy.semantic or _SURE)
+            found = {row: Hit(other, STATIC, score, cheap.name) for row, (other, score) in best.items()}
+        elif stage == ENDPOINT and dear is not None:
             index = index or LexicalIndex(rows, held)
-            found = _asked(rows, held, index, policy, embeddings, hits)
+            found = _asked(rows, held, index, policy, dear, hits)
         else:
             continue
         fresh = {row: hit for row, hit in found.items() if row not in hits}
@@ -86,29 +88,56 @@ def calibrated(rows: Sequence[str], held: int, flagged: float = 0.002, *, seed: 
     Rows that share an n-gram with one of the sample are copies and no sign of what clean rows reach. Never below
     0.15, where chance begins, nor above 0.4, where rewordings end, however narrow the corpus.
     """
-    drawn = np.random.default_rng(seed).permutation(len(rows))[:_SAMPLE]
-    cut = min(max(held, 1), len(drawn) // 3)
-    if cut < _FEWEST:
+    suite, rest, clean = _parted(rows, held, seed)
+    if not clean:
         return _DEFAULT
-    suite, rest = ([rows[at] for at in part.tolist()] for part in (drawn[:cut], drawn[cut:]))
-    copies = {*_exact(rest, suite), *_ngrams(rest, suite, _COPY)}
     best = LexicalIndex(rest, suite).scored(_LEAST).best()
-    scores = sorted(best[row][1] if row in best else 0.0 for row in range(len(rest)) if row not in copies)
-    if not scores:
-        return _DEFAULT
-    reached = scores[min(len(scores) - 1, math.ceil(len(scores) * (1 - flagged)))]
+    reached = _reached([best[row][1] if row in best else 0.0 for row in clean], flagged)
     return round(min(max(reached + _STEP, _LEAST), _MOST), 3)
 
 
+def calibrated_cosine(
+    rows: Sequence[str], held: int, embeddings: Embeddings, flagged: float = 0.001, *, seed: int = 1
+) -> float:
+    """The cosine that about `flagged` of clean rows reach, found as in `calibrated`; never below 0.9."""
+    suite, rest, clean = _parted(rows, held, seed)
+    if not clean:
+        return _SURE
+    best = (embeddings.embed([rest[row] for row in clean]) @ embeddings.embed(suite).T).max(axis=1)
+    return round(min(max(_reached(best.tolist(), flagged) + _STEP, _CLOSE), 1.0), 3)
+
+
+def _parted(rows: Sequence[str], held: int, seed: int) -> tuple[list[str], list[str], list[int]]:
+    """A sample of the rows as a suite of `held`, the others, and which of those are no copies; none of too few."""
+    drawn = np.random.default_rng(seed).permutation(len(rows))[:_SAMPLE]
+    cut = min(max(held, 1), len(drawn) // 3)
+    if cut < _FEWEST:
+        return [], [], []
+    suite, rest = ([rows[at] for at in part.tolist()] for part in (drawn[:cut], drawn[cut:]))
+    copies = {*_exact(rest, suite), *_ngrams(rest, suite, _COPY)}
+    return suite, rest, [row for row in range(len(rest)) if row not in copies]
+
+
+def _reached(scores: Sequence[float], flagged: float) -> float:
+    ranked = sorted(scores)
+    return ranked[min(len(ranked) - 1, math.ceil(len(ranked) * (1 - flagged)))]
+
+
 def measured_recall(
-    rows: Sequence[str], held: Sequence[str], policy: Policy | None = None, *, seed: int = 1, sample: int = 500
+    rows: Sequence[str],
+    held: Sequence[str],
+    policy: Policy | None = None,
+    embeddings: Sequence[Embeddings] = (),
+    *,
+    seed: int = 1,
+    sample: int = 500,
 ) -> Recall:
     """What the cascade finds of rewordings planted among the rows (words dropped, replaced, moved; numbers kept)."""
     drawn = np.random.default_rng(seed).permutation(len(held))[:sample].tolist()
     rng = random.Random(seed)
     vocabulary = plain_words(held)
     planted = [reworded(held[at], rng, vocabulary) for at in drawn]
-    hits = decontaminate([*rows, *planted], held, policy).hits
+    hits = decontaminate([*rows, *planted], held, policy, embeddings).hits
     found = sum(row >= len(rows) for row in hits)
     return Recall(len(planted), found, len(rows), len(hits) - found)
 

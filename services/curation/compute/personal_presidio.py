@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 from libs.contracts.errors import FailedPrecondition
-from services.curation.domain.personal import KINDS, Span
+from services.curation.domain.personal import KINDS, NAMES, Span
 
 _KINDS = {
     "CREDIT_CARD": "card", "EMAIL_ADDRESS": "email", "IBAN_CODE": "iban", "IP_ADDRESS": "ip", "PHONE_NUMBER": "phone",
@@ -38,7 +38,7 @@ class PresidioFinder:
         self._language = language
         self._least = least
 
-    def find(self, texts: Sequence[str], kinds: Collection[str] = (*KINDS, "person", "place")) -> list[list[Span]]:
+    def find(self, texts: Sequence[str], kinds: Collection[str] = (*KINDS, *NAMES)) -> list[list[Span]]:
         """The spans of each text, ascending, none over another: the surest first, then the longest."""
         return [self._found(text, kinds) for text in texts]
 

@@ -97,7 +97,21 @@ def _duplicates(found: Mapping[str, Any]) -> str:
         f"<p>{found['rows_with_a_text_seen_before']:,} rows repeat a text; there are {found['groups']['distinct']:,} "
         f"groups, the largest of {found['largest_group']['rows']:,} rows. Alike but kept apart for what differs: "
         f"{near['kept_apart']['pairs']:,} pairs; alike with different answers: "
-        f"{near['possible_conflicts']['pairs']:,}.</p>" + _table(found["most_repeated"])
+        f"{near['possible_conflicts']['pairs']:,}.</p>{_measured(near)}" + _table(found["most_repeated"])
+    )
+
+
+def _measured(near: Mapping[str, Any]) -> str:
+    """What merging was measured to do to copies planted among the rows; nothing where nothing is merged."""
+    told = near.get("measured")
+    if not told:
+        return ""
+    recall, precision, hard = (told[name] for name in ("recall", "precision", "hard_negatives_merged"))
+    return (
+        f"<p>At {near['threshold']:.2f} merging finds {recall['value']:.1%} ({recall['low']:.1%} to "
+        f"{recall['high']:.1%}) of {recall['count']:,} planted copies, is right in {precision['value']:.1%} of "
+        f"{precision['count']:,} merges, and merges {hard['value']:.1%} of {hard['count']:,} copies with another "
+        "number.</p>"
     )
 
 

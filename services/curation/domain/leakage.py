@@ -17,15 +17,15 @@ _SHORTEST_STEM = 3
 class Policy:
     """How rows are checked against held-out texts: the stages in order and the threshold of each.
 
-    Without `lexical` that threshold is calibrated on the rows themselves (`compute.decontaminate.calibrated`), so that
-    about `flagged` of clean rows are flagged in a corpus as narrow as this one.
+    Without `lexical` or `semantic` that threshold is calibrated on the rows themselves (`compute.decontaminate`), so
+    that about `flagged` of clean rows are flagged in a corpus as narrow as this one.
     """
 
     stages: tuple[str, ...] = ("exact", "ngram", "lexical", "static", "endpoint")
     ngram: int = 13
     lexical: float | None = None
     flagged: float = 0.002
-    semantic: float = 0.9
+    semantic: float | None = None
     endpoint: float = 0.85
 
 

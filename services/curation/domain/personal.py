@@ -14,6 +14,9 @@ KINDS = (
 """Every kind patterns find. `licence` is a driving licence, passport or other labelled number, `credential` a password
 in a URL, an API key, a token or a private key."""
 
+NAMES = ("person", "place")
+"""Kinds that no pattern finds, only a recogniser from outside."""
+
 REDACT, DROP, KEEP = "redact", "drop", "keep"
 DEFAULTS: Mapping[str, str] = dict.fromkeys(KINDS, REDACT) | dict.fromkeys(("url", "age", "title", "date"), KEEP)
 """What is done with a kind of which the policy says nothing."""

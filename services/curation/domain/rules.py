@@ -71,6 +71,7 @@ _ALL = (
     Rule("suspected_mislabel", "labels", _OUT, "a cross-validated model disagrees with its category"),
     Rule("over_max_rows", "limit", _OUT, "older than the newest data.max_rows rows"),
     Rule("near_duplicate", "near", _MERGED, "a row that says the same in nearly the same words stands"),
+    Rule("semantic_duplicate", "semantic", _MERGED, "a row that says the same in other words stands"),
     Rule("synthetic_held_out", "synthetic", _OUT, "a synthetic row may only train", optional=False),
     Rule("withheld_group", "seal", _OUT, "its group is held out", optional=False),
     Rule("withheld_customer", "seal", _OUT, "its user is held out", optional=False),

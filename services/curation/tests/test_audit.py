@@ -65,6 +65,7 @@ async def test_an_audit_over_grpc_counts_what_is_wrong_and_changes_nothing(house
     assert told["policy_would"]["quarantine"] == {"label_conflict_tie": 2, "no_answer": 1}
     assert told["policy_would"]["edit"]["encoding_repaired"] == 1
     assert found.audit_html.count("<svg") >= 6
+    assert "planted copies, is right in" in found.audit_html
     assert not re.search(r"<script|src=|href=|@import|url\(", found.audit_html)
     assert (await house.objects.get_bytes(found.json_digest)).decode() == found.audit_json
     assert await datasets.listed(house.database, "default", "triage") == []

@@ -182,7 +182,7 @@ def test_an_endpoint_that_is_away_refuses_or_answers_otherwise_says_so(endpoint:
 def test_an_endpoint_judges_only_pairs_that_words_make_likely(endpoint: str, problems: list[str]) -> None:
     suite, rows = problems[:20], [*problems[100:300], problems[3].replace("team", "crew")]
     policy = Policy(("lexical", "endpoint"), lexical=0.95, endpoint=0.99)
-    found = decontaminate(rows, suite, policy, EndpointEmbeddings(f"{endpoint}/v1", "m", key="k"))
+    found = decontaminate(rows, suite, policy, [EndpointEmbeddings(f"{endpoint}/v1", "m", key="k")])
     assert found.hits[200].stage == "endpoint"
     assert found.hits[200].evidence == "endpoint/m"
 

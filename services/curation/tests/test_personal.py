@@ -2,6 +2,7 @@
 
 import random
 import sys
+from collections.abc import Collection, Sequence
 from itertools import pairwise
 
 import pytest
@@ -9,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from libs.contracts.errors import FailedPrecondition
-from services.curation.compute.personal import PatternFinder
+from services.curation.compute.personal import BothFinders, PatternFinder
 from services.curation.compute.personal_presidio import PresidioFinder
-from services.curation.domain.personal import KINDS, find, redact
+from services.curation.domain.personal import KINDS, Span, find, redact
 from services.curation.domain.personal_checks import date, luhn, mod97
 from services.curation.domain.personal_pseudonyms import SURROGATE, Pseudonyms
 
@@ -134,3 +135,13 @@ def test_presidio_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setitem(sys.modules, "presidio_analyzer", None)
     with pytest.raises(FailedPrecondition, match="install the extra presidio"):
         PresidioFinder()
+
+
+def test_what_presidio_finds_stands_beside_what_the_patterns_find_and_never_over_it() -> None:
+    class Names:
+        def find(self, texts: Sequence[str], kinds: Collection[str]) -> list[list[Span]]:
+            assert "person" in kinds
+            return [[Span(0, 3, "person"), Span(7, 12, "place")] for _ in texts]
+
+    (found,) = BothFinders(PatternFinder(), Names()).find(["Ann at ann@b.org"])
+    assert found == [Span(0, 3, "person"), Span(7, 16, "email")]

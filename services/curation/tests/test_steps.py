@@ -1,11 +1,12 @@
 """What each step repairs, holds back and asks about."""
 
 import json
+import sys
 from typing import Any
 
 import pytest
 
-from libs.contracts.errors import InvalidInput
+from libs.contracts.errors import FailedPrecondition, InvalidInput
 from services.curation.compute.mislabels import suspects
 from services.curation.compute.pipeline import Version, curate
 from services.curation.domain.balance import lacking, shares
@@ -214,3 +215,42 @@ def test_the_queue_asks_first_what_is_worth_most_per_minute() -> None:
     version = built([long, short, *tickets(40, 10, category="common")])
     assert [each.row_id for each in version.questions] == ["row-00000", "row-00001"]
     assert version.questions[0].value > version.questions[1].value
+
+
+def test_the_report_says_what_near_duplicates_were_measured_to_do_and_the_threshold_may_choose_itself() -> None:
+    rows = [row(at, f"{each.input} and some more words of its own {at}") for at, each in enumerate(tickets(120))]
+    told = built(rows).facts["near_duplicates"]
+    assert told["threshold"] == 0.8
+    assert told["measured"]["precision"]["value"] >= 0.99
+    assert told["measured"]["hard_negatives_merged"]["value"] == 0.0
+    data = {**ALL_TRAIN, "duplicates": {"calibrate": True}}
+    chosen = build_rows(rows, data=data).facts["near_duplicates"]
+    best = max(recall for _, precision, recall in chosen["measured"]["curve"] if precision >= 0.99)
+    assert chosen["measured"]["recall"]["value"] == best
+    assert [chosen["threshold"]] == [at for at, _, recall in chosen["measured"]["curve"] if recall == best][:1]
+
+
+def test_rows_that_say_the_same_in_other_words_are_merged_where_the_policy_asks_for_it() -> None:
+    rows = [
+        row(0, "please cancel my subscription immediately", "done"),
+        row(1, "please cancel my subscriptions immediately thanks", "done"),
+        row(2, "please cancel 2 subscriptions immediately", "done"),
+        *tickets(60, 10),
+    ]
+    assert "semantic_duplicate" not in built(rows).ledger.reasons()
+    data = {**ALL_TRAIN, "duplicates": {"near": False, "semantic": 0.6}}
+    version = build_rows(rows, data=data)
+    assert version.ledger.removed["row-00001"] == "semantic_duplicate"
+    assert "row-00002" not in version.ledger.removed
+    assert version.outcomes["merged"] == version.ledger.reasons()["semantic_duplicate"]
+
+
+def test_an_engine_that_is_not_installed_is_named_and_changes_no_policy(monkeypatch: pytest.MonkeyPatch) -> None:
+    from services.curation.compute.build import policy_digest
+
+    monkeypatch.setitem(sys.modules, "daft", None)
+    context = context_for(data={**ALL_TRAIN, "engine": "ray"})
+    with pytest.raises(FailedPrecondition, match="install the extra scale"):
+        curate(tickets(3), context)
+    local = context_for(data=ALL_TRAIN)
+    assert policy_digest(context.spec, context.fractions) == policy_digest(local.spec, local.fractions)

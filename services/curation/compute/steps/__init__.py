@@ -12,7 +12,7 @@ from services.curation.compute.steps.group import Group, Holdout
 from services.curation.compute.steps.judge import Judge
 from services.curation.compute.steps.labels import Labels
 from services.curation.compute.steps.limit import Limit
-from services.curation.compute.steps.near import Near
+from services.curation.compute.steps.near import Near, Semantic
 from services.curation.compute.steps.personal import Personal
 from services.curation.compute.steps.quality import Quality
 from services.curation.compute.steps.repair import Encoding, Whitespace
@@ -29,7 +29,7 @@ from services.curation.domain.suite import Item
 TO_THE_SUITE: tuple[Step, ...] = (
     Erase(), Group(), Holdout(), Admit(), Signals(), Encoding(), Whitespace(), Roles(), Personal(), Reviewed(),
     Fences(), Style(), Blame(), Answers(), Quality(), Aliases(), Taxonomy(), Synthetic(), Exact(), Conflicts(), Judge(),
-    Labels(), Limit(), Near(),
+    Labels(), Limit(), Near(), Semantic(),
 )  # fmt: skip
 """Steps before the gate suite is drawn from the test split."""
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from services.curation.compute.decontaminate import decontaminate, measured_recall
+from services.curation.compute.engines import embeddings_of
 from services.curation.domain.ledger import Ledger
 from services.curation.domain.rows import Row, asked
 from services.curation.domain.split import TEST
@@ -20,7 +21,7 @@ class Cascade:
     is told of and not withheld from by default, while a foreign suite is never to be met in training.
     """
 
-    name, version = "cascade", 1
+    name, version = "cascade", 2
 
     def __init__(self, items: Sequence[Item]) -> None:
         self._items = items
@@ -36,7 +37,8 @@ class Cascade:
             if not items or not texts or (side == "own" and policy.rephrased == "ignore"):
                 continue
             held = [item.asked for item in items]
-            found = decontaminate(texts, held)
+            embeddings = embeddings_of(context.spec, [*texts, *held])
+            found = decontaminate(texts, held, embeddings=embeddings)
             facts[side] = {
                 "rows": len(found.hits),
                 "stages": found.stages,
@@ -44,7 +46,8 @@ class Cascade:
                 "withheld": withheld,
             }
             if withheld:
-                recall = measured_recall(texts, held, sample=_PLANTED)
+                cheap = [each for each in embeddings if not each.dear]
+                recall = measured_recall(texts, held, None, cheap, sample=_PLANTED)
                 facts[side] |= {"planted_rewordings": recall.planted, "planted_found": recall.found}
             for at, hit in found.hits.items() if withheld else ():
                 name = items[hit.held].item_id

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 
+from services.curation.compute.engines import sketcher_of
 from services.curation.compute.near import group_texts
 from services.curation.compute.near_sketch import ALGORITHM
 from services.curation.compute.steps.repair import clean
@@ -25,7 +26,7 @@ class Group:
         reading = Reading()
         # Cleaned here as well, and by no policy: a setting that changed groups would move rows between splits.
         texts = [clean(asked(row)) for row in rows]
-        centres = group_texts(texts)
+        centres = group_texts(texts, sketcher=sketcher_of(context.spec))
         policy = context.spec.data.curation
         groups = groups_of(
             rows, lambda at: reading.form(texts[at]), centres, context.placed, customers=policy.customers

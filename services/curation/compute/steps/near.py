@@ -1,12 +1,15 @@
-"""Near duplicates are merged; what looks alike and differs where it matters is kept and told."""
+"""Near and semantic duplicates are merged; what looks alike and differs where it matters is kept and told."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from libs.contracts.answers import canonical_answer
+from services.curation.compute.calibrate import THRESHOLDS, calibrate
+from services.curation.compute.engines import sketcher_of
 from services.curation.compute.near import find_near
-from services.curation.domain.clusters import Apart
+from services.curation.compute.semantic import find_semantic
+from services.curation.domain.clusters import Apart, NearDuplicates
 from services.curation.domain.guard import Kind
 from services.curation.domain.ledger import Ledger
 from services.curation.domain.rows import Row, asked
@@ -18,38 +21,65 @@ _SHOWN = 5
 class Near:
     """Merges near duplicates within a split into the most similar earlier row, never along a chain."""
 
-    name, version = "near", 2
+    name, version = "near", 3
 
     def __call__(self, rows: Sequence[Row], context: Context) -> Result:
         """As `Step`."""
-        policy, ledger = context.spec.data.duplicates, Ledger()
+        policy = context.spec.data.duplicates
         if not policy.near or not rows:
-            return Result(list(rows), ledger, {"near_duplicates": _told(rows, policy.threshold, (), {}, None)})
+            facts = _told(rows, policy.threshold, (), {}, None)
+            return Result(list(rows), Ledger(), {"near_duplicates": facts})
+        texts = [asked(row) for row in rows]
+        tried = THRESHOLDS if policy.calibrate else (policy.threshold,)
+        measured = calibrate(texts, guard=policy.guard, thresholds=tried)
         found = find_near(
-            [asked(row) for row in rows],
-            threshold=policy.threshold,
-            guard=policy.guard,
-            scopes=[row.split for row in rows],
-            answers=[f"{canonical_answer(row.answer or '')}\x00{row.label is False}" for row in rows],
-        )
-        standing: Counter[str] = Counter()
-        for at, centre, similarity in found.merged():
-            kept = rows[centre].row_id
-            standing[kept] += rows[at].stands_for
-            ledger.remove(rows[at], "near_duplicate", f"of {kept} at {similarity:.2f}", other=kept)
-        left = [
-            replace(row, stands_for=row.stands_for + standing[row.row_id]) if standing[row.row_id] else row
-            for row in ledger.kept(rows)
-        ]
-        counts = {str(kind): count for kind, count in found.apart_pairs.items()}
-        facts = {
-            "near_duplicates": {
-                **_told(rows, policy.threshold, found.apart, counts, found.alarm),
-                "method": found.method,
-                "largest_cluster": found.largest,
-            }
-        }
-        return Result(left, ledger, facts)
+            texts, threshold=measured.threshold, guard=policy.guard, sketcher=sketcher_of(context.spec),
+            scopes=[row.split for row in rows], answers=_answers(rows),
+        )  # fmt: skip
+        return _merged(rows, found, "near_duplicate", measured.threshold, {"measured": measured.told()})
+
+
+class Semantic:
+    """Merges, within a split, rows that say the same in other words, where the policy asks for it."""
+
+    name, version = "semantic", 1
+
+    def __call__(self, rows: Sequence[Row], context: Context) -> Result:
+        """As `Step`."""
+        policy = context.spec.data.duplicates
+        if policy.semantic is None or not rows:
+            return Result(list(rows), Ledger())
+        texts = [asked(row) for row in rows]
+        found = find_semantic(
+            texts, threshold=policy.semantic, guard=policy.guard,
+            scopes=[row.split for row in rows], answers=_answers(rows),
+        )  # fmt: skip
+        return _merged(rows, found, "semantic_duplicate", policy.semantic, {})
+
+
+def _answers(rows: Sequence[Row]) -> list[str]:
+    """What rows must have in common to be merged."""
+    return [f"{canonical_answer(row.answer or '')}\x00{row.label is False}" for row in rows]
+
+
+def _merged(
+    rows: Sequence[Row], found: NearDuplicates, rule: str, threshold: float, facts: dict[str, object]
+) -> Result:
+    ledger, standing = Ledger(), Counter[str]()
+    for at, centre, similarity in found.merged():
+        kept = rows[centre].row_id
+        standing[kept] += rows[at].stands_for
+        ledger.remove(rows[at], rule, f"of {kept} at {similarity:.2f}", other=kept)
+    left = [
+        replace(row, stands_for=row.stands_for + standing[row.row_id]) if standing[row.row_id] else row
+        for row in ledger.kept(rows)
+    ]
+    counts = {str(kind): count for kind, count in found.apart_pairs.items()}
+    told = {
+        **_told(rows, threshold, found.apart, counts, found.alarm),
+        "method": found.method, "largest_cluster": found.largest, **facts,
+    }  # fmt: skip
+    return Result(left, ledger, {f"{rule}s": told})
 
 
 def _told(

@@ -4,9 +4,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import chain
 
-from services.curation.compute.personal import PatternFinder
+from services.curation.compute.engines import finder_of
 from services.curation.domain.ledger import Ledger
-from services.curation.domain.personal import DEFAULTS, DROP, KEEP, REDACT, Span, redact
+from services.curation.domain.personal import DEFAULTS, DROP, KEEP, KINDS, NAMES, REDACT, Span, redact
 from services.curation.domain.personal_pseudonyms import Pseudonyms
 from services.curation.domain.rows import Row, rewritten
 from services.curation.domain.rules import PERSONAL
@@ -23,7 +23,7 @@ class Personal:
         actions = {kind: str(action) for kind, action in context.spec.data.redact.model_dump(mode="json").items()}
         said = [_texts(row) for row in rows]
         texts = list(dict.fromkeys(chain.from_iterable(said)))
-        spans = dict(zip(texts, PatternFinder().find(texts), strict=True))
+        spans = dict(zip(texts, finder_of(context.spec).find(texts, (*KINDS, *NAMES)), strict=True))
         names = Pseudonyms(context.salt.encode())
         kinds: Counter[str] = Counter()
         ledger, edited = Ledger(), []
