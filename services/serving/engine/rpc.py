@@ -174,7 +174,6 @@ class EngineServicer(engine_pb2_grpc.EngineServiceServicer):
             top_logprobs=given.top_logprobs if given.logprobs else None,
             json_schema=request.json_schema,
             json_object=request.json_object,
-            compact=bool(request.tools_json),
         )
 
     def _message(self, piece: Piece, version: Version, prompt: Prompt, answer: Answer) -> engine_pb2.InferResponse:

@@ -238,6 +238,8 @@ def _build(options: ModelOptions, scratch: Path) -> Any:
         enforce_eager=options.enforce_eager,
         dtype=options.dtype,
         scheduling_policy="priority",
+        # A model may write blanks between the parts of JSON for ever, and a small one does.
+        structured_outputs_config={"backend": "guidance", "disable_any_whitespace": True},
         disable_log_stats=True,
     )
     config = arguments.create_engine_config()
@@ -263,7 +265,7 @@ def _sampling(choice: SamplingChoice, room: int, *, with_logprobs: bool) -> Any:
 
     held_to = None
     if choice.json_schema:
-        held_to = StructuredOutputsParams(json=choice.json_schema, disable_any_whitespace=choice.compact)
+        held_to = StructuredOutputsParams(json=choice.json_schema)
     elif choice.json_object:
         held_to = StructuredOutputsParams(json_object=True)
     try:

@@ -23,8 +23,6 @@ class SamplingChoice:
     """So many likeliest tokens in each place beside the one taken; None: no log-probabilities."""
     json_schema: str = ""
     json_object: bool = False
-    compact: bool = False
-    """JSON without blanks of the model's own: a call of a tool is read by a program, and blanks can go on for ever."""
 
 
 @dataclass(frozen=True, slots=True)
