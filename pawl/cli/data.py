@@ -9,6 +9,7 @@ import typer
 from rich.table import Table
 
 from libs.contracts.errors import InvalidInput
+from libs.contracts.openai_job import task_of
 from pawl.cli.common import By, Dir, connect, out, short
 
 Task = Annotated[str, typer.Argument(help="name of the task")]
@@ -22,6 +23,7 @@ def register(app: typer.Typer) -> None:
     data = typer.Typer(no_args_is_help=True, help="Datasets: audit, card, diff, history of a row, rules, erasure.")
     for command in (audit, card, diff, history, rules, undo, restore, categories, synthesise, erase):
         data.command()(command)
+    data.command("from-job")(from_job)
     app.add_typer(data, name="data")
 
 
@@ -203,6 +205,15 @@ def erase(
                     f"{short(version.adapter_digest)}",
                     highlight=False,
                 )
+
+
+def from_job(
+    job: Annotated[Path, typer.Argument(help="JSON of a fine-tuning job, as sent to or told by OpenAI's API")],
+    base: Annotated[str, typer.Option("--base", help="the model to train in place of theirs")],
+    task: Annotated[str, typer.Option("--task", help="name of the task (default: the job's suffix)")] = "",
+) -> None:
+    """Print the task file that a fine-tuning job of OpenAI's API amounts to; `pawl import` takes its training file."""
+    sys.stdout.write(task_of(job.read_text(encoding="utf-8"), base, task))
 
 
 def _set(task: str, rule: str, *, undone: bool, by: str, reason: str, directory: Path | None) -> None:
