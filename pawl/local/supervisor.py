@@ -5,6 +5,7 @@ import contextlib
 import fcntl
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,7 +17,7 @@ import httpx
 import psutil
 
 from libs.artifacts import ObjectStore
-from libs.contracts.errors import FailedPrecondition, PawlError, Unavailable
+from libs.contracts.errors import FailedPrecondition, PawlError, ResourceExhausted, Unavailable
 from libs.runtime.binaries import binary
 from pawl.local import engines, specs
 from pawl.local.layout import Layout, write_atomically
@@ -26,6 +27,8 @@ from pawl.local.state import StackState, write_broker, write_keys
 PROBE_SECONDS = 0.5
 READY_SECONDS = 120.0
 END_SECONDS = 20.0
+LEAST_FREE_BYTES = 64 << 20
+"""Below it databases and broker would fail one after the other, each in its own words."""
 
 
 class Supervisor:
@@ -49,8 +52,13 @@ class Supervisor:
         self._written = ""
 
     def lock(self) -> None:
-        """Become the one supervisor of this directory, or say which process already is."""
+        """Become the one supervisor of this directory, or say which process already is, or that the disk is full."""
         self.layout.prepare()
+        free = shutil.disk_usage(self.layout.root).free
+        if free < LEAST_FREE_BYTES and not self.only:  # what only serves writes next to nothing
+            raise ResourceExhausted(
+                f"the disk of {self.layout.root} is full: {free >> 20} MiB are free, {LEAST_FREE_BYTES >> 20} needed"
+            )
         self._lock = self.layout.lock.open("a+")
         if not _taken(self._lock):
             self._lock.seek(0)
@@ -175,14 +183,20 @@ class Supervisor:
 
     async def _job(self, name: str, argv: tuple[str, ...], environment: dict[str, str]) -> None:
         log = self.layout.log(name)
-        with log.open("ab") as file:
-            job = await asyncio.create_subprocess_exec(
-                *argv, env=os.environ | environment, stdin=subprocess.DEVNULL, stdout=file, stderr=file
-            )
-            status = await job.wait()
-        if status != 0:
-            lines = log.read_text(errors="replace").strip().splitlines()
-            raise FailedPrecondition(f"the {name} job failed (see {log}): {lines[-1] if lines else f'status {status}'}")
+        job = await asyncio.create_subprocess_exec(
+            *argv,
+            env=os.environ | environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        said, _ = await job.communicate()
+        with contextlib.suppress(OSError), log.open("ab") as file:  # on a full disk the line below is what remains
+            file.write(said)
+        if job.returncode != 0:
+            last = [f"status {job.returncode}", *said.decode(errors="replace").split("\n")]
+            line = next(each.strip() for each in reversed(last) if each.strip())
+            raise FailedPrecondition(f"the {name} job failed (see {log}): {line}")
 
     async def _until_healthy(self, client: httpx.AsyncClient, names: list[str]) -> None:
         deadline = time.monotonic() + READY_SECONDS

@@ -1,13 +1,15 @@
 import json
+import os
 import socket
 from pathlib import Path
 
 import pytest
 
-from libs.contracts.errors import FailedPrecondition, InvalidInput
+from libs.contracts.errors import FailedPrecondition, InvalidInput, ResourceExhausted
 from pawl.local import specs
 from pawl.local.layout import Layout
-from pawl.local.state import StackState, write_keys
+from pawl.local.state import StackState, write_broker, write_keys
+from pawl.local.supervisor import Supervisor, living_supervisor
 
 
 def layout(tmp_path: Path) -> Layout:
@@ -73,3 +75,33 @@ def test_every_process_has_ports_of_its_own(tmp_path: Path) -> None:
     processes += [specs.engine(place, state, "sha256:" + digit * 64) for digit in "ab"]
     assert len({process.health for process in processes}) == len(processes)
     assert len(set(state.ports.values())) == len(state.ports)
+
+
+def test_a_full_disk_is_named_before_anything_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pawl.local.supervisor.LEAST_FREE_BYTES", 1 << 62)
+    place = layout(tmp_path)
+    with pytest.raises(ResourceExhausted, match="is full"):
+        Supervisor(place, memory_bytes=0, say=print).lock()
+    Supervisor(place, only=["gateway"], memory_bytes=0, say=print).lock()
+
+
+def test_a_supervisor_lives_while_its_lock_is_held_whatever_process_has_its_old_id(tmp_path: Path) -> None:
+    place = layout(tmp_path)
+    place.lock.write_text(str(os.getpid()))
+    assert living_supervisor(place) is None
+    holder = Supervisor(place, memory_bytes=0, say=print)
+    holder.lock()
+    assert living_supervisor(place) == os.getpid()
+    with pytest.raises(FailedPrecondition, match=f"already up .*{os.getpid()}"):
+        Supervisor(place, memory_bytes=0, say=print).lock()
+
+
+def test_the_broker_knows_every_process_by_a_password_of_its_own(tmp_path: Path) -> None:
+    place, state = layout(tmp_path), StackState()
+    specs.reserve_ports(state)
+    written = write_broker(place, state)
+    passwords = [specs.service(place, state, name).env["PAWL_NATS_PASSWORD"] for name in specs.SERVICES]
+    passwords.append(specs.engine(place, state, "sha256:" + "a" * 64).env["PAWL_NATS_PASSWORD"])
+    assert len(set(passwords)) == len(passwords)
+    assert all(password in written.read_text() for password in passwords)
+    assert written.stat().st_mode & 0o077 == 0, "it holds passwords"

@@ -18,6 +18,7 @@ max-width:62rem;margin:2rem auto;padding:0 1rem}
 h1{font-size:1.5rem}h3{font-size:1rem;margin:1rem 0 0}
 h2{font-size:1.1rem;margin-top:2rem;border-bottom:1px solid var(--line)}
 table{border-collapse:collapse;width:100%}
+td:first-child{min-width:12rem}
 td,th{text-align:left;padding:.25rem .6rem .25rem 0;border-bottom:1px solid var(--line);vertical-align:top}
 .good{color:var(--good)}.bad{color:var(--bad)}code{font-size:.85em;overflow-wrap:anywhere}.dim{color:var(--dim)}svg{width:100%;height:auto}
 """
