@@ -67,7 +67,7 @@ class ToolReader:
             end = block.end()
         shown.append(self._held[end:])
         text = "".join(shown)
-        return (text.strip() if calls else text), tuple(calls)
+        return (text.rstrip() if calls else text), tuple(calls)
 
     def _forced_calls(self) -> tuple[str, tuple[ToolCall, ...]]:
         if self._form.tool_choice != REQUIRED:

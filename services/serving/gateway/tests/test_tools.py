@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from libs.contracts.errors import InvalidInput
@@ -25,6 +25,7 @@ def read(form: Form, text: str, cuts: list[int], finish: str = "stop") -> tuple[
     return shown + piece, [(call.name, call.arguments) for call in calls], told
 
 
+@example(cuts=[3])
 @given(cuts=st.lists(st.integers(0, 200), max_size=30))
 def test_a_call_is_found_however_the_text_is_cut(cuts: list[int]) -> None:
     shown, calls, told = read(Form(tools=TOOLS), f"Let me look. {CALL}{CALL}", cuts)
