@@ -1,32 +1,57 @@
-"""LoRA decoding on CPU with vLLM's operators and with ours, side by side: `python -m bench.lora_cpu`."""
+"""LoRA products on CPU with vLLM's operators and with ours, side by side: `python -m bench lora_cpu`."""
 
+import sys
 import time
+from pathlib import Path
+from types import SimpleNamespace
 
 import torch
 
 from services.serving.engine.compute import cpu_lora
 
-TOKENS, WIDTH, RANK, ADAPTERS, ROUNDS = 48, 704, 64, 3, 200
+TOKENS, WIDTH, RANK, ROUNDS = 48, 704, 64, 200
+RESULTS = Path(__file__).parent / "results" / "lora_cpu.md"
+
+
+def theirs(x: torch.Tensor, down: torch.Tensor, up: torch.Tensor, indices: torch.Tensor) -> None:
+    """One shrink and one expand as vLLM's CPU operators do it."""
+    from vllm.lora.ops import torch_ops
+
+    hidden = torch.zeros(len(x), RANK)
+    out = torch.zeros(len(x), WIDTH, dtype=x.dtype)
+    torch_ops.bgmv_shrink(x, down, hidden, indices, 1.0)
+    torch_ops.bgmv_expand(hidden, up, out, indices, True)
+
+
+def ours(x: torch.Tensor, down: torch.Tensor, up: torch.Tensor, indices: torch.Tensor) -> None:
+    """The same grouped by adapter, the grouping included, although it is done once for all layers of a step."""
+    wrapper = SimpleNamespace(token_groups=cpu_lora.groups_of(indices))
+    out = torch.zeros(len(x), WIDTH, dtype=x.dtype)
+    cpu_lora.add_lora_linear(wrapper, out, x, (down,), (up,), 1.0, (WIDTH,))
 
 
 def main() -> None:
-    """Time one expand and one shrink over a batch of 48 tokens and three adapters; prints microseconds per call."""
-    from vllm.lora.ops import torch_ops
-
+    """Time a batch of 48 tokens with 1, 3 and 32 adapters in it."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    indices = torch.randint(0, ADAPTERS, (TOKENS,))
-    down = torch.randn(6, 1, RANK, WIDTH, dtype=torch.bfloat16)
-    up = torch.randn(6, 1, WIDTH, RANK, dtype=torch.bfloat16)
+    lines = ["| adapters in the batch | vLLM's operators, us | ours, us | ratio |", "|-|-|-|-|"]
     x = torch.randn(TOKENS, WIDTH, dtype=torch.bfloat16)
-    print(f"{'operators':<8} {'us per shrink and expand':>26}")
-    for name, operators in (("vllm", torch_ops), ("ours", cpu_lora)):
-        hidden, out = torch.zeros(TOKENS, RANK), torch.zeros(TOKENS, WIDTH, dtype=torch.bfloat16)
-        begun = time.perf_counter()
-        for _ in range(ROUNDS):
-            operators.bgmv_shrink(x, down, hidden, indices, 1.0)
-            operators.bgmv_expand(hidden, up, out, indices, True)
-        print(f"{name:<8} {(time.perf_counter() - begun) / ROUNDS * 1e6:>26.0f}")
+    for adapters in (1, 3, 32):
+        down = torch.randn(adapters, 1, RANK, WIDTH, dtype=torch.bfloat16)
+        up = torch.randn(adapters, 1, WIDTH, RANK, dtype=torch.bfloat16)
+        indices = torch.randint(0, adapters, (TOKENS,))
+        took = []
+        for products in (theirs, ours):
+            products(x, down, up, indices)
+            began = time.perf_counter()
+            for _ in range(ROUNDS):
+                products(x, down, up, indices)
+            took.append((time.perf_counter() - began) / ROUNDS * 1e6)
+        lines.append(f"| {adapters} | {took[0]:.0f} | {took[1]:.0f} | {took[0] / took[1]:.1f} |")
+    told = f"{TOKENS} tokens, width {WIDTH}, rank {RANK}, bfloat16, one thread: one product A and one product B."
+    table = "\n".join(lines)
+    sys.stdout.write(table + "\n")
+    RESULTS.write_text(f"# LoRA products on CPU\n\n`python -m bench lora_cpu`\n\n{told}\n\n{table}\n")
 
 
 if __name__ == "__main__":
