@@ -1,6 +1,7 @@
 """Engines on demand: one for each base that a route names, within the stack's memory budget."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 
 from libs.artifacts import ObjectStore
 from libs.contracts.errors import PawlError
@@ -10,8 +11,26 @@ from libs.eventing.connection import NatsLink
 from libs.eventing.kv import DesiredState
 
 GIB = 1 << 30
+RETIRE_SECONDS = 60.0
+"""An engine whose base no route names any more is kept for so long: a route may name it again at once."""
 ENGINE_OVERHEAD_BYTES = int(1.5 * GIB)
 """What vLLM takes beside the weights on CPU: interpreter, compiled kernels, its smallest cache."""
+
+
+@dataclass(slots=True)
+class Disuse:
+    """Since when routes name a base no more."""
+
+    since: dict[str, float] = field(default_factory=dict)
+
+    def over(self, bases: Iterable[str], named: set[str], now: float) -> list[str]:
+        """The bases that no route has named for `RETIRE_SECONDS`; `now` on a monotonic clock.
+
+        None while no route is known at all: a broker that lost its data is no reason to stop what serves.
+        """
+        unnamed = set(bases) - named if named else set()
+        self.since = {base: self.since.get(base, now) for base in unnamed}
+        return sorted(base for base, since in self.since.items() if now - since >= RETIRE_SECONDS)
 
 
 class WatchBases:

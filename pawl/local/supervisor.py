@@ -29,6 +29,8 @@ READY_SECONDS = 120.0
 END_SECONDS = 20.0
 LEAST_FREE_BYTES = 64 << 20
 """Below it databases and broker would fail one after the other, each in its own words."""
+DISUSE_SECONDS = 5.0
+"""How often bases are looked at that no route names any more."""
 
 
 class Supervisor:
@@ -151,10 +153,15 @@ class Supervisor:
             refused=lambda: self.say("! the broker refuses the supervisor: new bases get no engine"),
         )
         await watch.start()
+        disuse, now_named = engines.Disuse(), set[str]()
         try:
             while True:
-                for base_digest in await named.get() - set(self.state.bases):
+                with contextlib.suppress(TimeoutError):
+                    now_named = await asyncio.wait_for(named.get(), DISUSE_SECONDS)
+                for base_digest in now_named - set(self.state.bases):
                     await self._admit(base_digest)
+                for base_digest in disuse.over(self.state.bases, now_named, time.monotonic()):
+                    await self._retire(base_digest)
         finally:
             await watch.stop()
 
@@ -175,6 +182,16 @@ class Supervisor:
         self.refused.pop(base_digest, None)
         self._launch(specs.engine(self.layout, self.state, base_digest), {})
         self.state.save(self.layout)
+
+    async def _retire(self, base_digest: str) -> None:
+        """End the engine of a base that no route names any more, and forget what it kept: all of it can be fetched."""
+        name = self.state.bases.pop(base_digest)
+        self.state.save(self.layout)
+        process = self.processes.pop(name, None)  # nobody starts it again
+        if process is not None:
+            await process.stop()
+        await asyncio.to_thread(shutil.rmtree, self.layout.data(name), ignore_errors=True)
+        self.say(f"{name:<18} --  no route names its base {base_digest[:19]} any more")
 
     def _store(self) -> ObjectStore:
         address = specs.endpoints(self.state)["s3"]
