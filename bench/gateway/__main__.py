@@ -19,19 +19,19 @@ RESULTS = Path(__file__).parents[1] / "results" / "gateway.md"
 
 async def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rate", type=float, default=500.0, help="requests a second")
+    parser.add_argument("--rate", type=float, nargs="+", default=[50.0, 500.0], help="requests a second, one or more")
     parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument("--litellm", default="", help="a python that has LiteLLM's proxy")
     parser.add_argument("--gateways", type=int, default=4)
     parser.add_argument("--streams", type=int, default=200)
-    parser.add_argument("--flips", type=int, default=25)
+    parser.add_argument("--rollbacks", type=int, default=25)
     asked = parser.parse_args()
     load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as home:
         rows = await overhead.measure(Path(home) / "overhead", asked.rate, asked.seconds, asked.litellm)
-        first = overhead.table(rows, asked.rate)
+        first = overhead.table(rows)
         print(first, flush=True)
-        outcome = await switching.measure(Path(home) / "switching", asked.gateways, asked.streams, asked.flips)
+        outcome = await switching.measure(Path(home) / "switching", asked.gateways, asked.streams, asked.rollbacks)
         second = switching.table(outcome, asked.gateways, asked.streams)
         print(second, flush=True)
     command = " ".join(["python -m bench.gateway", *sys.argv[1:]])

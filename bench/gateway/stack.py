@@ -7,11 +7,12 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.gateway.control import database_url, seed
 from bench.gateway.paced import BASE, VERSIONS
 from libs.contracts.inference import Role
 from libs.contracts.routes import ApiKey, Arm, KeyRole, Route
@@ -43,6 +44,7 @@ class Stack:
     engine_port: int
     doors: list[Door]
     generation: int = 0
+    registry_port: int = 0
 
     async def flip(self, version: int) -> int:
         """Make a version stable, as the registry would; returns the route's generation."""
@@ -60,8 +62,11 @@ class Stack:
 
 
 @asynccontextmanager
-async def stack(home: Path, gateways: int, seconds: float) -> AsyncIterator[Stack]:
-    """Everything started and known to everybody; `seconds` between the engine's tokens."""
+async def stack(home: Path, gateways: int, seconds: float, tasks: Sequence[str] = ()) -> AsyncIterator[Stack]:
+    """Everything started and known to everybody; `seconds` between the engine's tokens.
+
+    With `tasks` there is a registry too, and each of them has a version to roll back to.
+    """
     processes: list[subprocess.Popen[bytes]] = []
     with NatsServer(home / "nats") as nats, (home / "log").open("ab") as log:
         link = NatsLink(nats.url, "bench", on_closed=lambda: None)
@@ -95,6 +100,20 @@ async def stack(home: Path, gateways: int, seconds: float) -> AsyncIterator[Stac
                 health.append(health_port)
             made = Stack(link, engine_port, doors)
             await made.flip(1)
+            if tasks:
+                made.registry_port = free_port()
+                health.append(free_port())
+                await seed(home, list(tasks))
+                start(
+                    "services.registry",
+                    PAWL_REGISTRY_STATE_DIR=str(home / "registry"),
+                    PAWL_REGISTRY_DATABASE_URL=database_url(home),
+                    PAWL_REGISTRY_GRPC_PORT=str(made.registry_port),
+                    PAWL_REGISTRY_HEALTH_PORT=str(health[-1]),
+                    PAWL_S3_ENDPOINT="http://127.0.0.1:9",
+                    PAWL_S3_ACCESS_KEY="nobody",
+                    PAWL_S3_SECRET_KEY="nobody",
+                )
             for port in health:
                 _await(port, home / "log")
             yield made

@@ -1,0 +1,148 @@
+"""A harmless and a harmful version under live traffic, in a whole local stack: `python -m bench canary`.
+
+Both are trained, evaluated and rolled out by the registry as any other. Users are the example's, each a new one; one in
+ten corrects the answer, whatever version gave it; of a harmful version nine in ten do. The first version is harmless,
+the second harmful from the moment users meet it: nothing of it can be seen in evaluation or shadow.
+"""
+
+import asyncio
+import itertools
+import random
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "examples" / "support-triage"))
+
+from triage import history  # noqa: E402 - an example is not installed
+from triage.tickets import Ticket, tickets  # noqa: E402
+from triage.traffic import Traffic  # noqa: E402
+
+from libs.contracts.errors import Transient  # noqa: E402
+from libs.contracts.stubs.pawl.registry.v1 import registry_pb2  # noqa: E402
+from pawl.client import Connection, Pawl  # noqa: E402
+from tests.e2e.stack import RunningStack, discard, lax_task, until  # noqa: E402
+
+TASK = "canary"
+RESULTS = ROOT / "bench" / "results" / "canary.md"
+USUAL, HARMFUL = 0.1, 0.9
+RATE = 8.0
+NO_TRIGGER = {"  corrections:": "  corrections: 1000000"}
+CANARY = "  canary: {steps: [10, 25, 50, 100], min_windows: 8, window_seconds: 3, harm_ratio: 1.0, alpha: 0.01}"
+
+
+class Users(Traffic):
+    """Users whose word on an answer depends on chance and on the version alone."""
+
+    harmful: str = ""
+
+    def watch(self) -> None:
+        """Begin to count the users of each version anew."""
+        self.met: Counter[str] = Counter()
+        self.last: dict[str, float] = {}
+
+    async def _user(self, ticket: Ticket, user: str) -> None:
+        rng = random.Random(user)
+        try:
+            answer = await self.ask(ticket, user)
+        finally:
+            self._workers.release()
+        if answer is None:
+            return
+        self.met[answer.version] += 1
+        self.last[answer.version] = time.monotonic()
+        if rng.random() < (HARMFUL if answer.version == self.harmful else USUAL):
+            await self.correct(answer, source=self._source)
+        else:
+            kind = {"source": self._source, "kind": "rating", "rating": 1}
+            told = {**kind, "id": f"p-{answer.request_id}", "request_id": answer.request_id, "user": user}
+            await self.publish(told)
+
+
+def turn_of(pawl: Pawl, number: int) -> registry_pb2.Turn | None:
+    """A turn by its place; nothing while the registry is away."""
+    try:
+        turns = pawl.turns(TASK)
+    except Transient:
+        return None
+    return turns[number] if len(turns) > number else None
+
+
+async def rolled(pawl: Pawl, users: Users, number: int) -> list[str]:
+    """Wait for a turn's end; a row of markdown of what became of it."""
+    users.watch()
+    began = time.monotonic()
+    turn = None
+    while turn is None or not turn.closed_at.seconds:
+        await asyncio.sleep(0.3)
+        users.check()
+        turn = await asyncio.to_thread(turn_of, pawl, number)
+        if time.monotonic() - began > 420:
+            raise RuntimeError(f"turn {number} is not over: {turn}")
+    closed = time.monotonic()
+    live = [step for step in turn.steps if step.state in ("canary", "promoted", "rolled_back")]
+    first = live[0].at.ToDatetime() if live else None
+    seconds = (turn.closed_at.ToDatetime() - first).total_seconds() if first else 0.0
+    steps = " -> ".join(f"{step.state}: {step.reason}".replace("|", "/")[:90] for step in live)
+    version = f"{TASK}@{turn.version}"
+    while users.last.get(version, 0.0) > time.monotonic() - 3.0 and turn.state == "rolled_back":
+        await asyncio.sleep(0.5)
+        if time.monotonic() - closed > 60:
+            break
+    late = max(0.0, users.last.get(version, 0.0) - closed)
+    asked = sum(users.met.values())
+    return [version, turn.state, f"{seconds:.0f}", f"{users.met[version]} of {asked}", f"{late:.1f}", steps]
+
+
+async def main() -> int:
+    """Run both; status 1 unless the one is promoted and the other rolled back."""
+    home = Path(tempfile.mkdtemp()) / ".pawl"
+    stack = RunningStack(home)
+    numbers = itertools.count()
+    try:
+        await asyncio.to_thread(stack.pawl, "up", "--detach")
+        task = lax_task(home / "task", **{"task:": f"task: {TASK}", "  canary:": CANARY, **NO_TRIGGER})
+        await asyncio.to_thread(stack.pawl, "apply", str(task))
+        rows = home / "task" / "history.jsonl"
+        history.main(["--seed", "7", "--out", str(rows), "--truth", str(rows.with_suffix(".truth"))])
+        await asyncio.to_thread(stack.wait_healthy)
+        with stack.client() as pawl:
+            users = Users(Connection.find(home), TASK, lambda _: next(tickets(next(numbers), 1)), seed=1)
+            users.watch()
+            async with users:
+                users.rate = RATE
+                await asyncio.to_thread(stack.pawl, "import", str(rows), "--task", TASK)
+                await asyncio.to_thread(until, lambda: turn_of(pawl, 0), 120, "a turn")
+                harmless = await rolled(pawl, users, 0)
+                print(harmless, flush=True)
+                users.harmful = f"{TASK}@2"
+                pawl.start_turn(TASK, by="bench")
+                harmful = await rolled(pawl, users, 1)
+                print(harmful, flush=True)
+                users.rate = 0.0
+                await users.settle()
+                failed = users.tally.failed
+    finally:
+        discard(home)
+    told = (
+        f"`python -m bench canary`: {RATE:g} users a second, each a new one; {USUAL:.0%} of answers are corrected, of "
+        f"the harmful version {HARMFUL:.0%}. Steps 10, 25, 50, 100 %; alpha 0.01, harm ratio 1.\n"
+    )
+    lines = [
+        "# A harmless and a harmful canary under live traffic\n",
+        told,
+        "| version | end | s in canary | users it answered | s it went on answering after its end | steps |",
+        "|-|-|-|-|-|-|",
+        *(f"| {' | '.join(row)} |" for row in (harmless, harmful)),
+        f"\nRequests that failed: {failed}.",
+    ]
+    RESULTS.write_text("\n".join(lines) + "\n")
+    print("\n".join(lines))
+    return int((harmless[1], harmful[1]) != ("promoted", "rolled_back"))
+
+
+if __name__ == "__main__":
+    sys.exit(asyncio.run(main()))
