@@ -1,7 +1,7 @@
 """The error tree on the wire: `google.rpc.Status` with `ErrorInfo`, and back to the same class."""
 
 import grpc
-from google.protobuf import any_pb2
+from google.protobuf import any_pb2, duration_pb2
 from google.protobuf.message import DecodeError
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_status import rpc_status
@@ -58,10 +58,15 @@ def to_status(failure: PawlError) -> grpc.Status:
         if left < 0:
             break
         metadata[name] = _clip(value, _MAX_VALUE)
-    detail = any_pb2.Any()
-    detail.Pack(error_details_pb2.ErrorInfo(reason=failure.reason, domain=DOMAIN, metadata=metadata))
+    details = [any_pb2.Any()]
+    details[0].Pack(error_details_pb2.ErrorInfo(reason=failure.reason, domain=DOMAIN, metadata=metadata))
+    if failure.metadata.get("retry_after", "").isdigit():
+        # Where clients of other makes look for it.
+        delay = duration_pb2.Duration(seconds=int(failure.metadata["retry_after"]))
+        details.append(any_pb2.Any())
+        details[1].Pack(error_details_pb2.RetryInfo(retry_delay=delay))
     message = _clip(failure.message, _MAX_MESSAGE)
-    status = status_pb2.Status(code=failure.grpc_code, message=message, details=[detail])
+    status = status_pb2.Status(code=failure.grpc_code, message=message, details=details)
     result: grpc.Status = rpc_status.to_status(status)
     return result
 
