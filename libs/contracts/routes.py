@@ -64,8 +64,15 @@ class EngineReport(State):
     template_digest: str = ""
     routable: tuple[str, ...] = Field((), description="version digests loaded, verified and smoke-tested")
     resident: tuple[str, ...] = Field((), description="those whose adapter the engine holds loaded right now")
+    cold: tuple[str, ...] = Field((), description="those on its disk, verified, and loaded when they are asked for")
+    pinned: tuple[str, ...] = Field((), description="those that keep their slot whatever else is asked for")
     failed: dict[str, str] = Field(default_factory=dict, description="version digest -> why it cannot be served")
-    max_adapters: int = 0
+    in_flight: int = 0
+    waiting: int = Field(0, description="requests that wait for an adapter slot")
+    max_adapters: int = Field(0, description="adapters in memory at most")
+    max_loras: int = Field(0, description="adapter slots: adapters in one batch at most")
+    hourly_cost: float = Field(0.0, description="what the engine costs an hour")
+    embeds: bool = Field(False, description="makes vectors of texts instead of continuing them")
     max_model_len: int = 0
     started_at: datetime
     beat_at: datetime

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.text import Text
 
 from libs.contracts.errors import PawlError
-from pawl.cli import campaign, data, evaluation, evidence, lifecycle, look, review, route, stack, training, work
+from pawl.cli import campaign, data, evaluation, evidence, fleet, lifecycle, look, review, route, stack, training, work
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 stack.register(app)
@@ -17,6 +17,7 @@ work.register(app)
 lifecycle.register(app)
 look.register(app)
 route.register(app)
+fleet.register(app)
 evaluation.register(app)
 campaign.register(app)
 evidence.register(app)

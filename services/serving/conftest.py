@@ -29,7 +29,11 @@ from libs.testing.servers import NatsServer, S3Server, free_port
 
 T = TypeVar("T")
 START_SECONDS = 600.0
-KEYS_IN_CLEAR = {"client-key": KeyRole.CLIENT, "evaluator-key": KeyRole.EVALUATOR}
+KEYS_IN_CLEAR = {
+    "client-key": KeyRole.CLIENT,
+    "evaluator-key": KeyRole.EVALUATOR,
+    "operator-key": KeyRole.OPERATOR,
+}
 
 
 class Service:

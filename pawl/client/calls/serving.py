@@ -4,7 +4,14 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from libs.contracts.stubs.pawl.serving.v1 import feedback_pb2, feedback_pb2_grpc, inference_pb2, inference_pb2_grpc
+from libs.contracts.stubs.pawl.serving.v1 import (
+    feedback_pb2,
+    feedback_pb2_grpc,
+    inference_pb2,
+    inference_pb2_grpc,
+    operations_pb2,
+    operations_pb2_grpc,
+)
 from pawl.client.calls.base import DEADLINE_SECONDS, Calls, rpc
 
 
@@ -31,6 +38,20 @@ class ServingCalls(Calls):
         with rpc("gateway"):
             stub = inference_pb2_grpc.InferenceServiceStub(self.channel("grpc"))
             return stub.ExplainRoute(request, timeout=DEADLINE_SECONDS, metadata=self.credentials())
+
+    def fleet(self) -> operations_pb2.DescribeFleetResponse:
+        """Engines, what they hold, and what the routes want of them."""
+        with rpc("gateway"):
+            stub = operations_pb2_grpc.OperationsServiceStub(self.channel("grpc"))
+            request = operations_pb2.DescribeFleetRequest()
+            return stub.DescribeFleet(request, timeout=DEADLINE_SECONDS, metadata=self.credentials())
+
+    def usage(self, since: str = "", until: str = "") -> list[operations_pb2.UsageLine]:
+        """Sums by day, tenant, task, version, purpose and key; dates such as 2026-01-31, both included."""
+        request = operations_pb2.ReportUsageRequest(since=since, until=until)
+        with rpc("gateway"):
+            stub = operations_pb2_grpc.OperationsServiceStub(self.channel("grpc"))
+            return list(stub.ReportUsage(request, timeout=DEADLINE_SECONDS, metadata=self.credentials()).lines)
 
     def feedback(self, task: str, events: Iterable[dict[str, Any]]) -> list[int]:
         """Publish feedback events; returns their positions in the stream once the broker has them."""

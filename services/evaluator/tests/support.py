@@ -118,6 +118,9 @@ class FakeGateway(inference_pb2_grpc.InferenceServiceServicer):
     def told(self, version: int, number: int, messages: list[str]) -> str:
         return self.rule(version, messages) if self.rule is not None else self.answers[version](number)
 
+    async def ListModels(self, request: Any, context: Any) -> Any:  # noqa: N802 - named by the protocol
+        raise NotImplementedError
+
     async def ExplainRoute(self, request: Any, context: Any) -> Any:  # noqa: N802
         raise NotFound("nobody here asks for a reason")
 

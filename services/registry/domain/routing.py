@@ -102,11 +102,14 @@ class Fleet:
         return cls(tuple(reports), timedelta(seconds=patience_seconds))
 
     def missing(self, version: Version, occasion: Occasion) -> str | None:
-        """Why a version cannot have traffic yet: None when every living engine of its base reports it routable."""
+        """Why a version cannot have traffic yet: None when every living engine of its base can answer with it.
+
+        That is: reports it routable, or verified and at hand, to be loaded when it is asked for.
+        """
         living = self._living(version.base_digest, occasion)
         if not living:
             return f"no engine serves base {version.base_digest[:19]}"
-        late = [report.engine_id for report in living if version.digest not in report.routable]
+        late = [each.engine_id for each in living if version.digest not in (*each.routable, *each.cold)]
         return f"waiting for {', '.join(sorted(late))} to load {version.digest[:19]}" if late else None
 
     def refusal(self, version: Version, occasion: Occasion) -> str | None:

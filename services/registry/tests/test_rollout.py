@@ -10,8 +10,9 @@ from libs.contracts.inference import Role
 from libs.contracts.routes import RunWish
 from services.registry.domain import applying, hands, turns
 from services.registry.domain.decision import PutRun
+from services.registry.domain.routing import Fleet
 from services.registry.domain.state import Grounds, Status
-from services.registry.tests.world import BASE, World, adapter, report, run_failure, spec_of
+from services.registry.tests.world import BASE, World, adapter, engine, report, run_failure, spec_of
 
 
 def shares(world: World) -> dict[int, tuple[str, float]]:
@@ -84,6 +85,17 @@ def test_a_stale_pass_holds_and_stale_harm_does_not() -> None:
     assert (world.state, world.turn.reason) == (TurnState.SHADOW, "held: the last assessment is stale")
     world.assess(Verdict.FAIL, assessed_at=world.now - timedelta(minutes=9))
     assert world.state is TurnState.ROLLED_BACK
+
+
+def test_a_version_at_hand_on_an_engine_whose_memory_is_full_counts_as_there() -> None:
+    world = World()
+    world.to_loading()
+    version = world.task.challenger
+    assert version is not None
+    full = engine(at=world.now)
+    assert Fleet((full,)).missing(version, world.occasion()) is not None
+    ready = full.model_copy(update={"cold": (version.digest,)})
+    assert Fleet((ready,)).missing(version, world.occasion()) is None
 
 
 def test_a_pass_waits_for_an_engine_and_is_taken_up_when_it_is_back() -> None:

@@ -16,7 +16,7 @@ from libs.runtime.process import Lifecycle
 from libs.telemetry import get_logger
 from services.serving.engine.clients import BaseChoice
 from services.serving.engine.compute import Model, ModelOptions, Renderer, inspect_adapter, tensor_shapes
-from services.serving.engine.domain import Residency
+from services.serving.engine.domain import ColdBudget, Residency
 from services.serving.engine.handlers import Beat, Reconciler, follow
 from services.serving.engine.rpc import EngineServicer, register
 from services.serving.engine.settings import EngineSettings
@@ -35,7 +35,9 @@ async def serve(settings: EngineSettings, lifecycle: Lifecycle) -> None:
         settings.s3_endpoint, settings.s3_access_key, settings.s3_secret_key, settings.s3_bucket, settings.s3_region
     )
     shelf = Shelf(settings.state_dir / "cas", objects)
-    settings = await _with_base(settings)
+    choice = _choice(settings)
+    if choice is not None:
+        settings = settings.model_copy(update={"base_digest": await choice.base()})
     base = await _base(shelf, settings)
     log.info("base on disk", digest=settings.base_digest)
 
@@ -74,6 +76,7 @@ async def serve(settings: EngineSettings, lifecycle: Lifecycle) -> None:
         max_loras=settings.max_loras,
         max_adapters=settings.max_cpu_loras,
         retire_after=settings.retire_after,
+        budget=ColdBudget(settings.cold_loads_per_minute),
     )
     changed = follow(routes, reconciler)
     await routes.start()
@@ -86,6 +89,8 @@ async def serve(settings: EngineSettings, lifecycle: Lifecycle) -> None:
         model=model,
         renderer=renderer,
         residency=residency,
+        warm=reconciler.warm,
+        coalesce_seconds=settings.coalesce_seconds,
         default_max_tokens=settings.default_max_tokens,
     )
     register(server, servicer)
@@ -100,8 +105,11 @@ async def serve(settings: EngineSettings, lifecycle: Lifecycle) -> None:
         tokenizer_digest=renderer.tokenizer_digest,
         template_digest=renderer.template_digest,
         max_adapters=settings.max_cpu_loras,
+        max_loras=settings.max_loras,
         max_model_len=model.max_model_len,
+        hourly_cost=settings.hourly_cost,
         residency=residency,
+        waiting=lambda: model.waiting,
         changed=reconciler.reported,
         seconds=settings.beat_seconds,
     )
@@ -111,20 +119,38 @@ async def serve(settings: EngineSettings, lifecycle: Lifecycle) -> None:
     lifecycle.spawn(reconciler.run(), "reconciler")
     lifecycle.spawn(beat.run(), "beat")
     lifecycle.spawn(_watch(model, lifecycle), "watch")
+    if choice is not None and settings.retire_base_after:
+        lifecycle.spawn(_leave(choice, settings, routes, residency, lifecycle), "disuse")
     await lifecycle.wait_stopped()
 
 
-async def _with_base(settings: EngineSettings) -> EngineSettings:
+def _choice(settings: EngineSettings) -> BaseChoice | None:
     if settings.base_digest != "auto":
-        return settings
-    choice = BaseChoice(
+        return None
+    return BaseChoice(
         link=NatsLink(settings.nats_url, "engine", **settings.nats_credentials()),
         engine_id=settings.id,
         address=settings.advertise_address or f"{settings.grpc_host}:{settings.grpc_port}",
         tenant=settings.tenant,
         memory=settings.state_dir / "base.json",
     )
-    return settings.model_copy(update={"base_digest": await choice.base()})
+
+
+async def _leave(
+    choice: BaseChoice,
+    settings: EngineSettings,
+    routes: DesiredState[Route],
+    residency: Residency,
+    lifecycle: Lifecycle,
+) -> None:
+    def named() -> bool | None:
+        if not routes.live or not routes.values:
+            return None  # nothing is known: no reason to go
+        arms = (arm for route in routes.values.values() for arm in route.arms)
+        return bool(residency.in_flight) or any(arm.base_digest == settings.base_digest for arm in arms)
+
+    await choice.left_behind(named, settings.retire_base_after)
+    lifecycle.stop(f"no route names its base {settings.base_digest[:19]} any more")
 
 
 async def _base(shelf: Shelf, settings: EngineSettings) -> Path:

@@ -68,6 +68,18 @@ class BaseChoice:
         log.info("base chosen", digest=chosen)
         return chosen
 
+    async def left_behind(self, named: Callable[[], bool | None], seconds: float, every: float = 5.0) -> None:
+        """Return once no route has named the base for so long, with the choice forgotten; `named` says None while it
+        is not known.
+        """
+        since: float | None = None
+        while since is None or self.clock() - since < seconds:
+            await asyncio.sleep(every)
+            is_named = named()
+            if is_named is not None:
+                since = None if is_named else since if since is not None else self.clock()
+        await asyncio.to_thread(self.memory.unlink, missing_ok=True)
+
     async def _choose(self, routes: DesiredState[Route], reports: DesiredState[EngineReport]) -> str:
         log.info("waiting for a route that names a base nobody serves")
         while True:

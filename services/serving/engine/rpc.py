@@ -1,7 +1,7 @@
 """EngineService on the wire: translate only."""
 
 import json
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from typing import Any, Protocol
 
@@ -11,9 +11,11 @@ from libs.contracts.errors import DataLoss, InvalidInput
 from libs.contracts.inference import Message, ToolCall
 from libs.contracts.stubs.pawl.serving.v1 import engine_pb2, engine_pb2_grpc, inference_pb2
 from libs.telemetry import counter, histogram
-from services.serving.engine.domain import Answer, Piece, Prompt, Residency, SamplingChoice, Version
+from services.serving.engine.domain import Answer, Coalescer, Piece, Prompt, Residency, SamplingChoice, Version
 
 SERVICE = "pawl.serving.v1.EngineService"
+_FEW = 16
+"""Up to so many requests at once every piece travels on its own: then there is time for it."""
 _Context = grpc.aio.ServicerContext[Any, Any]
 
 
@@ -23,6 +25,10 @@ class Generator(Protocol):
     @property
     def waiting(self) -> int:
         """Requests waiting for an adapter slot."""
+
+    @property
+    def running(self) -> int:
+        """Requests that it works on."""
 
     def generate(
         self,
@@ -61,9 +67,16 @@ class EngineServicer(engine_pb2_grpc.EngineServiceServicer):
         model: Generator,
         renderer: Renders,
         residency: Residency,
+        warm: Callable[[str], Awaitable[None]],
+        coalesce_seconds: float,
         default_max_tokens: int,
     ) -> None:
-        """`default_max_tokens` is for requests that name no limit."""
+        """`warm` has a cold version loaded; `default_max_tokens` is for requests that name no limit.
+
+        Under load the pieces of a stream that come within `coalesce_seconds` of one another travel together.
+        """
+        self._window = coalesce_seconds
+        self._warm = warm
         self._engine_id = engine_id
         self._base_digest = base_digest
         self._model = model
@@ -83,6 +96,7 @@ class EngineServicer(engine_pb2_grpc.EngineServiceServicer):
         """Stream an answer; the client's cancel aborts the generation."""
         if not request.messages and not request.prompt:
             raise InvalidInput("there are no messages", field="messages")
+        await self._warm(request.version_digest)
         with self._residency.use(request.version_digest) as version:
             prompt = self._prompt(request)
             answer = Answer(
@@ -96,8 +110,12 @@ class EngineServicer(engine_pb2_grpc.EngineServiceServicer):
                 priority=request.priority,
                 with_logprobs=request.with_logprobs,
             )
+            coalescer = Coalescer(lambda: self._window if self._model.running > _FEW else 0.0)
             async with aclosing(pieces):
-                async for piece in pieces:
+                async for arrived in pieces:
+                    piece = coalescer.feed(arrived)
+                    if piece is None:
+                        continue
                     if piece.adapter_name != version.name:
                         raise DataLoss(
                             f"asked for {version.name!r}, vLLM answered with {piece.adapter_name!r}",
@@ -185,6 +203,7 @@ class EngineServicer(engine_pb2_grpc.EngineServiceServicer):
             tokenizer_digest=self._renderer.tokenizer_digest,
             template_digest=self._renderer.template_digest,
             index=piece.index,
+            engine_seconds=piece.engine_seconds,
             logprobs=[
                 inference_pb2.TokenLogprob(
                     token=each.text,

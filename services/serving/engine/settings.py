@@ -18,6 +18,9 @@ class EngineSettings(ServiceSettings):
     base_digest: Digest | Literal["auto"]
     """The base that this engine serves: the digest of its tree. `auto`: the first one named by a route and served by no
     other engine; it is remembered in the state directory."""
+    retire_base_after: Annotated[float, Field(ge=0)] = 300.0
+    """Seconds without a route that names its base after which an engine that chose it by itself ends, so that its next
+    start chooses anew; 0 never."""
     id: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")] = "engine"
     """Its key among the engines."""
     advertise_address: str = ""
@@ -26,9 +29,13 @@ class EngineSettings(ServiceSettings):
     """Whose object prefix holds the base."""
 
     max_loras: Annotated[int, Field(ge=2, le=256)] = 6
-    """Adapters in one batch; fewer than this many are pinned."""
+    """Adapters in one batch; fewer than this many are pinned, and at most half where more than this many are wanted."""
     max_cpu_loras: Annotated[int, Field(ge=2, le=4096)] = 24
-    """Adapters held in memory, and the most that this engine reports as routable."""
+    """Adapters held in memory. Others that routes name lie on the disk and are loaded when they are asked for."""
+    cold_loads_per_minute: Annotated[int, Field(ge=0)] = 60
+    """Adapters loaded on request within a minute; one more is refused with the time to come back."""
+    hourly_cost: Annotated[float, Field(ge=0)] = 0.0
+    """What this engine costs an hour, in the currency of the showback."""
     max_lora_rank: Annotated[Literal[1, 8, 16, 32, 64, 128, 256, 320, 512], BeforeValidator(int)] = 64
     """One of the ranks that vLLM has kernels for; adapters may have any up to it."""
     max_model_len: Annotated[int, Field(ge=16)] | None = None
@@ -41,6 +48,8 @@ class EngineSettings(ServiceSettings):
     """Threads of the worker on CPU; 0 takes half of the cores that the process may use, at least one."""
     enforce_eager: bool = True
     dtype: str = "auto"
+    coalesce_seconds: Annotated[float, Field(ge=0, le=1)] = 0.05
+    """With more than sixteen requests at once, the pieces of a stream that come so close travel together; 0 never."""
     default_max_tokens: Annotated[int, Field(ge=1)] = 256
 
     beat_seconds: Annotated[float, Field(gt=0, le=10)] = 3.0

@@ -8,9 +8,9 @@ from libs.runtime.process import Lifecycle
 from services.serving.gateway.clients import Engines, StreamDoor, read_servers
 from services.serving.gateway.domain import Limits
 from services.serving.gateway.http import HttpDoor, HttpServer
-from services.serving.gateway.rpc import FeedbackServicer, InferenceServicer, register
+from services.serving.gateway.rpc import FeedbackServicer, InferenceServicer, OperationsServicer, register
 from services.serving.gateway.settings import GatewaySettings
-from services.serving.gateway.store import Journal, LocalTables, Spill
+from services.serving.gateway.store import Journal, LocalTables, Spill, UsageBook
 from services.serving.gateway.workflows import Answering
 
 _TIDY_SECONDS = 30.0
@@ -32,9 +32,12 @@ async def serve(settings: GatewaySettings, lifecycle: Lifecycle) -> None:
     lifecycle.on_drain(journal.flush, "journal")
     lifecycle.spawn(journal.run(), "journal")
 
+    usage = await asyncio.to_thread(UsageBook, settings.state_dir / "usage.json")
+    lifecycle.on_drain(usage.write, "usage")
+
     engines = Engines(outside)
     lifecycle.on_drain(engines.close, "engines")
-    lifecycle.spawn(_tidy(engines, tables), "channels")
+    lifecycle.spawn(_tidy(engines, tables, usage), "channels")
     answering = Answering(
         tables=tables,
         engines=engines,
@@ -43,6 +46,9 @@ async def serve(settings: GatewaySettings, lifecycle: Lifecycle) -> None:
         admission_wait=settings.admission_wait,
         max_in_flight=settings.max_in_flight,
         shadow_in_flight=settings.shadow_in_flight,
+        shadow_below=settings.shadow_below,
+        hedge_after=settings.hedge_after,
+        ledger=usage.ledger,
     )
     lifecycle.on_drain(answering.stop, "shadows")
     feedback = StreamDoor(link, tables)
@@ -66,6 +72,7 @@ async def serve(settings: GatewaySettings, lifecycle: Lifecycle) -> None:
         grpc,
         InferenceServicer(tables=tables, answers=answering, request_seconds=settings.request_seconds),
         FeedbackServicer(tables=tables, feedback=feedback),
+        OperationsServicer(tables=tables, ledger=usage.ledger),
     )
     await grpc.start()
     await http.start()
@@ -77,7 +84,8 @@ async def serve(settings: GatewaySettings, lifecycle: Lifecycle) -> None:
     await lifecycle.wait_stopped()
 
 
-async def _tidy(engines: Engines, tables: LocalTables) -> None:
+async def _tidy(engines: Engines, tables: LocalTables, usage: UsageBook) -> None:
     while True:
         await asyncio.sleep(_TIDY_SECONDS)
         await engines.keep({each.address for each in tables.engines()})
+        await usage.write()

@@ -32,8 +32,13 @@ class GatewaySettings(ServiceSettings):
     "models": {version digest: its name there}, "key_variable"}]`."""
     max_body_bytes: Annotated[int, Field(ge=1024)] = 1024 * 1024
     max_messages: Annotated[int, Field(ge=1)] = 128
+    hedge_after: Annotated[float, Field(ge=0)] = 0.0
+    """Seconds without a first token after which a second engine is asked too, and the first to speak is heard; 0 never.
+    Under load it makes the load worse: set it well above the usual time to the first token, or not at all."""
     shadow_in_flight: Annotated[int, Field(ge=0)] = 4
     """Mirrored requests at once; one more is dropped."""
+    shadow_below: Annotated[int, Field(ge=0)] = 32
+    """Requests are mirrored while at most so many answers are under way: half of what an engine's batch takes."""
     journal_queue: Annotated[int, Field(ge=1)] = 4096
     """Inference records waiting in memory; one more goes to the spill file."""
     journal_spill_mib: Annotated[int, Field(ge=1)] = 256

@@ -7,7 +7,7 @@ import os
 from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from libs.telemetry import get_logger
 from services.serving.engine.compute.bound_children import bind_children
 from services.serving.engine.compute.cpu_lora import use_grouped_products
 from services.serving.engine.compute.slots import Slots
-from services.serving.engine.domain import Piece, Prompt, SamplingChoice, TokenChance, Version
+from services.serving.engine.domain import Meter, Piece, Prompt, SamplingChoice, TokenChance, Version
 
 log = get_logger(__name__)
 
@@ -51,6 +51,7 @@ class Model:
     def __init__(self, engine: Any, thread: ThreadPoolExecutor, max_loras: int) -> None:
         self._engine = engine
         self._slots = Slots(max_loras)
+        self._meter = Meter()
         self._thread = thread
         self._operations = asyncio.Lock()
         self._requests = itertools.count(1)
@@ -81,15 +82,20 @@ class Model:
             await self._guarded(lambda: self._engine.add_lora(_lora(version)), "load")
             self._added.add(version.number)
 
-    async def pin(self, version: Version) -> None:
-        """Keep an adapter in its slot whatever else is loaded; only `remove` ends that."""
-        await self._slots.pin(version.number)
+    async def pin(self, version: Version) -> bool:
+        """Keep an adapter in its slot whatever else is loaded; only `remove` ends that.
+
+        False while requests of others fill the slots: the next one that is free is kept for it, ask again.
+        """
+        if not self._slots.pin(version.number):
+            return False
         try:
             async with self._operations:
                 await self._guarded(lambda: self._engine.pin_lora(version.number), "pin")
         except PawlError:
             self._slots.unpin(version.number)
             raise
+        return True
 
     async def remove(self, version: Version) -> None:
         """Take an adapter out of the engine; no request may use it any more."""
@@ -115,6 +121,11 @@ class Model:
     def waiting(self) -> int:
         """Requests waiting for an adapter slot."""
         return self._slots.waiting
+
+    @property
+    def running(self) -> int:
+        """Requests that vLLM works on."""
+        return self._meter.running
 
     async def resident(self) -> set[int]:
         """Numbers of the adapters that the engine holds. Raises Unavailable when it is dead."""
@@ -142,7 +153,8 @@ class Model:
         from vllm.exceptions import VLLMClientError
         from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 
-        if version.number and version.number not in self._added:
+        # vLLM drops adapters from its memory without a word and reads them again; one that is not there kills it.
+        if version.number and (version.number not in self._added or not os.access(version.path, os.R_OK)):
             raise Unavailable(f"{version.name} is not loaded", reason="VERSION_NOT_LOADED")
         asked: dict[str, Any] = {"prompt_token_ids": list(prompt.token_ids)}
         if prompt.salt:
@@ -156,10 +168,11 @@ class Model:
             priority=priority,
         )
         try:
-            async with self._slots.use(version.number), aclosing(stream):
-                async for output in stream:
-                    for piece in _pieces(output, sampling, with_logprobs=with_logprobs):
-                        yield piece
+            async with self._slots.use(version.number, priority), aclosing(stream):
+                with self._meter.run() as share:
+                    async for output in stream:
+                        for piece in _pieces(output, sampling, with_logprobs=with_logprobs):
+                            yield replace(piece, engine_seconds=share.seconds)
         except EngineDeadError as failure:
             raise Unavailable("the engine is dead", reason="ENGINE_DEAD") from failure
         except (VLLMClientError, ValueError) as failure:

@@ -2,13 +2,18 @@
 
 vLLM's scheduler admits `max_loras` distinct adapters to a batch and does not know that pinned ones keep their slots
 although they are not in it; one adapter too many kills the engine. So requests for adapters that are not pinned take
-turns at the door, first come, first served; pinned ones and the bare base never wait.
+turns at the door: users before evaluation before shadows, and among equals first come, first served. Pinned ones and
+the bare base never wait.
 """
 
 import asyncio
-from collections import deque
+import itertools
+from bisect import insort
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+
+_Turn = tuple[int, int, int, "asyncio.Future[None]"]
+"""Priority, order of arrival, adapter number, and what the request waits for."""
 
 
 class Slots:
@@ -19,8 +24,8 @@ class Slots:
         self._total = total
         self._pinned: set[int] = set()
         self._running: dict[int, int] = {}
-        self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
-        self._settled = asyncio.Event()
+        self._waiting: list[_Turn] = []
+        self._arrivals = itertools.count()
 
     @property
     def waiting(self) -> int:
@@ -28,13 +33,14 @@ class Slots:
         return len(self._waiting)
 
     @asynccontextmanager
-    async def use(self, number: int) -> AsyncIterator[None]:
-        """Hold a slot for one request."""
+    async def use(self, number: int, priority: int = 0) -> AsyncIterator[None]:
+        """Hold a slot for one request; the lower `priority` goes first."""
         if number == 0:
             yield
             return
-        if number not in self._pinned and (self._waiting or not self._fits(number)):
-            await self._queue(number)
+        must_wait = bool(self._waiting) and self._waiting[0][0] <= priority
+        if number not in self._pinned and (must_wait or not self._fits(number)):
+            await self._queue(number, priority)
         else:
             self._enter(number)
         try:
@@ -42,29 +48,30 @@ class Slots:
         finally:
             self._leave(number)
 
-    async def pin(self, number: int) -> None:
-        """Reserve a slot for one adapter; returns when the requests running leave room for it."""
+    def pin(self, number: int) -> bool:
+        """Reserve a slot for one adapter; True once the requests running leave room for it, else ask again later.
+
+        From here on nobody new is let into the slot that is reserved.
+        """
         self._pinned.add(number)
         self._admit()
-        while len(self._unpinned()) > self._total - len(self._pinned):
-            self._settled.clear()
-            await self._settled.wait()
+        return len(self._unpinned()) <= self._total - len(self._pinned)
 
     def unpin(self, number: int) -> None:
         """Give the slot back to all."""
         self._pinned.discard(number)
         self._admit()
 
-    async def _queue(self, number: int) -> None:
+    async def _queue(self, number: int, priority: int) -> None:
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append((number, turn))
+        insort(self._waiting, (priority, next(self._arrivals), number, turn))
         try:
             await turn
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled():
                 self._leave(number)  # it was our turn just now
             else:
-                self._waiting = deque(each for each in self._waiting if each[1] is not turn)
+                self._waiting = [each for each in self._waiting if each[3] is not turn]
                 self._admit()
             raise
 
@@ -82,11 +89,10 @@ class Slots:
         if not self._running[number]:
             del self._running[number]
         self._admit()
-        self._settled.set()
 
     def _admit(self) -> None:
         # Strictly in order: otherwise a busy adapter would keep a waiting one out for ever.
-        while self._waiting and self._fits(self._waiting[0][0]):
-            number, turn = self._waiting.popleft()
+        while self._waiting and self._fits(self._waiting[0][2]):
+            _, _, number, turn = self._waiting.pop(0)
             self._enter(number)
             turn.set_result(None)

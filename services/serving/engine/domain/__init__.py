@@ -7,26 +7,39 @@ from services.serving.engine.domain.adapters import (
     check_metadata,
     check_shapes,
 )
+from services.serving.engine.domain.coalescing import Coalescer
+from services.serving.engine.domain.cold import ColdBudget, Occupant, who_leaves
 from services.serving.engine.domain.desire import (
     PINNED_ROLES,
     Wanted,
     choose_pins,
+    choose_unpin,
     next_base,
     wanted_versions,
     yields_to,
 )
 from services.serving.engine.domain.generation import Answer, Piece, Prompt, SamplingChoice, TokenChance
-from services.serving.engine.domain.residency import Residency, Version
+from services.serving.engine.domain.metering import Meter, Share
+from services.serving.engine.domain.residency import FETCHING, LOADING, SMOKE, VERIFYING, Residency, Version
 from services.serving.engine.domain.tooling import in_hermes_form, in_template_form
 
 __all__ = [
+    "FETCHING",
+    "LOADING",
     "PINNED_ROLES",
+    "SMOKE",
+    "VERIFYING",
     "AdapterDescription",
     "Answer",
+    "Coalescer",
+    "ColdBudget",
+    "Meter",
+    "Occupant",
     "Piece",
     "Prompt",
     "Residency",
     "SamplingChoice",
+    "Share",
     "TensorShape",
     "TokenChance",
     "Version",
@@ -35,9 +48,11 @@ __all__ = [
     "check_metadata",
     "check_shapes",
     "choose_pins",
+    "choose_unpin",
     "in_hermes_form",
     "in_template_form",
     "next_base",
     "wanted_versions",
+    "who_leaves",
     "yields_to",
 ]

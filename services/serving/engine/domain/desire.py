@@ -1,6 +1,6 @@
 """What the routes want of an engine of one base, in the order in which it matters."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from libs.contracts.inference import Role
@@ -41,19 +41,32 @@ def wanted_versions(routes: Iterable[Route], base_digest: str) -> list[Wanted]:
     return sorted(found.values(), key=lambda each: (each.weight, each.tenant, each.task, each.digest))
 
 
-def choose_pins(wanted: Iterable[Wanted], pinned: Mapping[str, bool], *, max_loras: int) -> list[str]:
-    """Digests to pin next, given which loaded digests are pinned.
+def pin_limit(wanted: int, max_loras: int) -> int:
+    """How many adapters may be pinned where so many are wanted.
 
     At least one slot stays free: vLLM's scheduler does not know of pins, and with all slots pinned one more adapter
-    kills it.
+    kills it. Where there are more adapters than slots, half of the slots stay free, or one adapter past the slots would
+    send all that are not pinned through a single one.
     """
-    room = max_loras - 1 - sum(pinned.values())
+    return max_loras - 1 if wanted <= max_loras else max_loras // 2
+
+
+def choose_pins(wanted: Sequence[Wanted], pinned: Mapping[str, bool], *, max_loras: int) -> list[str]:
+    """Digests to pin next, given which loaded digests are pinned."""
+    room = pin_limit(len(wanted), max_loras) - sum(pinned.values())
     candidates = [
         each.digest
         for each in wanted
         if each.role in PINNED_ROLES and each.digest in pinned and not pinned[each.digest]
     ]
     return candidates[: max(0, room)]
+
+
+def choose_unpin(wanted: Sequence[Wanted], pinned: Mapping[str, bool], *, max_loras: int) -> str | None:
+    """The pinned digest that matters least, where more are pinned than may be by now; None where all is well."""
+    if sum(pinned.values()) <= pin_limit(len(wanted), max_loras):
+        return None
+    return next((each.digest for each in reversed(wanted) if pinned.get(each.digest)), None)
 
 
 def next_base(routes: Iterable[Route], taken: Collection[str], *, tenant: str) -> str | None:

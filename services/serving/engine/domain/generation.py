@@ -58,6 +58,8 @@ class Piece:
     index: int = 0
     last: bool = True
     chances: tuple[TokenChance, ...] = ()
+    engine_seconds: float = 0.0
+    """The request's part of the engine's busy time so far."""
 
 
 @dataclass(slots=True)

@@ -1,13 +1,15 @@
 """Which versions an engine holds and who is using them: nothing is removed under a request."""
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from libs.contracts.errors import FailedPrecondition
 
 NOT_ROUTABLE = "VERSION_NOT_ROUTABLE"
-ROUTABLE, DRAINING, FAILED = "routable", "draining", "failed"
+FETCHING, VERIFYING, LOADING, SMOKE = "fetching", "verifying", "loading", "smoke"
+ROUTABLE, COLD, DRAINING, FAILED = "routable", "cold", "draining", "failed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,13 +44,18 @@ class Standing:
 class Residency:
     """The versions of one engine: routable ones, requests in flight on each, and those that cannot be served."""
 
-    def __init__(self, base_digest: str) -> None:
+    def __init__(self, base_digest: str, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._used_at: dict[str, float] = {}
         self._routable: dict[str, Version] = {base_digest: Version(base_digest, "", "", 0)}
         self._in_flight: dict[str, int] = {}
         self._last_number = 0
         self._draining: dict[str, Version] = {}
         self.failed: dict[str, str] = {}
         """Version digest -> why it cannot be served."""
+        self.cold: dict[str, str] = {}
+        """Version digest -> adapter digest: on the disk, verified, loaded when asked for; memory holds others."""
+        self._arriving: dict[str, str] = {}
         self.pinned: frozenset[str] = frozenset()
         """Digests whose adapter keeps its slot."""
         self.resident: frozenset[str] = frozenset()
@@ -69,9 +76,23 @@ class Residency:
         self._last_number += 1
         return self._last_number
 
+    def used_at(self, digest: str) -> float:
+        """When a request last began or ended on a version, by the clock; when it was loaded, where none did."""
+        return self._used_at.get(digest, 0.0)
+
+    @contextmanager
+    def arrival(self, digest: str) -> Iterator[Callable[[str], None]]:
+        """A version on its way in; call what is given with each state that it enters."""
+        try:
+            yield lambda state: self._arriving.update({digest: state})
+        finally:
+            self._arriving.pop(digest, None)
+
     def admit(self, version: Version) -> None:
         """Make a version routable: it is loaded and has answered."""
         self._routable[version.digest] = version
+        self._used_at[version.digest] = self._clock()
+        self.cold.pop(version.digest, None)
         self.failed.pop(version.digest, None)
 
     def withdraw(self, digest: str) -> None:
@@ -83,6 +104,7 @@ class Residency:
     def forget(self, digest: str) -> None:
         """A withdrawn version is gone from the engine."""
         self._draining.pop(digest, None)
+        self._used_at.pop(digest, None)
 
     def standings(self) -> list[Standing]:
         """Every version on its way in, served, or on its way out; the base first."""
@@ -100,6 +122,8 @@ class Residency:
             )
             for version, state in known
         ]
+        away = dict.fromkeys(sorted(self.cold), COLD) | self._arriving
+        held += [Standing(digest, "", 0, state, False, False, 0) for digest, state in away.items()]
         return held + [
             Standing(digest, "", 0, FAILED, False, False, 0, why) for digest, why in sorted(self.failed.items())
         ]
@@ -118,9 +142,11 @@ class Residency:
                 f"version {digest} cannot be served: {why}", reason=NOT_ROUTABLE, field="version_digest"
             )
         self._in_flight[digest] = self._in_flight.get(digest, 0) + 1
+        self._used_at[digest] = self._clock()
         try:
             yield version
         finally:
+            self._used_at[digest] = self._clock()
             left = self._in_flight[digest] - 1
             if left:
                 self._in_flight[digest] = left

@@ -116,6 +116,27 @@ async def test_engines_that_start_together_take_a_base_each(
     assert sorted(await asyncio.gather(*both)) == [A, B]
 
 
+async def test_a_base_that_no_route_names_any_more_is_forgotten_but_not_for_a_moment_or_for_want_of_knowledge(
+    private_nats: NatsServer, link: NatsLink, tmp_path: Path
+) -> None:
+    await put(link, route("task", A))
+    chosen = choice(private_nats, tmp_path, "engine")
+    assert await chosen.base() == A
+    now = 0.0
+    seen = iter([True, False, True, None, False, None, False, False])
+
+    def named() -> bool | None:
+        nonlocal now
+        now += 60.0
+        return next(seen)
+
+    chosen.clock = lambda: now
+    await chosen.left_behind(named, 150.0, every=0.0)
+    assert next(seen, "all") == "all"
+    await put(link, route("task", B))
+    assert await choice(private_nats, tmp_path, "engine").base() == B
+
+
 async def test_a_memory_that_cannot_be_believed_is_chosen_anew(
     private_nats: NatsServer, link: NatsLink, tmp_path: Path
 ) -> None:

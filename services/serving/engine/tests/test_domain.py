@@ -1,20 +1,36 @@
 """What an engine decides, without an engine."""
 
-import pytest
+from contextlib import ExitStack
 
-from libs.contracts.errors import FailedPrecondition, InvalidInput
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from libs.contracts.errors import Busy, FailedPrecondition, InvalidInput
 from libs.contracts.inference import Role
 from libs.contracts.routes import Arm, Route
 from services.serving.engine.domain import (
+    FETCHING,
+    LOADING,
+    SMOKE,
+    VERIFYING,
     AdapterDescription,
+    Coalescer,
+    ColdBudget,
+    Meter,
+    Occupant,
+    Piece,
     Residency,
+    Share,
     Version,
     Wanted,
     check_files,
     check_metadata,
     check_shapes,
     choose_pins,
+    choose_unpin,
     wanted_versions,
+    who_leaves,
 )
 
 BASE = "sha256:base"
@@ -113,13 +129,103 @@ def test_only_adapters_of_this_base_are_wanted_and_users_come_first() -> None:
 
 
 def test_one_slot_is_never_pinned() -> None:
-    wanted = [Wanted(f"d{n}", f"d{n}", "default", "t", Role.STABLE) for n in range(5)]
+    wanted = [Wanted(f"d{n}", f"d{n}", "default", "t", Role.STABLE) for n in range(3)]
     assert choose_pins(wanted, {each.digest: False for each in wanted}, max_loras=3) == ["d0", "d1"]
     assert choose_pins(wanted, {"d0": True, "d1": True, "d2": False}, max_loras=3) == []
 
 
+def test_one_adapter_past_the_slots_leaves_half_of_them_to_take_turns_in() -> None:
+    wanted = [Wanted(f"d{n}", f"d{n}", "default", "t", Role.STABLE) for n in range(9)]
+    pinned = {each.digest: False for each in wanted}
+    assert choose_pins(wanted[:8], pinned, max_loras=8) == [f"d{n}" for n in range(7)]
+    assert choose_pins(wanted, pinned, max_loras=8) == [f"d{n}" for n in range(4)]
+    held = {f"d{n}": n < 7 for n in range(9)}
+    assert choose_unpin(wanted[:8], held, max_loras=8) is None
+    assert choose_unpin(wanted, held, max_loras=8) == "d6"
+
+
+def test_a_version_without_users_makes_room_before_one_with_users_and_a_pinned_or_busy_one_never() -> None:
+    shadow = Occupant("shadow", Role.SHADOW, pinned=False, idle=True, used_at=9.0)
+    old = Occupant("old", Role.STABLE, pinned=False, idle=True, used_at=1.0)
+    new = Occupant("new", Role.STABLE, pinned=False, idle=True, used_at=2.0)
+    pinned = Occupant("pinned", Role.STABLE, pinned=True, idle=True, used_at=0.0)
+    busy = Occupant("busy", Role.SHADOW, pinned=False, idle=False, used_at=0.0)
+    assert who_leaves([new, old, shadow, pinned, busy]) == "shadow"
+    assert who_leaves([new, old, pinned, busy]) == "old"
+    assert who_leaves([pinned, busy]) is None
+
+
+def test_loads_on_request_have_a_budget_a_minute_and_say_when_to_come_back() -> None:
+    budget = ColdBudget(2)
+    budget.spend(0.0)
+    budget.spend(10.0)
+    with pytest.raises(Busy) as refused:
+        budget.spend(20.0)
+    assert refused.value.metadata["retry_after"] == "40"
+    budget.spend(60.0)
+
+
+@given(st.lists(st.tuples(st.floats(0.01, 5), st.integers(0, 4)), min_size=1, max_size=40))
+def test_the_shares_of_all_requests_are_the_time_in_which_any_of_them_ran(steps: list[tuple[float, int]]) -> None:
+    now, busy = 0.0, 0.0
+    meter = Meter(clock=lambda: now)
+    stacks: dict[int, ExitStack] = {}
+    shares: list[Share] = []
+    charged = 0.0
+    for seconds, who in steps:
+        if who in stacks:
+            charged += shares[who].seconds if who < len(shares) else 0.0
+            stacks.pop(who).close()
+        elif who == len(shares):
+            stacks[who] = ExitStack()
+            shares.append(stacks[who].enter_context(meter.run()))
+        if stacks:
+            busy += seconds
+        now += seconds
+    charged += sum(shares[who].seconds for who in stacks)
+    assert charged == pytest.approx(busy)
+
+
+@given(
+    texts=st.lists(st.text(max_size=3), min_size=1, max_size=30),
+    gaps=st.lists(st.floats(0, 0.2), min_size=30, max_size=30),
+    window=st.sampled_from([0.0, 0.05, 1.0]),
+)
+def test_pieces_that_travel_together_say_the_same_and_the_first_and_the_last_do_not_wait(
+    texts: list[str], gaps: list[float], window: float
+) -> None:
+    now = 0.0
+    coalescer = Coalescer(lambda: window, lambda: now)
+    sent: list[Piece] = []
+    for number, (text, gap) in enumerate(zip(texts, gaps, strict=False)):
+        now += gap
+        for index in (0, 1):
+            last = number == len(texts) - 1
+            piece = coalescer.feed(Piece(text, (number,), index=index, finish_reason="stop" if last else ""))
+            if number == 0 or last or window == 0.0:
+                assert piece is not None
+            sent += [piece] if piece is not None else []
+    for index in (0, 1):
+        mine = [each for each in sent if each.index == index]
+        assert "".join(each.text for each in mine) == "".join(texts)
+        assert [token for each in mine for token in each.token_ids] == list(range(len(texts)))
+
+
 def test_a_candidate_is_never_pinned() -> None:
     assert choose_pins([Wanted("d", "d", "default", "t", Role.CANDIDATE)], {"d": False}, max_loras=8) == []
+
+
+def test_a_version_on_its_way_in_says_how_far_it_has_come() -> None:
+    residency = Residency(BASE)
+
+    def states() -> dict[str, str]:
+        return {each.digest: each.state for each in residency.standings()}
+
+    with residency.arrival("d") as enter:
+        for state in (FETCHING, VERIFYING, LOADING, SMOKE):
+            enter(state)
+            assert states() == {BASE: "routable", "d": state}
+    assert states() == {BASE: "routable"}
 
 
 def test_numbers_are_never_given_twice() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from libs.contracts.errors import FailedPrecondition, InvalidInput
+from libs.contracts.errors import FailedPrecondition, InvalidInput, Unavailable
 from libs.contracts.inference import Role
 from libs.contracts.routes import EngineReport
 from libs.contracts.stubs.pawl.serving.v1 import engine_pb2, engine_pb2_grpc, inference_pb2
@@ -112,6 +112,57 @@ async def test_a_version_that_no_route_names_any_more_is_let_go_and_can_come_bac
     await stack.put_route(fresh_task, stack.arm(1, Role.STABLE, first), stack.arm(2, Role.PREVIOUS, second))
     await engine.routable(first)
     assert await engine.text(first) == before
+
+
+async def test_more_versions_than_memory_holds_are_loaded_when_asked_for_and_answer_as_themselves(
+    stack: Stack, engine: Client, fresh_task: str
+) -> None:
+    # Memory holds six. All are verified; two wait on the disk until somebody asks.
+    digests = [await stack.adapter(f"cold-{seed}", 300 + seed) for seed in range(8)]
+    roles = (Role.STABLE, Role.PREVIOUS, *[Role.CANDIDATE] * 6)
+    await stack.put_route(
+        fresh_task,
+        *(stack.arm(n + 1, role, digest) for n, (role, digest) in enumerate(zip(roles, digests, strict=True))),
+    )
+
+    async def known() -> set[str]:
+        states = {each.digest: each.state for each in (await engine.state()).versions}
+        assert set(digests) <= set(states)
+        return {digest for digest in digests if states[digest] == "cold"}
+
+    cold = await eventually(known, 60, every=0.1)
+    assert len(cold) == 2
+    assert not cold & set(digests[:2]), "what has users is in memory"
+    answers = [await engine.text(digest) for digest in digests]
+    assert len(set(answers)) == len(digests)
+    assert [await engine.text(digest) for digest in reversed(digests)] == answers[::-1]
+    assert len(await known()) == 2
+
+
+async def test_an_adapter_whose_files_are_gone_is_refused_and_the_engine_lives(
+    stack: Stack, engine: Client, fresh_task: str
+) -> None:
+    digest = await stack.adapter("vanishing", 310)
+    await stack.put_route(fresh_task, stack.arm(1, Role.STABLE, digest))
+    await engine.routable(digest)
+    before = await engine.text(digest)
+    place = stack.engine.home / "cas" / digest.removeprefix("sha256:")
+    place.rename(place.with_suffix(".away"))
+    try:
+        # vLLM would read them again for an adapter that it dropped, and die of it.
+        with pytest.raises(Unavailable):
+            await engine.infer(digest)
+        assert await engine.text(stack.base_digest)
+    finally:
+        place.with_suffix(".away").rename(place)
+    assert await engine.text(digest) == before
+
+
+async def test_an_answer_says_how_much_of_the_engines_time_it_took(stack: Stack, engine: Client) -> None:
+    messages = await engine.infer(stack.base_digest)
+    seconds = [each.engine_seconds for each in messages]
+    assert seconds == sorted(seconds)
+    assert seconds[-1] > 0
 
 
 def corrupt(place: Path) -> None:

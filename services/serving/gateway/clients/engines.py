@@ -1,6 +1,6 @@
 """Engines over gRPC: one channel per address, kept; an answer comes as pieces with their proof."""
 
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import aclosing
 
 import grpc
@@ -9,7 +9,7 @@ from libs.contracts.inference import Message, Provenance
 from libs.contracts.stubs.pawl.serving.v1 import engine_pb2, engine_pb2_grpc, inference_pb2
 from libs.runtime.grpc_client import channel, rpc_errors
 from services.serving.gateway.clients.outside import OutsideCalls, OutsideServer
-from services.serving.gateway.domain import Chunk, Inquiry, TokenLogprob, Usage
+from services.serving.gateway.domain import Chunk, Embedded, Inquiry, TokenLogprob, Usage
 
 
 class Engines:
@@ -46,6 +46,16 @@ class Engines:
         finally:
             if call is not None:
                 call.cancel()
+            self._in_flight[address] -= 1
+            if not self._in_flight[address]:
+                del self._in_flight[address]
+
+    async def embed(self, address: str, digest: str, texts: Sequence[str], timeout: float) -> Embedded:
+        """One vector for each text, from a server that makes them. Raises Unavailable and what the server refuses."""
+        self._in_flight[address] = self._in_flight.get(address, 0) + 1
+        try:
+            return await self._outside[address].embed(digest, texts, timeout)
+        finally:
             self._in_flight[address] -= 1
             if not self._in_flight[address]:
                 del self._in_flight[address]
@@ -123,6 +133,7 @@ def _chunk(response: engine_pb2.InferResponse) -> Chunk:
         finish_reason=response.finish_reason,
         usage=Usage(usage.prompt_tokens, usage.completion_tokens) if usage is not None else None,
         index=response.index,
+        engine_seconds=response.engine_seconds,
         logprobs=tuple(
             TokenLogprob(each.token, each.logprob, tuple((top.token, top.logprob) for top in each.top))
             for each in response.logprobs

@@ -6,7 +6,7 @@ of tokenizer or template. A name must belong to one version for ever: such serve
 
 import json
 import os
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from libs.contracts.errors import Busy, InvalidInput, NotFound, PawlError, Permi
 from libs.contracts.ids import Digest
 from libs.contracts.inference import Message, Provenance
 from libs.contracts.routes import EngineReport
-from services.serving.gateway.domain import Chunk, Inquiry, TokenLogprob, Usage
+from services.serving.gateway.domain import Chunk, Embedded, Inquiry, TokenLogprob, Usage
 
 _FINISH = {"stop": "stop", "length": "length", "tool_calls": "stop"}
 _REFUSALS: Mapping[int, type[PawlError]] = {
@@ -27,7 +27,10 @@ _REFUSALS: Mapping[int, type[PawlError]] = {
 
 
 class OutsideServer(BaseModel):
-    """One server; `models` maps version digests to its names of them, `key_variable` names the variable of its key."""
+    """One server; `models` maps version digests to its names of them, `key_variable` names the variable of its key.
+
+    One that `embeds` makes vectors of texts, and is asked for nothing else.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -37,6 +40,7 @@ class OutsideServer(BaseModel):
     models: dict[Digest, str]
     key_variable: str = ""
     max_model_len: int = 0
+    embeds: bool = False
 
     def report(self) -> EngineReport:
         """Its report among the engines'."""
@@ -48,6 +52,7 @@ class OutsideServer(BaseModel):
             routable=tuple(self.models),
             resident=tuple(self.models),
             max_model_len=self.max_model_len,
+            embeds=self.embeds,
             started_at=now,
             beat_at=now,
         )
@@ -122,6 +127,26 @@ class OutsideCalls:
             yield Chunk(
                 held.text, made_by, held.finish_reason, usage or Usage(), held.index, (), held.logprobs
             )  # fmt: skip
+
+    async def embed(self, digest: str, texts: Sequence[str], timeout: float) -> Embedded:
+        """One vector for each text, in their order; `timeout` in seconds."""
+        name = self._server.name
+        body = {"model": self._server.models[digest], "input": list(texts), "encoding_format": "float"}
+        try:
+            answer = await self._client.post("/v1/embeddings", json=body, timeout=timeout)
+            if answer.status_code != 200:
+                raise _refusal(answer, name)
+            told = answer.json()
+            found = sorted(told["data"], key=lambda each: int(each["index"]))
+            vectors = tuple(tuple(float(value) for value in each["embedding"]) for each in found)
+            tokens = int((told.get("usage") or {}).get("prompt_tokens", 0))
+        except httpx.TimeoutException as failure:
+            raise Unavailable(f"{name} took too long", reason="DEADLINE_EXCEEDED") from failure
+        except (httpx.HTTPError, ValueError, KeyError, TypeError) as failure:
+            raise Unavailable(f"{name} does not answer: {failure}", reason="OUTSIDE_FAILED") from failure
+        if len(vectors) != len(texts):
+            raise Unavailable(f"{name} gave {len(vectors)} vectors for {len(texts)} texts", reason="OUTSIDE_FAILED")
+        return Embedded(vectors, tokens)
 
 
 def _body(inquiry: Inquiry, name: str) -> dict[str, Any]:

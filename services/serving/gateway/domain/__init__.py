@@ -5,6 +5,7 @@ from services.serving.gateway.domain.calls import (
     Caller,
     Chunk,
     Deadline,
+    Embedded,
     Generation,
     Limits,
     Purpose,
@@ -14,6 +15,7 @@ from services.serving.gateway.domain.calls import (
     Usage,
 )
 from services.serving.gateway.domain.engines import pick_engine
+from services.serving.gateway.domain.fleet import Demand, demands
 from services.serving.gateway.domain.form import Form
 from services.serving.gateway.domain.ports import (
     Answers,
@@ -37,6 +39,7 @@ from services.serving.gateway.domain.routing import (
 )
 from services.serving.gateway.domain.rules import AUTO_MODEL, Outcome, Resolution, resolve
 from services.serving.gateway.domain.tools import ToolReader
+from services.serving.gateway.domain.usage import Ledger, UsageKey, Use
 
 __all__ = [
     "AUTO_MODEL",
@@ -46,12 +49,15 @@ __all__ = [
     "Choice",
     "Chunk",
     "Deadline",
+    "Demand",
+    "Embedded",
     "EngineCall",
     "Explanation",
     "FeedbackDoor",
     "Form",
     "Generation",
     "Inquiry",
+    "Ledger",
     "Limits",
     "Outcome",
     "Purpose",
@@ -65,8 +71,11 @@ __all__ = [
     "TokenLogprob",
     "ToolReader",
     "Usage",
+    "UsageKey",
+    "Use",
     "assignment",
     "choose",
+    "demands",
     "parse_model",
     "pick_engine",
     "resolve",

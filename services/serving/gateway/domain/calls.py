@@ -227,6 +227,16 @@ class Chunk:
     logprobs: tuple[TokenLogprob, ...] = ()
     others: tuple["Chunk", ...] = ()
     """Of a whole answer: the ones after the first, where several were asked for."""
+    engine_seconds: float = 0.0
+    """The answer's part of the engine's busy time so far; 0 where an engine does not say."""
+
+
+@dataclass(frozen=True, slots=True)
+class Embedded:
+    """One vector for each text, in their order, and the tokens of all of them together."""
+
+    vectors: tuple[tuple[float, ...], ...]
+    prompt_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,16 +16,19 @@ def pick_engine(
     in_flight: Mapping[str, int],
     avoid: Collection[str] = (),
     affinity: str = "",
+    embeds: bool = False,
 ) -> EngineReport | None:
     """The engine to ask for a version: routable there, fewest of our requests in flight, then by id.
 
-    `in_flight` counts by address. Addresses in `avoid` failed a moment ago and are not asked. With an `affinity` (a
-    user's unit) engines about equally busy are told apart by whether the adapter is in a slot, then by rendezvous
-    hashing (Thaler & Ravishankar, 1998): a user's turns meet their cached prefix, and an engine that leaves moves only
-    its own users. A report does not age here: with the broker away it stays the best that is known, and asking is the
-    test.
+    Only where no engine has it in memory is one asked that would have to load it; with `embeds`, one that makes vectors
+    and no other. `in_flight` counts by address. Addresses in `avoid` failed a moment ago and are not asked. With an
+    `affinity` (a user's unit, or the task whose prompts begin alike) engines about equally busy are told apart by
+    whether the adapter is in a slot, then by rendezvous hashing (Thaler & Ravishankar, 1998): turns meet their cached
+    prefix, and an engine that leaves moves only its own. A report does not age here: with the broker away it stays the
+    best that is known; asking is the test.
     """
-    able = [each for each in engines if digest in each.routable and each.address not in avoid]
+    left = [each for each in engines if each.embeds is embeds and each.address not in avoid]
+    able = [each for each in left if digest in each.routable] or [each for each in left if digest in each.cold]
     if not able or not affinity:
         return min(able, key=lambda each: (in_flight.get(each.address, 0), each.engine_id), default=None)
     least = min(in_flight.get(each.address, 0) for each in able)

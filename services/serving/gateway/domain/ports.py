@@ -7,7 +7,7 @@ from typing import Protocol
 from libs.contracts.inference import Inference, Message
 from libs.contracts.routes import EngineReport, Route
 from libs.contracts.task.routing import RoutingRule
-from services.serving.gateway.domain.calls import Caller, Chunk, Deadline, Generation, Query, SamplingWish
+from services.serving.gateway.domain.calls import Caller, Chunk, Deadline, Embedded, Generation, Query, SamplingWish
 from services.serving.gateway.domain.form import FREE, Form
 from services.serving.gateway.domain.routing import Choice
 from services.serving.gateway.domain.rules import Resolution
@@ -49,6 +49,9 @@ class EngineCall(Protocol):
     def infer(self, address: str, inquiry: Inquiry) -> AsyncGenerator[Chunk, None]:
         """Pieces of an answer; closing the iterator aborts it. Raises PawlError."""
 
+    async def embed(self, address: str, digest: str, texts: Sequence[str], timeout: float) -> Embedded:
+        """One vector for each text; `timeout` in seconds. Raises PawlError."""
+
     def in_flight(self) -> dict[str, int]:
         """Calls running now, by address."""
 
@@ -61,6 +64,9 @@ class Tables(Protocol):
 
     def routes(self, tenant: str) -> list[Route]:
         """All routes of a tenant."""
+
+    def every_route(self) -> list[Route]:
+        """The routes of all tenants."""
 
     def rules(self, tenant: str) -> Sequence[RoutingRule]:
         """The operator's rules for a tenant, in order."""
@@ -83,7 +89,7 @@ class Records(Protocol):
 
 
 class Answers(Protocol):
-    """The gateway's one use case."""
+    """What the gateway is for."""
 
     def answer(
         self, caller: Caller, query: Query, deadline: Deadline
@@ -92,6 +98,11 @@ class Answers(Protocol):
 
     async def whole(self, caller: Caller, query: Query, deadline: Deadline) -> tuple[Generation, Chunk]:
         """The whole answer as one chunk; an engine lost half-way is made up for."""
+
+    async def embed(
+        self, caller: Caller, model: str, texts: Sequence[str], user: str, request_id: str, deadline: Deadline
+    ) -> tuple[str, Embedded]:
+        """The version's digest and one vector for each text."""
 
     def explain(self, caller: Caller, query: Query) -> Explanation:
         """Which version the request would get, and why; nothing is generated."""

@@ -1,14 +1,16 @@
 """OpenAI's answers: whole, as chunks of a stream, and the cards of models."""
 
 import json
-from collections.abc import Mapping
+import struct
+from base64 import b64encode
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from libs.contracts.inference import Provenance, Role
 from libs.contracts.routes import Arm, Route
 from libs.contracts.subjects import version_name
 from libs.telemetry import trace_id, valid_traceparent
-from services.serving.gateway.domain import Chunk, Generation, TokenLogprob, Usage
+from services.serving.gateway.domain import Chunk, Embedded, Generation, TokenLogprob, Usage
 
 Body = dict[str, Any]
 
@@ -93,6 +95,25 @@ def usage_chunk(shape: Shape, generation: Generation, chunk: Chunk, created: int
     """The chunk after the last, where usage was asked for."""
     frame = _frame(shape.chunk_kind, generation, chunk, created)
     return {**frame, "choices": [], "usage": _usage(chunk.usage or Usage())}
+
+
+def embeddings(model: str, digest: str, found: Embedded, *, base64: bool) -> Body:
+    """Vectors as numbers or, as OpenAI's own client asks for them, as base64 of 32-bit floats (little endian)."""
+    usage = {"prompt_tokens": found.prompt_tokens, "total_tokens": found.prompt_tokens}
+    return {
+        "object": "list",
+        "model": model,
+        "data": [
+            {"object": "embedding", "index": number, "embedding": _packed(vector) if base64 else list(vector)}
+            for number, vector in enumerate(found.vectors)
+        ],
+        "usage": usage,
+        "pawl": {"digest": digest},
+    }
+
+
+def _packed(vector: Sequence[float]) -> str:
+    return b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode()
 
 
 def provenance_of(generation: Generation, provenance: Provenance) -> Body:

@@ -35,6 +35,7 @@ from services.serving.gateway.http.answers import (
     Shape,
     TextShape,
     completion,
+    embeddings,
     model_card,
     sse,
     stream_chunk,
@@ -134,7 +135,7 @@ class HttpDoor:
         deadline = Deadline(time.monotonic() + self._seconds(request))
         if asked.stream:
             pieces = self._answers.answer(caller, query, deadline)
-            return await _streamed(pieces, shape, created, wants_usage=asked.wants_usage)
+            return await _streamed(request, pieces, shape, created, wants_usage=asked.wants_usage)
         generation, chunk = await _unless_gone(request, self._answers.whole(caller, query, deadline))
         return JSONResponse(completion(shape, generation, chunk, created), headers=_headers(generation))
 
@@ -153,12 +154,13 @@ class HttpDoor:
 
     async def _embed(self, request: Request) -> Response:
         caller = self._caller(request)
+        caller.purpose("")
         asked = parse(EmbeddingRequest, await self._body(request))
-        task = parse_model(asked.model).task
-        self._tables.route(caller.tenant, task)
-        raise InvalidInput(
-            f"{task} generates text: its base has no embeddings", reason="EMBEDDINGS_NOT_SUPPORTED", field="model"
-        )
+        deadline = Deadline(time.monotonic() + self._seconds(request))
+        request_id = request.headers.get("x-pawl-request-id") or new_id("req")
+        work = self._answers.embed(caller, asked.model, asked.texts(), asked.user or "", request_id, deadline)
+        digest, found = await _unless_gone(request, work)
+        return JSONResponse(embeddings(asked.model, digest, found, base64=asked.encoding_format == "base64"))
 
     async def _explain(self, request: Request) -> Response:
         caller = self._caller(request)
@@ -220,10 +222,15 @@ class HttpDoor:
 
 
 async def _streamed(
-    pieces: AsyncGenerator[tuple[Generation, Chunk], None], shape: Shape, created: int, *, wants_usage: bool
+    request: Request,
+    pieces: AsyncGenerator[tuple[Generation, Chunk], None],
+    shape: Shape,
+    created: int,
+    *,
+    wants_usage: bool,
 ) -> StreamingResponse:
     """Wait for the first piece, so that what fails before it fails with a status, then stream."""
-    first = await anext(pieces)
+    first = await _unless_gone(request, _first(pieces))
 
     async def events() -> AsyncGenerator[bytes, None]:
         generation, chunk = first
@@ -244,6 +251,10 @@ async def _streamed(
 
     headers = {**_headers(first[0]), "cache-control": "no-cache", "x-accel-buffering": "no"}
     return StreamingResponse(events(), media_type="text/event-stream", headers=headers)
+
+
+async def _first(pieces: AsyncGenerator[T, None]) -> T:
+    return await anext(pieces)
 
 
 async def _unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:

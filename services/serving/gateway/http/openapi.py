@@ -39,7 +39,7 @@ def document() -> dict[str, Any]:
             },
             "/v1/chat/completions": {"post": _operation("An answer to a conversation.", "ChatRequest")},
             "/v1/completions": {"post": _operation("A text, continued as it stands.", "CompletionRequest")},
-            "/v1/embeddings": {"post": _operation("Refused: every base here generates.", "EmbeddingRequest")},
+            "/v1/embeddings": {"post": _operation("Vectors of texts, where the base makes them.", "EmbeddingRequest")},
             "/v1/route": {
                 "get": {
                     **_operation("Which version a request would get, and why."),

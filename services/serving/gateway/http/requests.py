@@ -208,9 +208,23 @@ class CompletionRequest(_Request):
 
 
 class EmbeddingRequest(_Request):
-    """The body of `/v1/embeddings`, as far as it is read."""
+    """The body of `/v1/embeddings`."""
 
     input: str | list[str] | list[int] | list[list[int]]
+    encoding_format: Literal["float", "base64"] | None = None
+    dimensions: int | None = None
+
+    def texts(self) -> list[str]:
+        """The texts. Raises InvalidInput for what a gateway without a tokenizer cannot read or promise."""
+        if self.dimensions is not None:
+            raise InvalidInput("is not supported", reason="UNSUPPORTED_PARAMETER", field="dimensions")
+        listed = [self.input] if isinstance(self.input, str) else list(self.input)
+        texts = [each for each in listed if isinstance(each, str)]
+        if len(texts) < len(listed):
+            raise InvalidInput(
+                "must be texts: token ids are the engine's business", reason="UNSUPPORTED_PARAMETER", field="input"
+            )
+        return texts
 
 
 def parse(kind: type[B], body: bytes) -> B:

@@ -3,5 +3,6 @@
 from services.serving.gateway.store.journal import Journal
 from services.serving.gateway.store.spill import Spill
 from services.serving.gateway.store.tables import LocalTables
+from services.serving.gateway.store.usage import UsageBook
 
-__all__ = ["Journal", "LocalTables", "Spill"]
+__all__ = ["Journal", "LocalTables", "Spill", "UsageBook"]

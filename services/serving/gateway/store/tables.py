@@ -52,6 +52,10 @@ class LocalTables:
         self._known(self._routes)
         return sorted((each for each in self._routes.values.values() if each.tenant == tenant), key=lambda r: r.task)
 
+    def every_route(self) -> list[Route]:
+        """The routes of all tenants."""
+        return list(self._routes.values.values())
+
     def rules(self, tenant: str) -> Sequence[RoutingRule]:
         """The operator's rules of a tenant, in order; none until they are known, as before there were any."""
         held = self._rules.values.get(tenant)

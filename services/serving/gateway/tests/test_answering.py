@@ -16,8 +16,10 @@ from services.serving.gateway.domain import (
     Caller,
     Chunk,
     Deadline,
+    Embedded,
     Generation,
     Inquiry,
+    Ledger,
     Limits,
     Purpose,
     Query,
@@ -52,7 +54,11 @@ class Engines:
                 raise step
             last = number == len(steps) - 1
             made_by = Provenance(base_digest="base", adapter_digest=inquiry.digest)
-            yield Chunk(step, made_by, "stop" if last else "", Usage(3, len(steps)) if last else None)
+            usage = Usage(3, len(steps)) if last else None
+            yield Chunk(step, made_by, "stop" if last else "", usage, engine_seconds=1.5)
+
+    async def embed(self, address: str, digest: str, texts: Sequence[str], timeout: float) -> Embedded:
+        return Embedded(tuple((float(len(text)), 0.5) for text in texts), 7)
 
 
 class Tables:
@@ -67,6 +73,9 @@ class Tables:
         return self.current
 
     def routes(self, tenant: str) -> list[Route]:
+        return [self.current]
+
+    def every_route(self) -> list[Route]:
         return [self.current]
 
     def rules(self, tenant: str) -> list[RoutingRule]:
@@ -101,8 +110,10 @@ class Log:
 
 
 class Rig:
-    def __init__(self, *arms: Arm, shadow_rate: float = 0.0, wait: float = 30.0, shadows: int = 2) -> None:
-        self.engines, self.log = Engines(), Log()
+    def __init__(
+        self, *arms: Arm, shadow_rate: float = 0.0, wait: float = 30.0, shadows: int = 2, busy: int = 9
+    ) -> None:
+        self.engines, self.log, self.ledger = Engines(), Log(), Ledger()
         self.tables = Tables(
             Route(tenant="default", task="t", generation=7, salt="s", arms=arms, shadow_rate=shadow_rate)
         )
@@ -114,6 +125,8 @@ class Rig:
             admission_wait=wait,
             max_in_flight=2,
             shadow_in_flight=shadows,
+            shadow_below=busy,
+            ledger=self.ledger,
         )
 
     def engine(self, address: str, script: Script, *digests: str) -> None:
@@ -260,6 +273,110 @@ async def test_shadows_beyond_their_number_are_dropped() -> None:
     await rig.whole(query())
     await asyncio.sleep(0)
     assert len(rig.engines.calls) == 1
+
+
+async def test_nothing_is_mirrored_while_users_need_the_engine() -> None:
+    rig = Rig(STABLE, arm(2, Role.SHADOW), shadow_rate=1.0, busy=0)
+    rig.engine("a", says("x"), "d1", "d2")
+    await rig.whole(query())
+    await asyncio.sleep(0)
+    assert len(rig.engines.calls) == 1
+
+
+async def test_what_an_answer_and_its_shadow_used_is_on_the_tenants_bill() -> None:
+    rig = Rig(STABLE, arm(2, Role.SHADOW), shadow_rate=1.0)
+    rig.engine("a", says("one", "two"), "d1", "d2")
+    rig.tables.reports[0] = rig.tables.reports[0].model_copy(update={"hourly_cost": 3600.0})
+    await rig.whole(query())
+    await eventually(lambda: len(rig.ledger.held) == 2)
+    told = {(key.tenant, key.task, key.version, key.purpose): use for key, use in rig.ledger.held.items()}
+    for version, purpose in ((1, "use"), (2, "shadow")):
+        use = told["default", "t", version, purpose]
+        assert (use.answers, use.prompt_tokens, use.completion_tokens) == (1, 3, 2)
+        assert (use.engine_seconds, use.cost) == (1.5, 1.5)
+
+
+async def test_an_answer_broken_off_is_not_free() -> None:
+    rig = Rig(STABLE)
+    rig.engine("a", says("x" * 40, "two"), "d1")
+    stream = rig.stream(query())
+    await anext(stream)
+    await stream.aclose()
+    (use,) = rig.ledger.held.values()
+    assert (use.answers, use.completion_tokens, use.engine_seconds) == (1, 10, 1.5)
+
+
+async def test_a_version_in_nobodys_memory_is_asked_of_an_engine_that_can_load_it() -> None:
+    rig = Rig(STABLE)
+    rig.engine("loads", says("loaded"), "other")
+    rig.tables.reports[0] = rig.tables.reports[0].model_copy(update={"cold": ("d1",)})
+    assert (await rig.whole(query()))[1].text == "loaded"
+    rig.engine("holds", says("held"), "d1")
+    assert (await rig.whole(query()))[1].text == "held"
+
+
+class Late(Engines):
+    """Addresses in `silent` say nothing until told; `closed` are those that were hung up on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.silent: dict[str, asyncio.Event] = {}
+        self.closed: list[str] = []
+
+    async def infer(self, address: str, inquiry: Inquiry) -> AsyncGenerator[Chunk, None]:
+        try:
+            if address in self.silent:
+                await self.silent[address].wait()
+            async for chunk in super().infer(address, inquiry):
+                yield chunk
+        except (asyncio.CancelledError, GeneratorExit):
+            self.closed.append(address)
+            raise
+
+
+def late_rig(hedge_after: float) -> tuple[Rig, Late]:
+    rig, engines = Rig(STABLE), Late()
+    rig.engines = engines
+    rig.answering = Answering(
+        tables=rig.tables, engines=engines, records=rig.log, limits=Limits(), admission_wait=5.0, max_in_flight=2,
+        shadow_in_flight=0, shadow_below=0, hedge_after=hedge_after, ledger=rig.ledger,
+    )  # fmt: skip
+    for address in "ab":
+        rig.engine(address, says(f"by {address}"), "d1")
+    return rig, engines
+
+
+async def test_by_default_nobody_is_asked_twice() -> None:
+    rig, engines = late_rig(0.0)
+    engines.silent["a"] = asyncio.Event()
+    asked = asyncio.create_task(rig.whole(query()))
+    await asyncio.sleep(0.05)
+    engines.silent["a"].set()
+    assert (await asked)[1].text == "by a"
+    assert [address for address, _ in engines.calls] == ["a"]
+
+
+async def test_an_answer_late_to_begin_is_asked_of_another_engine_where_that_is_wanted() -> None:
+    rig, engines = late_rig(0.01)
+    engines.silent["a"] = asyncio.Event()
+    text = (await rig.whole(query()))[1].text
+    assert text == "by b"
+    assert engines.closed == ["a"]
+    assert [record.output for record in rig.log.records] == ["by b"], "one answer, one record"
+    assert sum(use.answers for use in rig.ledger.held.values()) == 1
+
+
+async def test_where_the_first_engine_fails_meanwhile_the_second_is_heard() -> None:
+    rig, engines = late_rig(0.01)
+    engines.scripts["a"] = fails(AWAY)
+    engines.silent = {"a": asyncio.Event(), "b": asyncio.Event()}
+    events = dict(engines.silent)
+    asked = asyncio.create_task(rig.whole(query()))
+    await asyncio.sleep(0.05)
+    events["a"].set()
+    await asyncio.sleep(0.01)
+    events["b"].set()
+    assert (await asked)[1].text == "by b"
 
 
 async def test_an_evaluation_yields_to_users_and_is_not_in_the_log() -> None:

@@ -15,7 +15,14 @@ import pytest_asyncio
 
 from libs.contracts.errors import InvalidInput, NotFound, PermissionDenied, Unauthenticated
 from libs.contracts.inference import Inference, Role
-from libs.contracts.stubs.pawl.serving.v1 import feedback_pb2, feedback_pb2_grpc, inference_pb2, inference_pb2_grpc
+from libs.contracts.stubs.pawl.serving.v1 import (
+    feedback_pb2,
+    feedback_pb2_grpc,
+    inference_pb2,
+    inference_pb2_grpc,
+    operations_pb2,
+    operations_pb2_grpc,
+)
 from libs.contracts.subjects import FEEDBACK, INFERENCE
 from libs.eventing.connection import NatsLink
 from libs.runtime.grpc_client import channel, rpc_errors
@@ -241,6 +248,51 @@ async def test_grpc_answers_whole_and_in_pieces(stack: Stack, task: str) -> None
         timeout=30,
     )
     assert len(published.sequences) == 1
+    await opened.close()
+
+
+async def test_grpc_lists_what_a_key_may_ask_for(stack: Stack, task: str) -> None:
+    opened = channel(stack.gateway.address)
+    stub: Any = inference_pb2_grpc.InferenceServiceStub(opened)
+    told = await stub.ListModels(
+        inference_pb2.ListModelsRequest(), metadata=(("authorization", "Bearer client-key"),), timeout=30
+    )
+    mine = {each.name: each for each in told.models if each.task == task}
+    assert set(mine) == {task, f"{task}@1", f"{task}@0"}
+    assert (mine[task].version, mine[task].role, mine[task].digest) == (1, "stable", mine[f"{task}@1"].digest)
+    with pytest.raises(Unauthenticated), rpc_errors():
+        await stub.ListModels(inference_pb2.ListModelsRequest(), timeout=30)
+    await opened.close()
+
+
+async def test_operators_are_told_of_engines_and_slots_and_everybody_of_their_own_use(stack: Stack, task: str) -> None:
+    opened = channel(stack.gateway.address)
+    stub: Any = operations_pb2_grpc.OperationsServiceStub(opened)
+    client = (("authorization", "Bearer client-key"),)
+    async with api(stack) as asking:
+        await asking.chat.completions.create(model=task, messages=HELLO, max_tokens=3)
+    with pytest.raises(PermissionDenied), rpc_errors():
+        await stub.DescribeFleet(operations_pb2.DescribeFleetRequest(), metadata=client, timeout=30)
+    fleet = await stub.DescribeFleet(
+        operations_pb2.DescribeFleetRequest(), metadata=(("authorization", "Bearer operator-key"),), timeout=30
+    )
+    (engine,) = fleet.engines
+    assert (engine.base_digest, engine.slots, engine.max_adapters) == (stack.base_digest, 3, 6)
+    (demand,) = fleet.demands
+    assert demand.engines == 1
+    assert demand.serving >= 1
+    usage = await stub.ReportUsage(operations_pb2.ReportUsageRequest(), metadata=client, timeout=30)
+    (line,) = [each for each in usage.lines if each.task == task]
+    assert (line.version, line.purpose, line.key, line.answers, line.completion_tokens) == (
+        1,
+        "use",
+        "client-key",
+        1,
+        3,
+    )
+    assert line.engine_seconds > 0
+    with pytest.raises(InvalidInput), rpc_errors():
+        await stub.ReportUsage(operations_pb2.ReportUsageRequest(since="2026-1-1"), metadata=client, timeout=30)
     await opened.close()
 
 

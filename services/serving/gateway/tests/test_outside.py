@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import openai
 import pytest
 import pytest_asyncio
 
@@ -46,6 +47,7 @@ class Pair:
         self.front.answering = Answering(
             tables=self.front.tables, engines=self.engines, records=self.front.log,
             limits=self.front.answering._limits, admission_wait=0.0, max_in_flight=9, shadow_in_flight=0,
+            shadow_below=0, ledger=self.front.ledger,
         )  # fmt: skip
 
     async def whole(self, **options: Any) -> tuple[Generation, Chunk]:
@@ -99,6 +101,33 @@ async def test_what_it_refuses_is_the_same_kind_of_error_here(
         await pair.whole()
     if here is InvalidInput:
         assert refused.value.field == "messages"
+
+
+async def test_a_base_that_makes_vectors_makes_them_and_the_openai_client_reads_them(pair: Pair) -> None:
+    """The server behind is asked through its own HTTP, and the front through the official client."""
+    pair.behind.engine("a", says("no text is asked of it"), "d1")
+    pair.behind.tables.reports[0] = pair.behind.tables.reports[0].model_copy(update={"embeds": True})
+    pair.front.tables.reports[0] = pair.front.tables.reports[0].model_copy(update={"embeds": True})
+    door: Any = HttpDoor(
+        tables=pair.front.tables,
+        answers=pair.front.answering,
+        feedback=None,  # type: ignore[arg-type]
+        request_seconds=30,
+        max_body_bytes=100_000,
+    )
+    http = HttpServer(door.app, "127.0.0.1", 0, variable="X", drain_seconds=2)
+    await http.start()
+    async with openai.AsyncOpenAI(base_url=f"http://127.0.0.1:{http.port}/v1", api_key="k", max_retries=0) as client:
+        found = await client.embeddings.create(model="t", input=["one", "three"])
+        plain = await client.embeddings.create(model="t", input="one", encoding_format="float")
+        with pytest.raises(openai.BadRequestError) as refused:
+            await client.embeddings.create(model="t", input=[[1, 2]])
+    await http.stop()
+    assert [each.embedding for each in found.data] == [[3.0, 0.5], [5.0, 0.5]]
+    assert plain.data[0].embedding == [3.0, 0.5]
+    assert found.usage.prompt_tokens == 7
+    assert refused.value.param == "input"
+    assert sum(use.prompt_tokens for use in pair.front.ledger.held.values()) == 14
 
 
 async def test_one_that_is_away_is_unavailable(pair: Pair) -> None:

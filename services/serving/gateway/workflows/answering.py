@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import ExitStack, aclosing, contextmanager
 from dataclasses import replace
 
@@ -15,13 +15,14 @@ from services.serving.gateway.domain import (
     Caller,
     Chunk,
     Deadline,
+    Embedded,
     EngineCall,
     Explanation,
     Generation,
+    Ledger,
     Limits,
     Purpose,
     Query,
-    Quotas,
     Records,
     Resolution,
     Tables,
@@ -32,14 +33,16 @@ from services.serving.gateway.domain import (
     resolve,
     unit_of,
 )
+from services.serving.gateway.workflows.charging import Charging
+from services.serving.gateway.workflows.embedding import Embedding
 from services.serving.gateway.workflows.explaining import explanation
+from services.serving.gateway.workflows.hedging import hedged
 from services.serving.gateway.workflows.plan import NOT_ROUTABLE, Plan, nobody, passing
 from services.serving.gateway.workflows.records import answered, canary_failure
 from services.serving.gateway.workflows.shadows import Shadows
 
 log = get_logger(__name__)
 
-_CHARACTERS_PER_TOKEN = 4
 _WAITS = (0.05, 0.1, 0.2, 0.4, 0.8)
 
 
@@ -47,7 +50,9 @@ class Answering:
     """The gateway's one use case, for every door.
 
     `admission_wait`: seconds that a request waits for an engine before its first token. `max_in_flight` requests run
-    at once. `shadow_in_flight` mirrored ones run beside them, after their answer and behind everything else.
+    at once. `shadow_in_flight` mirrored ones run beside them, after their answer and behind everything else, while at
+    most `shadow_below` answers are under way: what is spare, and nothing of what users need. `hedge_after`: seconds
+    without a first piece after which another engine is asked too; 0 never.
     """
 
     def __init__(
@@ -60,6 +65,9 @@ class Answering:
         admission_wait: float,
         max_in_flight: int,
         shadow_in_flight: int,
+        shadow_below: int,
+        hedge_after: float = 0.0,
+        ledger: Ledger,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._tables = tables
@@ -70,16 +78,23 @@ class Answering:
         self._max_in_flight = max_in_flight
         self._clock = clock
         self._running = 0
-        self._quotas = Quotas()
-        self._shadows = Shadows(tables=tables, engines=engines, records=records, limit=shadow_in_flight, clock=clock)
+        self._shadow_below = shadow_below
+        self._hedge_after = hedge_after
+        self._charging = Charging(ledger)
+        self._shadows = Shadows(
+            tables=tables,
+            engines=engines,
+            records=records,
+            charging=self._charging,
+            limit=shadow_in_flight,
+            clock=clock,
+        )
+        self._embedding = Embedding(tables=tables, engines=engines, charging=self._charging, limits=limits, clock=clock)
         self._gauge = gauge("gateway_in_flight", "Answers under way.")
         self._refused = counter("gateway_refused", "Requests refused at the door, by reason.", ("reason",))
         self._answers = counter("gateway_answers", "Answers, by task, role and outcome.", ("task", "role", "outcome"))
         self._seconds = histogram("gateway_answer_seconds", "Time to the whole answer, in seconds.", ("task",))
         self._first = histogram("gateway_first_token_seconds", "Time to the first token, in seconds.", ("task",))
-        told = ("tenant", "task", "version")
-        self._tokens = counter("gateway_tokens", "Tokens in and out, for showback.", (*told, "kind"))
-        self._used = counter("gateway_engine_seconds", "Seconds that engines spent on answers, for showback.", told)
 
     async def answer(
         self, caller: Caller, query: Query, deadline: Deadline
@@ -105,6 +120,12 @@ class Answering:
             raise Unavailable("the engine ended without an answer", reason="NO_ANSWER")
         first, *others = [_joined(parts[index]) for index in sorted(parts)]
         return latest[0], replace(first, usage=latest[1].usage, others=tuple(others))
+
+    async def embed(
+        self, caller: Caller, model: str, texts: Sequence[str], user: str, request_id: str, deadline: Deadline
+    ) -> tuple[str, Embedded]:
+        """The version's digest and one vector for each text."""
+        return await self._embedding.embed(caller, model, texts, user, request_id, deadline)
 
     def explain(self, caller: Caller, query: Query) -> Explanation:
         """Which version the request would get, and why; nothing is generated."""
@@ -170,7 +191,7 @@ class Answering:
                 if self._running >= self._max_in_flight:
                     told = f"{self._running} requests are in flight already"
                     raise Busy(told, reason="TOO_MANY_REQUESTS", retry_after=1)
-                held.enter_context(self._quotas.admit(caller, self._clock()))
+                held.enter_context(self._charging.quotas.admit(caller, self._clock()))
             except Busy as refusal:
                 self._refused.labels(refusal.reason).inc()
                 raise
@@ -197,13 +218,16 @@ class Answering:
                 await self._tables.wait_for_engines(min(next(waits, _WAITS[-1]), left))
                 avoid.clear()
                 continue
-            plan.arm = arm
+            plan.arm, plan.hourly_cost = arm, engine.hourly_cost
             began = False
             try:
-                async with aclosing(self._call(plan, arm, engine, deadline, whole=restart)) as chunks:
+                async with aclosing(self._heard(plan, arm, engine, deadline, avoid, whole=restart)) as chunks:
                     async for chunk in chunks:
                         began = True
+                        plan.note(chunk, self._clock())
                         yield chunk
+                if not plan.finished:
+                    raise Unavailable("the engine ended without finishing", reason="NO_ANSWER")
                 return
             except PawlError as failure:
                 if not passing(failure) or (began and not restart) or not deadline.left(self._clock()):
@@ -222,25 +246,34 @@ class Answering:
     ) -> AsyncGenerator[Chunk, None]:
         """Chunks of one engine's answer, calls of tools read out of them."""
         readers: dict[int, ToolReader] = {}
-        began = self._clock()
-        inquiry = plan.inquiry(arm, deadline.left(began), whole=whole)
-        try:
-            async with aclosing(self._engines.infer(engine.address, inquiry)) as chunks:
-                async for chunk in chunks:
-                    if plan.form.offers_tools:
-                        answer_id = f"{plan.query.request_id}.{chunk.index}"
-                        reader = readers.setdefault(chunk.index, ToolReader(plan.form, answer_id))
-                        text, calls, finish = reader.feed(chunk.text, chunk.finish_reason)
-                        chunk = replace(chunk, text=text, tool_calls=calls, finish_reason=finish)  # noqa: PLW2901
-                        if not (text or finish or chunk.logprobs):
-                            continue
-                    plan.note(chunk, self._clock())
-                    yield chunk
-        finally:
-            name = (plan.caller.tenant, plan.route.task, str(arm.version))
-            self._used.labels(*name).inc(self._clock() - began)
-        if not plan.finished:
-            raise Unavailable("the engine ended without finishing", reason="NO_ANSWER")
+        inquiry = plan.inquiry(arm, deadline.left(self._clock()), whole=whole)
+        async with aclosing(self._engines.infer(engine.address, inquiry)) as chunks:
+            async for chunk in chunks:
+                if plan.form.offers_tools:
+                    answer_id = f"{plan.query.request_id}.{chunk.index}"
+                    reader = readers.setdefault(chunk.index, ToolReader(plan.form, answer_id))
+                    text, calls, finish = reader.feed(chunk.text, chunk.finish_reason)
+                    chunk = replace(chunk, text=text, tool_calls=calls, finish_reason=finish)  # noqa: PLW2901
+                    if not (text or finish or chunk.logprobs):
+                        continue
+                yield chunk
+
+    def _heard(
+        self, plan: Plan, arm: Arm, engine: EngineReport, deadline: Deadline, avoid: set[str], *, whole: bool
+    ) -> AsyncGenerator[Chunk, None]:
+        """One engine's answer, or another's where that was late to begin and hedging is on."""
+        call = self._call(plan, arm, engine, deadline, whole=whole)
+        if not self._hedge_after or plan.query.purpose is not Purpose.USE:
+            return call
+
+        def other() -> AsyncGenerator[Chunk, None] | None:
+            # Never one that would have to load the version first: that is what takes long.
+            able = [each for each in self._tables.engines() if arm.digest in each.routable]
+            busy = self._engines.in_flight()
+            chosen = pick_engine(able, arm.digest, in_flight=busy, avoid={*avoid, engine.address})
+            return self._call(plan, arm, chosen, deadline, whole=whole) if chosen is not None else None
+
+        return hedged(call, other, self._hedge_after)
 
     def _select(self, plan: Plan, avoid: set[str]) -> tuple[Arm, EngineReport | None]:
         choice = plan.choice
@@ -252,7 +285,7 @@ class Answering:
                 arm.digest,
                 in_flight=self._engines.in_flight(),
                 avoid=avoid,
-                affinity=plan.unit if plan.query.user else "",
+                affinity=plan.unit if plan.query.user else f"{plan.caller.tenant}/{plan.route.task}",
             )
             if engine is not None:
                 if arm is choice.fallback and plan.canary_trouble is None:
@@ -269,7 +302,7 @@ class Answering:
             self._seconds.labels(plan.route.task).observe(now - plan.began)
         if plan.first_token is not None:
             self._first.labels(plan.route.task).observe(plan.first_token - plan.began)
-        self._charge(plan, now)
+        self._charging.answer(plan, now)
         if plan.query.purpose is not Purpose.USE:
             return
         tenant, traceparent = plan.caller.tenant, current_traceparent()
@@ -277,19 +310,7 @@ class Answering:
             self._records.record(tenant, plan.route.task, canary_failure(plan), traceparent)
         self._records.record(tenant, plan.route.task, answered(plan, error, now), traceparent)
         if plan.finished and not error and not plan.choice.explicit and plan.arm.role is Role.STABLE:
-            self._shadows.mirror(plan, traceparent)
-
-    def _charge(self, plan: Plan, now: float) -> None:
-        usage = plan.last.usage if plan.last is not None else None
-        if usage is None:
-            # Broken off: nobody counted, but hanging up early must not make answers free.
-            said = sum(len(each.content) for each in plan.messages) if plan.first_token is not None else 0
-            self._quotas.charge(plan.caller, (said + len("".join(plan.text))) // _CHARACTERS_PER_TOKEN, now)
-            return
-        name = (plan.caller.tenant, plan.route.task, str(plan.arm.version))
-        self._tokens.labels(*name, "prompt").inc(usage.prompt_tokens)
-        self._tokens.labels(*name, "completion").inc(usage.completion_tokens)
-        self._quotas.charge(plan.caller, usage.prompt_tokens + usage.completion_tokens, now)
+            self._shadows.mirror(plan, traceparent, spare=self._running <= self._shadow_below)
 
 
 def _joined(parts: list[Chunk]) -> Chunk:

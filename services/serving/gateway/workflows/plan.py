@@ -26,6 +26,7 @@ class Plan:
     form: Form
     began: float
     arm: Arm
+    hourly_cost: float = 0.0
     canary_trouble: str | None = None
     first_token: float | None = None
     text: list[str] = field(default_factory=list)

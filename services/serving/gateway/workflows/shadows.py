@@ -18,6 +18,7 @@ from services.serving.gateway.domain import (
     pick_engine,
     sampled_for_shadow,
 )
+from services.serving.gateway.workflows.charging import Charging
 from services.serving.gateway.workflows.plan import Plan, passing
 from services.serving.gateway.workflows.records import shadowed
 
@@ -28,8 +29,16 @@ class Shadows:
     """Runs at most `limit` mirrored requests at once; one more is dropped, for production comes first."""
 
     def __init__(
-        self, *, tables: Tables, engines: EngineCall, records: Records, limit: int, clock: Callable[[], float]
+        self,
+        *,
+        tables: Tables,
+        engines: EngineCall,
+        records: Records,
+        charging: Charging,
+        limit: int,
+        clock: Callable[[], float],
     ) -> None:
+        self._charging = charging
         self._tables = tables
         self._engines = engines
         self._records = records
@@ -38,12 +47,12 @@ class Shadows:
         self._running: set[asyncio.Task[None]] = set()
         self._mirrored = counter("gateway_shadows", "Mirrored requests, by what became of them.", ("fate",))
 
-    def mirror(self, plan: Plan, traceparent: str | None) -> None:
-        """Mirror a request that the stable version has answered, if it is in the sample."""
+    def mirror(self, plan: Plan, traceparent: str | None, *, spare: bool) -> None:
+        """Mirror a request that the stable version has answered, if it is in the sample and there is time to spare."""
         arm = sampled_for_shadow(plan.route, plan.query.request_id)
         if arm is None:
             return
-        if len(self._running) >= self._limit:
+        if not spare or len(self._running) >= self._limit:
             self._mirrored.labels("dropped").inc()
             return
         task = asyncio.get_running_loop().create_task(self._shadow(plan, arm, traceparent), name="shadow")
@@ -86,5 +95,6 @@ class Shadows:
                     return
             now = self._clock()
             self._mirrored.labels("failed" if error else "answered").inc()
+            self._charging.shadow(plan, arm, chunks, engine.hourly_cost)
             record = shadowed(plan, arm, inquiry.request_id, chunks, error, now - began, (first or now) - began)
             self._records.record(plan.caller.tenant, plan.route.task, record, current_traceparent())

@@ -98,6 +98,7 @@ class InferResponse(_message.Message):
     OUTPUT_LOGPROBS_FIELD_NUMBER: _builtins.int
     INDEX_FIELD_NUMBER: _builtins.int
     LOGPROBS_FIELD_NUMBER: _builtins.int
+    ENGINE_SECONDS_FIELD_NUMBER: _builtins.int
     text_delta: _builtins.str
     finish_reason: _builtins.str
     """empty until the last message"""
@@ -107,6 +108,8 @@ class InferResponse(_message.Message):
     template_digest: _builtins.str
     index: _builtins.int
     """which of several answers this belongs to"""
+    engine_seconds: _builtins.float
+    """the request's part of the engine's busy time so far, shared with those that ran beside it"""
     @_builtins.property
     def usage(self) -> _inference_pb2.Usage: ...
     @_builtins.property
@@ -134,10 +137,11 @@ class InferResponse(_message.Message):
         output_logprobs: _abc.Iterable[_builtins.float] | None = ...,
         index: _builtins.int = ...,
         logprobs: _abc.Iterable[_inference_pb2.TokenLogprob] | None = ...,
+        engine_seconds: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter_digest", b"adapter_digest", "base_digest", b"base_digest", "finish_reason", b"finish_reason", "index", b"index", "logprobs", b"logprobs", "output_logprobs", b"output_logprobs", "output_token_ids", b"output_token_ids", "prompt_token_ids", b"prompt_token_ids", "template_digest", b"template_digest", "text_delta", b"text_delta", "tokenizer_digest", b"tokenizer_digest", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter_digest", b"adapter_digest", "base_digest", b"base_digest", "engine_seconds", b"engine_seconds", "finish_reason", b"finish_reason", "index", b"index", "logprobs", b"logprobs", "output_logprobs", b"output_logprobs", "output_token_ids", b"output_token_ids", "prompt_token_ids", b"prompt_token_ids", "template_digest", b"template_digest", "text_delta", b"text_delta", "tokenizer_digest", b"tokenizer_digest", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -236,7 +240,7 @@ class VersionState(_message.Message):
     """as vLLM knows it: never used for anything else"""
     number: _builtins.int
     state: _builtins.str
-    """routable, draining or failed"""
+    """fetching, verifying, loading, smoke, routable, cold (loaded when asked for), draining or failed"""
     pinned: _builtins.bool
     resident: _builtins.bool
     """vLLM itself says that it holds the adapter"""

@@ -50,6 +50,11 @@ class InferenceServiceStub:
                 request_serializer=pawl_dot_serving_dot_v1_dot_inference__pb2.ExplainRouteRequest.SerializeToString,
                 response_deserializer=pawl_dot_serving_dot_v1_dot_inference__pb2.ExplainRouteResponse.FromString,
                 _registered_method=True)
+        self.ListModels = channel.unary_unary(
+                '/pawl.serving.v1.InferenceService/ListModels',
+                request_serializer=pawl_dot_serving_dot_v1_dot_inference__pb2.ListModelsRequest.SerializeToString,
+                response_deserializer=pawl_dot_serving_dot_v1_dot_inference__pb2.ListModelsResponse.FromString,
+                _registered_method=True)
 
 
 class InferenceServiceServicer:
@@ -77,6 +82,13 @@ class InferenceServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListModels(self, request, context):
+        """What the key may ask for: tasks, and the versions that serve in them.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_InferenceServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -94,6 +106,11 @@ def add_InferenceServiceServicer_to_server(servicer, server):
                     servicer.ExplainRoute,
                     request_deserializer=pawl_dot_serving_dot_v1_dot_inference__pb2.ExplainRouteRequest.FromString,
                     response_serializer=pawl_dot_serving_dot_v1_dot_inference__pb2.ExplainRouteResponse.SerializeToString,
+            ),
+            'ListModels': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListModels,
+                    request_deserializer=pawl_dot_serving_dot_v1_dot_inference__pb2.ListModelsRequest.FromString,
+                    response_serializer=pawl_dot_serving_dot_v1_dot_inference__pb2.ListModelsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -178,6 +195,33 @@ class InferenceService:
             '/pawl.serving.v1.InferenceService/ExplainRoute',
             pawl_dot_serving_dot_v1_dot_inference__pb2.ExplainRouteRequest.SerializeToString,
             pawl_dot_serving_dot_v1_dot_inference__pb2.ExplainRouteResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListModels(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pawl.serving.v1.InferenceService/ListModels',
+            pawl_dot_serving_dot_v1_dot_inference__pb2.ListModelsRequest.SerializeToString,
+            pawl_dot_serving_dot_v1_dot_inference__pb2.ListModelsResponse.FromString,
             options,
             channel_credentials,
             insecure,

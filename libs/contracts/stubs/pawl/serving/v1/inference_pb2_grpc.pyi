@@ -39,6 +39,8 @@ class InferenceServiceStub:
     """One answer, token by token; the last message has `finish_reason` and `usage`."""
     ExplainRoute: _grpc.UnaryUnaryMultiCallable[_inference_pb2.ExplainRouteRequest, _inference_pb2.ExplainRouteResponse]
     """Which version a request would get, and why; nothing is generated."""
+    ListModels: _grpc.UnaryUnaryMultiCallable[_inference_pb2.ListModelsRequest, _inference_pb2.ListModelsResponse]
+    """What the key may ask for: tasks, and the versions that serve in them."""
 
 @_typing.type_check_only
 class InferenceServiceAsyncStub(InferenceServiceStub):
@@ -51,6 +53,8 @@ class InferenceServiceAsyncStub(InferenceServiceStub):
     """One answer, token by token; the last message has `finish_reason` and `usage`."""
     ExplainRoute: _aio.UnaryUnaryMultiCallable[_inference_pb2.ExplainRouteRequest, _inference_pb2.ExplainRouteResponse]  # type: ignore[assignment]
     """Which version a request would get, and why; nothing is generated."""
+    ListModels: _aio.UnaryUnaryMultiCallable[_inference_pb2.ListModelsRequest, _inference_pb2.ListModelsResponse]  # type: ignore[assignment]
+    """What the key may ask for: tasks, and the versions that serve in them."""
 
 class InferenceServiceServicer(metaclass=_abc_1.ABCMeta):
     """What inference clients call. The gateway routes, the engine generates."""
@@ -78,5 +82,13 @@ class InferenceServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_inference_pb2.ExplainRouteResponse, _abc.Awaitable[_inference_pb2.ExplainRouteResponse]]:
         """Which version a request would get, and why; nothing is generated."""
+
+    @_abc_1.abstractmethod
+    def ListModels(
+        self,
+        request: _inference_pb2.ListModelsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_inference_pb2.ListModelsResponse, _abc.Awaitable[_inference_pb2.ListModelsResponse]]:
+        """What the key may ask for: tasks, and the versions that serve in them."""
 
 def add_InferenceServiceServicer_to_server(servicer: InferenceServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

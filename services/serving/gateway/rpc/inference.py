@@ -1,16 +1,15 @@
-"""InferenceService and FeedbackService on the wire: translate only."""
+"""InferenceService on the wire: translate only."""
 
 import time
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from typing import Any
 
-import grpc
-
 from libs.contracts.errors import InvalidInput
 from libs.contracts.ids import new_id
-from libs.contracts.inference import Message, Provenance, ToolCall
-from libs.contracts.stubs.pawl.serving.v1 import feedback_pb2, feedback_pb2_grpc, inference_pb2, inference_pb2_grpc
+from libs.contracts.inference import Message, Provenance, Role, ToolCall
+from libs.contracts.routes import Arm, Route
+from libs.contracts.stubs.pawl.serving.v1 import inference_pb2, inference_pb2_grpc
 from libs.contracts.subjects import version_name
 from libs.runtime.grpc_client import remaining
 from services.serving.gateway.domain import (
@@ -18,17 +17,16 @@ from services.serving.gateway.domain import (
     Caller,
     Chunk,
     Deadline,
-    FeedbackDoor,
     Form,
     Generation,
     Query,
     SamplingWish,
     Tables,
+    served_versions,
 )
+from services.serving.gateway.rpc.metadata import Context, metadata_of
 
-INFERENCE_SERVICE = "pawl.serving.v1.InferenceService"
-FEEDBACK_SERVICE = "pawl.serving.v1.FeedbackService"
-_Context = grpc.aio.ServicerContext[Any, Any]
+SERVICE = "pawl.serving.v1.InferenceService"
 
 
 class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
@@ -41,7 +39,7 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
         self._request_seconds = request_seconds
 
     async def Generate(  # noqa: N802 - the generated name
-        self, request: inference_pb2.GenerateRequest, context: _Context
+        self, request: inference_pb2.GenerateRequest, context: Context
     ) -> inference_pb2.GenerateResponse:
         """One answer, whole."""
         caller, query, deadline = self._read(request, context)
@@ -67,7 +65,7 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
         )
 
     async def GenerateStream(  # noqa: N802 - the generated name
-        self, request: inference_pb2.GenerateStreamRequest, context: _Context
+        self, request: inference_pb2.GenerateStreamRequest, context: Context
     ) -> AsyncGenerator[inference_pb2.GenerateStreamResponse, None]:
         """One answer, piece by piece; the last one has finish reason, usage and provenance."""
         caller, query, deadline = self._read(request.request, context)
@@ -85,10 +83,10 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
                 )
 
     async def ExplainRoute(  # noqa: N802 - the generated name
-        self, request: inference_pb2.ExplainRouteRequest, context: _Context
+        self, request: inference_pb2.ExplainRouteRequest, context: Context
     ) -> inference_pb2.ExplainRouteResponse:
         """Which version a request would get, and why."""
-        metadata = _metadata(context)
+        metadata = metadata_of(context)
         caller = self._tables.caller(metadata.get("authorization", ""))
         query = Query(
             model=request.model,
@@ -115,8 +113,23 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
             engines=told.engines,
         )
 
-    def _read(self, request: inference_pb2.GenerateRequest, context: _Context) -> tuple[Caller, Query, Deadline]:
-        metadata = _metadata(context)
+    async def ListModels(  # noqa: N802 - the generated name
+        self,
+        request: inference_pb2.ListModelsRequest,  # noqa: ARG002
+        context: Context,
+    ) -> inference_pb2.ListModelsResponse:
+        """What the key may ask for, each task before its versions."""
+        caller = self._tables.caller(metadata_of(context).get("authorization", ""))
+        models = []
+        for route in self._tables.routes(caller.tenant):
+            if caller.may_ask(route.task):
+                stable = route.arm(Role.STABLE)
+                models += [_model(route, stable, route.task)] if stable is not None else []
+                models += [_model(route, arm, version_name(route.task, arm.version)) for arm in served_versions(route)]
+        return inference_pb2.ListModelsResponse(models=models)
+
+    def _read(self, request: inference_pb2.GenerateRequest, context: Context) -> tuple[Caller, Query, Deadline]:
+        metadata = metadata_of(context)
         caller = self._tables.caller(metadata.get("authorization", ""))
         purpose = caller.purpose(metadata.get("x-pawl-purpose", ""))
         given, form = request.sampling, request.form
@@ -145,31 +158,17 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
         return caller, query, Deadline(time.monotonic() + remaining(context, self._request_seconds))
 
 
-class FeedbackServicer(feedback_pb2_grpc.FeedbackServiceServicer):
-    """Feedback over gRPC."""
-
-    def __init__(self, *, tables: Tables, feedback: FeedbackDoor) -> None:
-        self._tables = tables
-        self._feedback = feedback
-
-    async def PublishFeedback(  # noqa: N802 - the generated name
-        self, request: feedback_pb2.PublishFeedbackRequest, context: _Context
-    ) -> feedback_pb2.PublishFeedbackResponse:
-        """Store events; answers once the stream has them all."""
-        caller = self._tables.caller(_metadata(context).get("authorization", ""))
-        documents = [each.encode() for each in request.events_json]
-        sequences = await self._feedback.publish(caller, request.task, documents, "events_json")
-        return feedback_pb2.PublishFeedbackResponse(sequences=sequences)
-
-
-def register(server: Any, inference: InferenceServicer, feedback: FeedbackServicer) -> None:
-    """Add both servicers to a `GrpcServer`."""
-    server.add(inference_pb2_grpc.add_InferenceServiceServicer_to_server, inference, INFERENCE_SERVICE)
-    server.add(feedback_pb2_grpc.add_FeedbackServiceServicer_to_server, feedback, FEEDBACK_SERVICE)
-
-
-def _metadata(context: _Context) -> dict[str, str]:
-    return {str(key): str(value) for key, value in context.invocation_metadata() or ()}
+def _model(route: Route, arm: Arm, name: str) -> inference_pb2.Model:
+    return inference_pb2.Model(
+        name=name,
+        task=route.task,
+        version=arm.version,
+        role=arm.role.value,
+        share=arm.share,
+        digest=arm.digest,
+        base_digest=arm.base_digest,
+        route_generation=route.generation,
+    )
 
 
 def _lowered(facts: Mapping[str, str]) -> dict[str, str]:
