@@ -56,7 +56,7 @@ async def _run(
 
     async def one(number: int, task: str) -> tuple[str, Answer]:
         async with gate:
-            answer = await stream(stub, task, number, given.tokens)
+            answer = await stream(stub, task, number, given.tokens, whole=True)
         assert not answer.error, answer.error
         assert answer.model == f"{task}@1"
         return task, answer

@@ -8,6 +8,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from nats.errors import Error as NatsError
+
 from bench.serving.ground import Answer, Ground, answering, door, stream
 from libs.contracts.subjects import INFERENCE
 from libs.testing.wait import eventually
@@ -117,8 +119,8 @@ async def _through_outage(ground: Ground, stub: Any, tasks: list[str], seconds: 
 async def _logged(ground: Ground) -> int:
     try:
         return await ground.linked(_messages)
-    except OSError:
-        return 0
+    except (NatsError, OSError):
+        return 0  # not connected again yet
 
 
 async def _messages(link: Any) -> int:

@@ -2,22 +2,26 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import grpc
 
 from bench.evaluation.material import copy_base, random_adapter
 from libs.contracts.inference import Role
 from libs.contracts.stubs.pawl.serving.v1 import engine_pb2, engine_pb2_grpc, inference_pb2, inference_pb2_grpc
+from libs.eventing.connection import NatsLink
 from libs.testing.wait import eventually
 from services.serving import conftest
 from services.serving.conftest import Stack
 
+T = TypeVar("T")
 METADATA = (("authorization", "Bearer client-key"),)
+NO_END = {2: -100.0}
+"""A bias against the token that ends an answer, of the bases here: every answer has the length asked for."""
 PROMPT = "The printer on the second floor shows a red light and nobody can print since this morning. Ticket {number}."
 START_SECONDS = 900.0
 conftest.START_SECONDS = START_SECONDS
@@ -28,6 +32,7 @@ class Ground(Stack):
 
     def __init__(self, home: Path, base: Path | None, **settings: object) -> None:
         self._source = base
+        self._kept: NatsLink | None = None
         super().__init__(home)
         kept = {k: v for k, v in self.engine.environment.items() if "_MAX_" not in k and not k.endswith("_MIB")}
         given = {f"PAWL_ENGINE_{name.upper()}": str(value) for name, value in settings.items()}
@@ -53,12 +58,18 @@ class Ground(Stack):
             await self.put_route(name, arm, max_tokens=max_tokens)
         return names
 
+    async def linked(self, work: Callable[[NatsLink], Awaitable[T]]) -> T:
+        """As the tests', over a connection that is kept once everything is up: connecting takes longer than a swap."""
+        return await (work(self._kept) if self._kept is not None else super().linked(work))
+
     async def up(self) -> None:
         """Engine and gateway started and ready."""
         self.engine.start()
         self.gateway.start()
         await asyncio.to_thread(self.gateway.wait_ready)
         await asyncio.to_thread(self.engine.wait_ready)
+        self._kept = NatsLink(self.nats.url, "bench", on_closed=lambda: None)
+        await self._kept.connect(wait=True)
 
     def down(self) -> None:
         """End everything, however it is."""
@@ -88,12 +99,14 @@ async def door(address: str) -> AsyncIterator[Any]:
         yield inference_pb2_grpc.InferenceServiceStub(channel)
 
 
-async def stream(stub: Any, model: str, number: int, tokens: int, *, user: str = "", timeout: float = 300.0) -> Answer:
-    """One answer, streamed."""
+async def stream(
+    stub: Any, model: str, number: int, tokens: int, *, user: str = "", timeout: float = 300.0, whole: bool = False
+) -> Answer:
+    """One answer, streamed; `whole` has all the tokens asked for."""
     asked = inference_pb2.GenerateRequest(
         model=model,
         messages=[inference_pb2.Message(role="user", content=PROMPT.format(number=number))],
-        sampling=inference_pb2.Sampling(max_tokens=tokens),
+        sampling=inference_pb2.Sampling(max_tokens=tokens, logit_bias=NO_END if whole else {}),
         user=user,
     )
     answer = Answer(began=time.perf_counter())

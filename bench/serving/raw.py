@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from bench.serving.ground import PROMPT
+from bench.serving.ground import NO_END, PROMPT
 from libs.contracts.inference import Message
 from services.serving.engine.compute import Model, ModelOptions, Renderer
 from services.serving.engine.domain import Version
@@ -32,7 +32,9 @@ async def main() -> None:
 
     async def one(name: str, number: int, tokens: int) -> int:
         ids = renderer.render([Message(role="user", content=PROMPT.format(number=number))]).token_ids
-        sampling = SamplingParams(temperature=0.0, max_tokens=tokens, output_kind=RequestOutputKind.DELTA)
+        sampling = SamplingParams(
+            temperature=0.0, max_tokens=tokens, logit_bias=dict(NO_END), output_kind=RequestOutputKind.DELTA
+        )
         seen = 0
         async for output in engine.generate({"prompt_token_ids": list(ids)}, sampling, name, lora_request=lora):
             seen += len(output.outputs[0].token_ids)

@@ -36,6 +36,8 @@ async def measure(home: Path, given: argparse.Namespace) -> str:
                         break
                 mixed += answer.adapters != {digest}
                 wrong += truth.setdefault(digest, answer.text) != answer.text
+                if turn % 100 == 99:
+                    print(turn + 1, f"{time.perf_counter() - began:.0f} s", wrong, mixed, refused, flush=True)
             seconds = time.perf_counter() - began
     finally:
         ground.down()

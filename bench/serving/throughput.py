@@ -37,7 +37,7 @@ async def measure(home: Path, given: argparse.Namespace) -> str:
     finally:
         ground.down()
     lines = [
-        f"{given.requests} requests of {given.tokens} tokens at most, {given.at_once} at once, streamed over gRPC.\n",
+        f"{given.requests} requests of {given.tokens} tokens, {given.at_once} at once, streamed over gRPC.\n",
         "| round | AsyncLLM tokens/s | gateway tokens/s | ratio |",
         "|-|-|-|-|",
     ]
@@ -75,7 +75,7 @@ async def _through(stub: Any, task: str, given: argparse.Namespace) -> float:
 
     async def one(number: int) -> int:
         async with gate:
-            answer = await stream(stub, task, number, given.tokens)
+            answer = await stream(stub, task, number, given.tokens, whole=True)
         assert not answer.error, answer.error
         return answer.tokens
 

@@ -130,8 +130,12 @@ async def test_more_versions_than_memory_holds_are_loaded_when_asked_for_and_ans
         assert set(digests) <= set(states)
         return {digest for digest in digests if states[digest] == "cold"}
 
-    cold = await eventually(known, 60, every=0.1)
-    assert len(cold) == 2
+    async def settled() -> set[str]:
+        found = await known()
+        assert len(found) == 2
+        return found
+
+    cold = await eventually(settled, 60, every=0.1)
     assert not cold & set(digests[:2]), "what has users is in memory"
     answers = [await engine.text(digest) for digest in digests]
     assert len(set(answers)) == len(digests)
