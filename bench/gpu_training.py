@@ -24,7 +24,11 @@ SHAPES: dict[str, dict[str, Any]] = {
     "70b": {"hidden_size": 8192, "intermediate_size": 28672, "num_hidden_layers": 80, "heads": 64, "kv": 8},
     "1b": {"hidden_size": 2048, "intermediate_size": 8192, "num_hidden_layers": 16, "heads": 32, "kv": 8},
 }
-PARTS = {"lora-8b": ("lora", "8b"), "qlora-70b": ("qlora", "70b"), "full-1b": ("full", "1b")}
+PARTS: dict[str, tuple[str, str, int, int]] = {
+    "lora-8b": ("lora", "8b", 4096, 4), "qlora-70b": ("qlora", "70b", 1024, 1), "full-1b": ("full", "1b", 4096, 4),
+}  # fmt: skip
+"""Method, shape, tokens of a row, rows of a batch."""
+LEAST_MFU, MOST_GIB, WITHIN = 0.50, 48e9 / 2**30, 0.10
 UNSLOTH = """
 import json, sys, time, torch
 from unsloth import FastLanguageModel
@@ -119,18 +123,34 @@ def quantised(job: Any, machine: Any) -> Any:
     return attach(model, job, machine)
 
 
-def part(name: str, base: Path, length: int, batch: int, steps: int) -> dict[str, Any]:
+def planned(base: Path, recipe: Any, machine: Any, batch: int, length: int) -> float:
+    """The peak a plan names for such a run on this GPU, before any run has calibrated it."""
+    import torch
+
+    from services.trainer.compute.simulate import step_memory
+    from services.trainer.domain.devices import recognised
+    from services.trainer.domain.forecast import peak_of
+    from services.trainer.domain.protocol import Survey
+
+    survey = Survey(base=str(base), base_digest=DIGEST, recipe=recipe, planned="cuda")
+    total = torch.cuda.get_device_properties(0).total_memory
+    parts = step_memory(survey, machine, (batch, length, batch * (length - 1)), total)
+    known = recognised(torch.cuda.get_device_name())
+    return float(peak_of(parts, known.overhead if known else 0, "gpu")["peak"])
+
+
+def part(name: str, base: Path, steps: int) -> dict[str, Any]:
     """Steps of the service's own learner, stepper and loss on rows of one length."""
     import torch
 
     from libs.contracts.task import recipe_of
     from services.trainer.compute.examples import Example, Item
-    from services.trainer.compute.machine import Machine, peak_flops
+    from services.trainer.compute.machine import Machine, peak_flops, peak_memory_bytes
     from services.trainer.compute.methods import METHODS
     from services.trainer.compute.stepper import Stepper
     from services.trainer.domain.protocol import Job
 
-    method, _ = PARTS[name]
+    method, _, length, batch = PARTS[name]
     recipe = recipe_of(method=method, batch_size=batch, max_length=length)
     job = Job(
         run_id="bench", base=str(base), base_digest=DIGEST, dataset="", dataset_digest=DIGEST, workspace="/tmp",
@@ -159,15 +179,27 @@ def part(name: str, base: Path, length: int, batch: int, steps: int) -> dict[str
     per_token = (6 if method == "full" else 4) * weights
     return {
         "tokens_per_second": speed, "mfu": speed * per_token / peak_flops(machine), "weights": weights,
-        "memory": torch.cuda.max_memory_allocated(), "split": stepper.split, "gpu": torch.cuda.get_device_name(),
+        "memory": peak_memory_bytes(machine), "split": stepper.split, "gpu": torch.cuda.get_device_name(),
+        "planned": planned(base, recipe, machine, max(1, batch // stepper.split), length),
     }  # fmt: skip
 
 
-def main() -> None:
+def verdicts(name: str, made: dict[str, Any]) -> list[str]:
+    """The bars that a part missed, in words."""
+    missed = []
+    if name == "lora-8b" and made["mfu"] < LEAST_MFU:
+        missed.append(f"MFU below {LEAST_MFU:.0%}")
+    if name == "qlora-70b" and made["memory"] / 2**30 >= MOST_GIB:
+        missed.append("more than 48 GB")
+    if abs(made["planned"] / made["memory"] - 1) > WITHIN:
+        missed.append(f"plan more than {WITHIN:.0%} off")
+    return missed
+
+
+def main() -> int:
+    """Status 1 when a part failed or missed its bar."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--parts", nargs="*", default=list(PARTS), choices=list(PARTS))
-    parser.add_argument("--length", type=int, default=4096)
-    parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--steps", type=int, default=6)
     parser.add_argument("--bases", type=Path, default=Path("/tmp/pawl-gpu-bases"))
     parser.add_argument("--peers", help="a Python with unsloth")
@@ -179,44 +211,65 @@ def main() -> None:
     if not torch.cuda.is_available():
         raise SystemExit("gpu_training needs a GPU and there is none; `python -m bench training` runs on a processor")
     if options.one:
-        base = options.bases / PARTS[options.one][1]
-        if PARTS[options.one][0] != "qlora":
-            write_base(base, PARTS[options.one][1])
-        made = part(options.one, base, options.length, options.batch, options.steps)
+        method, shape, _, _ = PARTS[options.one]
+        base = options.bases / shape
+        if method == "qlora":
+            config(shape).save_pretrained(base)
+        else:
+            write_base(base, shape)
+        made = part(options.one, base, options.steps)
         sys.stdout.write("\n" + json.dumps(made) + "\n")
-        return
-    shared = ["--length", str(options.length), "--batch", str(options.batch), "--steps", str(options.steps)]
-    where = f"{torch.cuda.get_device_name()}, {platform.machine()}, torch {torch.__version__}"
+        return 0
     lines = [
         "# Training on a GPU",
         "",
-        f"`python -m bench.gpu_training {' '.join(shared)}`, {where}.",
-        "MFU: 4 operations per weight and token, 6 for full fine-tuning.",
+        f"`python -m bench.gpu_training --steps {options.steps}`, {platform.machine()}, torch {torch.__version__}.",
+        "MFU: 4 operations per weight and token, 6 for full fine-tuning. Memory includes the context.",
         "",
-        "| part | tokens/s | MFU | peak memory (GiB) | pieces per batch |",
-        "|---|---|---|---|---|",
+        "| part | GPU | tokens/s | MFU | peak (GiB) | planned (GiB) | pieces per batch | bars missed |",
+        "|---|---|---|---|---|---|---|---|",
     ]
+    log, failed, speed = "", 0, 0.0
     for name in options.parts:
-        command = [sys.executable, "-m", "bench.gpu_training", *shared, "--bases", str(options.bases), "--one", name]
-        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False, cwd=ROOT)
+        command = [sys.executable, "-m", "bench.gpu_training", "--steps", str(options.steps)]
+        command += ["--bases", str(options.bases), "--one", name]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+        log += f"== {name}\n{done.stderr}\n"
         if done.returncode:
-            lines.append(f"| {name} | failed with status {done.returncode} | | | |")
+            failed += 1
+            lines.append(f"| {name} | | failed with status {done.returncode} | | | | | |")
+            print(lines[-1], done.stderr[-2000:], flush=True)
             continue
         made = json.loads(done.stdout.strip().splitlines()[-1])
+        missed = verdicts(name, made)
+        failed += bool(missed)
+        speed = made["tokens_per_second"] if name == "lora-8b" else speed
         lines.append(
-            f"| {name} | {made['tokens_per_second']:,.0f} | {made['mfu']:.1%} | {made['memory'] / 2**30:.1f} | "
-            f"{made['split']} |"
+            f"| {name} | {made['gpu']} | {made['tokens_per_second']:,.0f} | {made['mfu']:.1%} | "
+            f"{made['memory'] / 2**30:.1f} | {made['planned'] / 2**30:.1f} | {made['split']} | "
+            f"{', '.join(missed) or 'none'} |"
         )
         print(lines[-1], flush=True)
-    if options.peers:
-        arguments = [str(options.bases / "8b"), str(options.length), str(options.batch), str(options.steps)]
+    if options.peers and "lora-8b" in options.parts:
+        _, shape, length, batch = PARTS["lora-8b"]
+        arguments = [str(options.bases / shape), str(length), str(batch), str(options.steps)]
         done = subprocess.run([options.peers, "-c", UNSLOTH, *arguments], capture_output=True, text=True, check=False)
-        said = done.stdout.strip().splitlines()[-1] if done.returncode == 0 else done.stderr.strip()[-200:]
-        lines += ["", f"unsloth, lora-8b: {said}"]
+        log += f"== unsloth\n{done.stderr}\n"
+        if done.returncode:
+            lines += ["", f"unsloth, lora-8b: failed: {done.stderr.strip()[-200:]}"]
+        else:
+            theirs = json.loads(done.stdout.strip().splitlines()[-1])["tokens_per_second"]
+            failed += speed < theirs
+            lines += [
+                "",
+                f"unsloth, lora-8b: {theirs:,.0f} tokens/s; ours / unsloth: **{speed / theirs:.2f}** (bar: 1).",
+            ]
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / "gpu_training.md").write_text("\n".join(lines) + "\n")
+    (RESULTS / "gpu_training.log").write_text(log)
     print("\n".join(lines))
+    return int(failed > 0)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -78,7 +78,8 @@ def forecast(
 ) -> dict[str, Any]:
     """The plan as JSON: counts, `memory` by part in bytes, `fits`, `seconds`, `kwh`, `price`, `suggestions`."""
     kind = device.kind
-    memory = _memory(seen, device, calibration.memory.get(key_of(device.name), _SLACK[kind]))
+    factor = calibration.memory.get(key_of(device.name))
+    memory = peak_of(seen.memory, device.overhead or seen.baseline_bytes, kind, factor)
     fits = memory["peak"] <= device.memory
     per_token = (6 if recipe.method == "full" else 4) * seen.parameters
     mfu = calibration.mfu.get(key_of(device.name), _GUESSED_MFU[kind])
@@ -124,10 +125,14 @@ def beside(plan: Mapping[str, Any], actual: Mapping[str, Any]) -> list[dict[str,
     ]
 
 
-def _memory(seen: Surveyed, device: Device, factor: float) -> dict[str, int]:
-    parts = dict(seen.memory)
+def peak_of(found: Mapping[str, int], overhead: int, kind: str, factor: float | None = None) -> dict[str, int]:
+    """The parts of a run's memory with the `overhead` it begins with, what allocators keep, and the peak; bytes.
+
+    `factor` is what a step holds over what its tensors are, where runs have told; the kind's own otherwise.
+    """
+    parts = dict(found)
     saving = parts.pop("saving", 0)
-    overhead = device.overhead or seen.baseline_bytes
+    factor = _SLACK[kind] if factor is None else factor
     resident = parts["weights"] + parts["adapter"] + parts["optimizer"]
     in_step = parts["gradients"] + parts["activations"]
     slack = int(in_step * (factor - 1))
