@@ -23,7 +23,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="for scripts")]
 File = Annotated[
     Path | None, typer.Option("--file", "-f", help="a task file to take the recipe from, in place of the applied one")
 ]
-PARTS = ("weights", "adapter", "gradients", "optimizer", "activations", "slack", "saving", "overhead")
+PARTS = ("weights", "adapter", "gradients", "optimizer", "activations", "slack", "saving", "overhead", "runtime")
 GIB = 1 << 30
 FOLLOW_SECONDS = 1.0
 ENDED = ("succeeded", "failed", "cancelled")

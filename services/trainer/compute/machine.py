@@ -1,5 +1,6 @@
 """What the run executes on: device, precision, threads, and what has to be recorded to get the same bits again."""
 
+import ctypes
 import importlib.metadata
 import os
 import platform
@@ -15,6 +16,8 @@ from services.trainer.compute.ranks import local_rank
 from services.trainer.domain.devices import recognised
 from services.trainer.domain.protocol import Job, Survey
 
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+"""Of <malloc.h>; setting one ends that glibc moves it by itself."""
 _RECORDED = ("torch", "transformers", "peft", "tokenizers", "safetensors", "numpy")
 
 
@@ -40,6 +43,7 @@ def choose(job: Job | Survey) -> Machine:
     if name == "cuda" and not torch.cuda.is_available():
         raise FailedPrecondition("device cuda was asked for and there is none", reason="NO_DEVICE", field="device")
     limit_memory(job.memory_limit_bytes)
+    return_freed_memory()
     torch.set_num_threads(job.threads or len(os.sched_getaffinity(0)))
     torch.use_deterministic_algorithms(True, warn_only=True)
     # Filling memory before it is written anyway guards against bugs elsewhere and costs a tenth of a step.
@@ -130,6 +134,18 @@ def memory_total(machine: Machine, limit: int) -> int:
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that memory ran out, of the GPU or of this machine."""
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def return_freed_memory() -> None:
+    """Have every tensor of a mebibyte or more go back to the system as it is freed.
+
+    By default glibc keeps freed blocks of up to 32 MiB for the next of their size, and batches change shape: a step
+    then holds half as much again as its tensors are, and holds it to the end of the run.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_M_MMAP_THRESHOLD, 1 << 20)
+        mallopt(_M_TRIM_THRESHOLD, 1 << 26)
 
 
 def limit_memory(limit: int) -> None:

@@ -12,10 +12,14 @@ from services.trainer.domain.protocol import Surveyed
 
 _GUESSED_MFU = {"cpu": 0.10, "gpu": 0.35}
 """Share of the peak a run is expected to reach on a device that has not trained yet."""
-_SLACK = {"cpu": 1.48, "gpu": 1.06}
-"""What a step's tensors take over their own size: batches change shape, and allocators keep what does not fit the next.
+_SLACK = {"cpu": 1.0, "gpu": 1.06}
+"""What a step's tensors take over their own size. A processor's go back as they are freed; a GPU's allocator rounds up
+and keeps what does not fit the next batch. Runs correct it.
+"""
+_RUNTIME = {"cpu": 64 << 20, "gpu": 0}
+"""What the first step brings in besides tensors: pages of the kernels it uses, stacks of their threads, small objects.
 
-On processors from five shapes, models of 4 to 120 million parameters (bench/training_memory.py); runs correct it.
+On processors, from the resident set around the steps of models of 4 and 40 million parameters.
 """
 _LEAST_RUNS = 1
 _TELLING = 0.2
@@ -56,7 +60,7 @@ def calibrate(history: Sequence[Mapping[str, Any]]) -> Calibration:
             mfu.setdefault(name, []).append(float(actual["mfu"]))
         planned, held = _in_step(plan), float(actual.get("peak_memory_bytes", 0)) - _fixed(plan)
         if planned > _TELLING * _fixed(plan) and held > 0 and actual.get("split", 1) == 1:
-            memory.setdefault(name, []).append(min(3.0, max(1.0, held / planned)))
+            memory.setdefault(name, []).append(min(3.0, max(0.5, held / planned)))
     return Calibration(
         {name: statistics.median(found) for name, found in memory.items() if len(found) >= _LEAST_RUNS},
         {name: statistics.median(found) for name, found in mfu.items() if len(found) >= _LEAST_RUNS},
@@ -136,14 +140,15 @@ def peak_of(found: Mapping[str, int], overhead: int, kind: str, factor: float | 
     resident = parts["weights"] + parts["adapter"] + parts["optimizer"]
     in_step = parts["gradients"] + parts["activations"]
     slack = int(in_step * (factor - 1))
+    runtime = _RUNTIME[kind]
     # A checkpoint is written between steps: what it needs at once and what a step needs never meet.
-    peak = overhead + resident + max(in_step + slack, saving)
-    return {**parts, "saving": saving, "overhead": overhead, "slack": slack, "peak": peak}
+    peak = overhead + runtime + resident + max(in_step + slack, saving)
+    return {**parts, "saving": saving, "overhead": overhead, "runtime": runtime, "slack": slack, "peak": peak}
 
 
 def _fixed(plan: Mapping[str, Any]) -> float:
     memory = plan.get("memory") or {}
-    return sum(float(memory.get(name, 0)) for name in ("overhead", "weights", "adapter", "optimizer"))
+    return sum(float(memory.get(name, 0)) for name in ("overhead", "runtime", "weights", "adapter", "optimizer"))
 
 
 def _in_step(plan: Mapping[str, Any]) -> float:

@@ -30,7 +30,7 @@ def plan(device: Device = HERE, history: Any = (), prices: Prices = NOTHING, **r
 
 def test_the_peak_is_the_sum_of_what_is_held_at_once() -> None:
     memory = plan()["memory"]
-    parts = ("weights", "adapter", "optimizer", "gradients", "activations", "slack", "overhead")
+    parts = ("weights", "adapter", "optimizer", "gradients", "activations", "slack", "overhead", "runtime")
     assert memory["peak"] == sum(memory[part] for part in parts)
     assert memory["overhead"] == SEEN.baseline_bytes
 
@@ -38,7 +38,7 @@ def test_the_peak_is_the_sum_of_what_is_held_at_once() -> None:
 def test_what_does_not_fit_comes_with_a_batch_that_does() -> None:
     made = plan()
     assert not made["fits"]
-    assert made["suggestions"][0] == "batch_size 2 with gradient_accumulation 8: the same result"
+    assert made["suggestions"][0] == "batch_size 4 with gradient_accumulation 4: the same result"
     assert any("qlora" in each for each in made["suggestions"])
     assert plan(DEVICES["H100"])["fits"]
     assert plan(DEVICES["H100"])["suggestions"] == []
@@ -66,7 +66,7 @@ def test_hours_energy_price_and_pay_back_follow_from_the_tables() -> None:
 def test_earlier_runs_on_the_device_correct_speed_and_memory() -> None:
     first = plan()
     memory = first["memory"]
-    fixed = memory["overhead"] + memory["weights"] + memory["adapter"] + memory["optimizer"]
+    fixed = memory["overhead"] + memory["runtime"] + memory["weights"] + memory["adapter"] + memory["optimizer"]
     in_step = memory["gradients"] + memory["activations"]
     actual = {"device": "cpu-x", "mfu": 0.2, "peak_memory_bytes": fixed + int(1.25 * in_step), "split": 1}
     again = plan(history=[{"plan": first, "actual": actual}])
