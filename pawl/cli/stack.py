@@ -119,12 +119,8 @@ def _detach(layout: Layout) -> None:
     with out.status("starting") as line:
         while not _all_healthy(layout, supervisor=child.pid):
             if child.poll() is not None:
-                said = (
-                    failure.read_text().strip()
-                    if failure.exists()
-                    else layout.log("supervisor").read_text().strip().splitlines()[-1]
-                )
-                raise Unavailable(said.removeprefix("error: "))
+                said = (failure if failure.exists() else layout.log("supervisor")).read_text().strip().splitlines()
+                raise Unavailable(said[-1].removeprefix("error: ") if said else f"ended with status {child.poll()}")
             waiting = [record["name"] for record in _records(layout) if not record["healthy"]]
             if time.monotonic() > deadline:
                 child.terminate()

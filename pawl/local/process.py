@@ -1,6 +1,7 @@
 """One supervised process: started, watched by pid and health, restarted with backoff, adopted when found."""
 
 import asyncio
+import contextlib
 import os
 import signal
 import subprocess
@@ -128,7 +129,7 @@ class ManagedProcess:
         if self.exited() is None:
             self.signal(signal.SIGKILL)
         for member in family:
-            if member.is_running():
+            with contextlib.suppress(psutil.NoSuchProcess):
                 member.kill()
         self.process, self.child, self.healthy, self.why = None, None, False, "stopped"
 

@@ -181,7 +181,10 @@ class Supervisor:
             return
         self.refused.pop(base_digest, None)
         self._launch(specs.engine(self.layout, self.state, base_digest), {})
-        self.state.save(self.layout)
+        try:
+            self.state.save(self.layout)
+        except OSError as error:  # the engine serves all the same; the next start asks the routes again
+            self.say(f"! cannot write {self.layout.state}: {error.strerror}")
 
     async def _retire(self, base_digest: str) -> None:
         """End the engine of a base that no route names any more, and forget what it kept: all of it can be fetched."""
@@ -296,12 +299,15 @@ def end_processes(records: list[dict[str, Any]]) -> int:
     ended = 0
     for servers in (False, True):
         alive = [found for each in records if (each["name"] in ("nats", "s3")) is servers and (found := _running(each))]
-        family = alive + [child for process in alive for child in process.children(recursive=True)]
+        family = list(alive)
         for process in alive:
-            process.terminate()
+            with contextlib.suppress(psutil.NoSuchProcess):
+                family += process.children(recursive=True)
+                process.terminate()
         _, deaf = psutil.wait_procs(family, timeout=END_SECONDS)
         for process in deaf:
-            process.kill()
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
         psutil.wait_procs(deaf, timeout=END_SECONDS)
         ended += len(alive)
     return ended
@@ -333,9 +339,9 @@ def end_leftovers(layout: Layout) -> int:
 
 
 async def serve(supervisor: Supervisor, claims: dict[str, tuple[int, str]]) -> None:
-    """Run a locked supervisor until SIGINT or SIGTERM."""
+    """Run a locked supervisor until SIGINT, SIGTERM or the end of its terminal."""
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(number, supervisor.stopping.set)
     try:
         await supervisor.run(claims)
