@@ -1,17 +1,14 @@
-"""Error rates, coverage and speed of libs/statistics, simulated: `python -m bench.statistics [--runs 2000]`.
+"""Error rates and coverage of libs/statistics, simulated: `python -m bench.statistics [--runs 2000]`.
 
-Prints its tables and writes them to bench/results/statistics.md. Every simulation is seeded; nothing outside the
-repository is needed but sacrebleu, which the evaluator carries.
+Prints its tables and writes them to bench/results/statistics.md. Every simulation is seeded.
 """
 
 import argparse
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
-from libs.statistics.corpus import corpus_difference
 from libs.statistics.gates import MINIMUM_CLUSTERS, MINIMUM_ITEMS, superiority
 from libs.statistics.paired import paired_difference
 from libs.statistics.simulate.coverage import (
@@ -35,7 +32,6 @@ from libs.statistics.simulate.peeking import (
 )
 
 RESULTS = Path(__file__).parent / "results" / "statistics.md"
-ITEMS, WORDS, DRAWS = 2000, 90, 1000
 TRAFFIC = {
     "no harm": Traffic(),
     "no harm, base rate drifts": Traffic(drift=True),
@@ -65,7 +61,6 @@ def main() -> None:
         corpus(runs),
         watching(runs),
         minimum(),
-        bleu(),
     ):
         for line in part:
             print(line, flush=True)
@@ -154,49 +149,6 @@ def minimum() -> Iterator[str]:
         rest = [1.0] * (50 - wins - losses)
         decision = superiority(paired_difference(right + rest, wrong + rest))
         yield f"- 50 items: `{decision.verdict.value}`, {decision.reason}"
-
-
-def bleu() -> Iterator[str]:
-    import sacrebleu
-
-    from services.evaluator.domain.metrics.core import Sample
-    from services.evaluator.domain.metrics.overlap import bleu as metric
-
-    rng = np.random.default_rng(19)
-    words = np.array([f"w{i}" for i in range(5000)])
-    lines = words[rng.zipf(1.3, (ITEMS, WORDS)) % 5000]
-
-    def garbled(share: float) -> list[str]:
-        return [
-            " ".join(row) for row in np.where(rng.random(lines.shape) < share, rng.choice(words, lines.shape), lines)
-        ]
-
-    references, ours, theirs = [" ".join(row) for row in lines], garbled(0.20), garbled(0.21)
-    kind = metric()
-    assert kind.corpus is not None
-    begun = time.process_time()
-    left, right = (
-        np.array([kind.measure(Sample(text, right)).statistics for text, right in zip(arm, references, strict=True)])
-        for arm in (ours, theirs)
-    )
-    extracted = time.process_time()
-    found = corpus_difference(left, right, kind.corpus, draws=DRAWS)
-    estimate = found.interval()
-    drawn = time.process_time()
-    peer = sacrebleu.corpus_bleu(ours, [references]).score - sacrebleu.corpus_bleu(theirs, [references]).score
-    scored = time.process_time()
-    naive = (scored - drawn) * DRAWS
-    yield from ("", f"## BLEU, {ITEMS:,} items of {WORDS} words, two arms, {DRAWS:,} draws", "")
-    yield from ("| what | CPU seconds |", "|-|-|")
-    yield f"| statistics of both arms | {extracted - begun:.2f} |"
-    yield f"| {DRAWS:,} paired draws, interval | {drawn - extracted:.2f} |"
-    yield f"| both | {drawn - begun:.2f} |"
-    yield f"| by scoring the texts again for every draw ({DRAWS:,} times what one takes here) | {naive:,.0f} |"
-    yield ""
-    yield (
-        f"Difference {100 * estimate.value:+.3f} [{100 * estimate.low:+.3f}, {100 * estimate.high:+.3f}]; "
-        f"sacrebleu's own corpus scores differ by {peer:+.3f}."
-    )
 
 
 def _number(value: float) -> str:

@@ -152,7 +152,7 @@ def more_needed(evidence: Evidence, bound: float, confidence: float = 0.90) -> i
     while far / near > 1.01:
         middle = math.sqrt(near * far)
         near, far = (near, middle) if _clears(evidence.scaled(middle), bound, confidence) else (middle, far)
-    return _two_figures(evidence.n * (far - 1.0))
+    return two_figures(evidence.n * (far - 1.0))
 
 
 def _clears(evidence: Evidence, bound: float, confidence: float) -> bool:
@@ -172,7 +172,7 @@ def _lacking(evidence: Evidence) -> str | None:
     return None
 
 
-def _two_figures(number: float) -> int:
+def two_figures(number: float) -> int:
     """Advice is "about": two figures, rounded up."""
     whole = math.ceil(number)
     unit = 10 ** max(0, len(str(whole)) - 2)

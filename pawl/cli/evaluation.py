@@ -11,7 +11,7 @@ from rich.table import Table
 
 from libs.contracts.errors import InvalidInput, NotFound
 from libs.contracts.task import EvaluationSpec, GateSpec
-from libs.contracts.task.evaluation import MIN_ITEMS
+from libs.contracts.task.evaluation import MIN_ITEMS, TASK_SUITE
 from libs.statistics.power import DISCORDANCES, floor_power, floor_size, prospects
 from pawl.cli.common import Dir, connect, out
 from pawl.client.calls.registry import read_task
@@ -41,6 +41,8 @@ def evaluate(
     if not separator or not number.isdigit():
         raise typer.BadParameter(f"{version!r} must look like support-triage@3")
     section: EvaluationSpec | None = read_task(task_file).evaluation if task_file is not None else None
+    if section is not None and suite is not None and suite.is_file():
+        _foretell(section, suite)
     deadline = time.monotonic() + timeout
     with connect(directory) as pawl, out.status(f"evaluating {version}"):
         begun = pawl.evaluate(task, int(number), suite=suite, evaluation=section)
@@ -97,6 +99,14 @@ def power(
         out.print(f"{n} items are fewer than {MIN_ITEMS}: every gate will be inconclusive", highlight=False)
     for gate in evaluation.gates:
         out.print(_power(gate, n))
+
+
+def _foretell(section: EvaluationSpec, suite: Path) -> None:
+    """What the gates can show on a file of items, said before anything is generated."""
+    items = sum(1 for line in suite.read_text(encoding="utf-8").splitlines() if line.strip())
+    for gate in section.gates:
+        if gate.suite == TASK_SUITE and items:
+            out.print(_power(gate, items))
 
 
 def _power(gate: GateSpec, n: int) -> Table:

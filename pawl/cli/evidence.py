@@ -31,7 +31,7 @@ def verify(
     as_json: AsJson = False,
     directory: Dir = None,
 ) -> None:
-    """Compute each assessment and drop again, and look up what decisions rest on; status 1 if anything differs."""
+    """Compute each assessment, drop and report again, and look up what decisions rest on; status 1 if any differs."""
     with connect(directory) as pawl:
         checks = pawl.verify_evidence(task, turn_id)
         decisions = [each for each in pawl.decisions(task) if not turn_id or each.turn_id == turn_id]

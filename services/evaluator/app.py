@@ -127,7 +127,7 @@ async def serve(lifecycle: Lifecycle) -> None:
     server.add(register, EvaluatorServicer(reports, ledger, objects, asked), SERVICE)
     blind = campaigns.CampaignServicer(Campaigns(database), reports, objects)
     server.add(campaigns.register, blind, campaigns.SERVICE)
-    seen = live.LiveServicer(kept, LiveReadings(database), ledger, watch.state)
+    seen = live.LiveServicer(kept, LiveReadings(database), ledger, watch.state, reports, objects)
     server.add(live.register, seen, live.SERVICE)
     await server.start()
     lifecycle.on_drain(server.stop, "grpc")

@@ -68,6 +68,11 @@ _METRIC_NEEDS: dict[str, tuple[str, ...]] = {
 }
 
 
+_FIELDS_OF_ITEMS = frozenset({"text", "error", "unscored", "reused_from"})
+_FIELDS_OF_EXAMPLES = frozenset({"item_id", "category", "input", "answer", "difference"})
+"""Names that stand beside those of metrics, or of arms, in a report."""
+
+
 class MetricSpec(Section):
     """How an answer is scored, in [0, 1], more is better. `name` is what gates and reports call it."""
 
@@ -106,6 +111,8 @@ class MetricSpec(Section):
         for name in type(self).model_fields:
             if name not in allowed and getattr(self, name) is not None:
                 raise ValueError(f"a {self.kind} metric takes no '{name}'")
+        if self.name in _FIELDS_OF_ITEMS:
+            raise ValueError(f"a metric cannot be called {self.name!r}: a report's items have a field of that name")
         for name in _METRIC_NEEDS.get(self.kind, ()):
             if getattr(self, name) is None:
                 raise ValueError(f"a {self.kind} metric needs '{name}'")
@@ -139,6 +146,8 @@ class ArmSpec(Section):
     def _fits_its_kind(self) -> Self:
         if self.kind in DEFAULT_ARMS and self.name != self.kind:
             raise ValueError(f"an arm of kind {self.kind} is called {self.kind}")
+        if self.name in _FIELDS_OF_EXAMPLES:
+            raise ValueError(f"an arm cannot be called {self.name!r}: a report's examples have a field of that name")
         if (self.kind == "external") != (self.endpoint is not None):
             raise ValueError("an external arm needs 'endpoint', and no other arm takes one")
         if self.kind == "prompt" and not self.shots and self.system is None:

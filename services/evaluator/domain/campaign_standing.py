@@ -8,6 +8,7 @@ from statistics import NormalDist, fmean
 from typing import Any
 
 from libs.contracts.campaign import BOTH_BAD, LEFT, RIGHT, VOTES, Ballot, Slot, effective
+from libs.statistics.gates import two_figures
 from libs.statistics.proportions import normal_quantile, wilson
 from libs.statistics.winrate import DECISIVE_NEEDED, STRONG, Standing, WinRate, win_rate
 from services.evaluator.domain.campaign import CLOSED, Campaign, Item
@@ -165,7 +166,7 @@ def _more(found: WinRate) -> str:
         return "preferred about as often as not"
     needed = ((_Z95 * 0.5 + _Z80 * math.sqrt(0.25 - gap * gap)) / gap) ** 2
     # That is for one look at a size fixed beforehand; watching all the time costs about half as many again.
-    return f"about {max(10, round(1.5 * needed) - decisive)} more decisive items needed if it goes on so"
+    return f"about {two_figures(max(10.0, 1.5 * needed - decisive)):,} more decisive items needed if it goes on so"
 
 
 def _side(value: float) -> str:

@@ -1,6 +1,6 @@
 """Gates: rules of the task file, decided on the sheets of a report. What cannot be decided is never passed."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from libs.contracts.events import GateResult, Verdict
@@ -64,11 +64,11 @@ def decided(result: GateResult) -> Ruling:
     return Ruling(GateSpec(name=result.gate, kind="floor", metric=result.metric, at_least=1.0), result)
 
 
-def overall(results: Sequence[GateResult]) -> Verdict:
+def overall(verdicts: Collection[Verdict]) -> Verdict:
     """Pass when every gate passes, fail when one fails. Without any gate nothing was shown."""
-    if any(result.verdict is Verdict.FAIL for result in results):
+    if Verdict.FAIL in verdicts:
         return Verdict.FAIL
-    return Verdict.PASS if results and all(r.verdict is Verdict.PASS for r in results) else Verdict.INCONCLUSIVE
+    return Verdict.PASS if set(verdicts) == {Verdict.PASS} else Verdict.INCONCLUSIVE
 
 
 def _decide(gate: GateSpec, sheets: Mapping[str, Sheet], min_items: int) -> Decision:

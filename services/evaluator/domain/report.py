@@ -67,7 +67,7 @@ def build_report(subject: Subject, sheets: Mapping[str, Sheet], setting: Setting
     rulings += [untrained] if untrained is not None else []
     rulings = [*([decided(setting.first)] if setting.first is not None else []), *rulings]
     results = tuple(ruling.result for ruling in rulings)
-    verdict = overall(results)
+    verdict = overall([result.verdict for result in results])
     told = _of_sheet(sheet, setting, subject)
     costs = {arm.name: cost_of(arm, subject.report_id, setting.prices.get(arm.name)) for arm in sheet.arms}
     document = {
@@ -78,6 +78,7 @@ def build_report(subject: Subject, sheets: Mapping[str, Sheet], setting: Setting
         "version": sheet.candidate.version,
         "verdict": verdict.value,
         "gates": _gates(rulings),
+        "evaluation": spec.model_dump(mode="json"),
         "power": list(setting.power),
         "contenders": {arm.name: _contender(arm) for arm in sheet.arms},
         "kinds": {arm.name: setting.kinds.get(arm.name, arm.name) for arm in sheet.arms},
@@ -109,6 +110,7 @@ def _of_sheet(sheet: Sheet, setting: Setting, subject: Subject) -> dict[str, Any
         "order": [arm.name for arm in sheet.arms],
         "metrics": list(sheet.metrics),
         "primary": _primary(sheet, setting),
+        "judges": _judges(sheet),
         "arms": _dump(_estimates(sheet)),
         "weighted": _weighted(sheet),
         "differences": {arm.name: found for arm in others if (found := _differences(sheet, arm.name, setting))},
@@ -210,6 +212,16 @@ def _won_and_lost(sheet: Sheet, baseline: str, metric: str) -> tuple[int, int]:
         if left is not None and right is not None
     ]
     return sum(left > right for left, right in pairs), sum(left < right for left, right in pairs)
+
+
+def _judges(sheet: Sheet) -> dict[str, Any]:
+    """Of each metric that a judge gives: why no gate may rest on it, and by how much it may favour an arm."""
+    columns = {metric: score.column for metric, score in sheet.scores[sheet.candidate.name].items()}
+    return {
+        metric: {"doubt": each.doubt, "tilt": each.tilt}
+        for metric, each in columns.items()
+        if each.doubt is not None or each.tilt
+    }
 
 
 def _primary(sheet: Sheet, setting: Setting) -> str:

@@ -7,20 +7,23 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
-from libs.contracts.errors import InvalidInput, NotFound
+from libs.artifacts import ObjectStore
+from libs.contracts.errors import DataLoss, InvalidInput, NotFound
 from libs.contracts.stubs.pawl.evaluator.v1 import live_pb2 as pb
 from libs.contracts.stubs.pawl.evaluator.v1 import live_pb2_grpc
 from services.evaluator.domain.drift_inputs import drifts
 from services.evaluator.domain.evidence import Check
 from services.evaluator.domain.live_drop import DropState, recheck
 from services.evaluator.domain.live_metrics import metrics_of, shadow_of
-from services.evaluator.store import Ledger
+from services.evaluator.domain.recheck import recheck as recheck_report
+from services.evaluator.store import Ledger, Reports
 from services.evaluator.store.live import Live, LiveTask
 from services.evaluator.store.live_readings import LiveReadings
 
 SERVICE = "pawl.evaluator.v1.LiveService"
 register = live_pb2_grpc.add_LiveServiceServicer_to_server
 _MOST_SECONDS = 30 * 86_400.0
+_MOST_REPORTS = 10
 
 
 class LiveServicer(live_pb2_grpc.LiveServiceServicer):
@@ -30,12 +33,20 @@ class LiveServicer(live_pb2_grpc.LiveServiceServicer):
     """
 
     def __init__(
-        self, live: Live, readings: LiveReadings, ledger: Ledger, state: Callable[[str, str], DropState | None]
+        self,
+        live: Live,
+        readings: LiveReadings,
+        ledger: Ledger,
+        state: Callable[[str, str], DropState | None],
+        reports: Reports,
+        objects: ObjectStore,
     ) -> None:
         self._live = live
         self._readings = readings
         self._ledger = ledger
         self._state = state
+        self._reports = reports
+        self._objects = objects
 
     async def GetLive(self, request: Any, context: Any) -> Any:  # noqa: N802, ARG002 - named by the protocol
         """The live view of a task."""
@@ -51,6 +62,7 @@ class LiveServicer(live_pb2_grpc.LiveServiceServicer):
         checks = await self._ledger.verify(request.task, request.turn_id)
         if not request.turn_id:
             checks += await self._drops(request.task)
+            checks += await self._verdicts(request.task)
         return pb.VerifyEvidenceResponse(checks=[_check(each) for each in checks])
 
     async def _told(self, task: LiveTask, seconds: float) -> dict[str, Any]:
@@ -77,6 +89,23 @@ class LiveServicer(live_pb2_grpc.LiveServiceServicer):
             "lateness": await self._readings.lateness(*whose, since, live.window_seconds + live.delay_seconds),
             "windows": task.windows,
         }
+
+    async def _verdicts(self, task: str) -> list[Check]:
+        """The newest reports' gates, decided again from their items."""
+        checks = []
+        for row in [each for each in await self._reports.of_task(task) if each.report_digest][:_MOST_REPORTS][::-1]:
+            try:
+                data = await self._objects.for_tenant(row.tenant).get_bytes(row.report_digest)
+                found = await asyncio.to_thread(lambda held: recheck_report(json.loads(held)), data)
+            except NotFound:
+                found = None  # an object whose time was up
+            except DataLoss as error:
+                found = [str(error)]
+            finding = "pruned" if found is None else "different" if found else "equal"
+            about = {"report_id": row.report_id, "report_digest": row.report_digest}
+            what = f"report {row.report_id}"
+            checks.append(Check("", "report", what, row.verdict, finding, tuple(found or ()), about))
+        return checks
 
     async def _drops(self, task: str) -> list[Check]:
         checks = []

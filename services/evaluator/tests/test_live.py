@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -9,8 +10,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest_asyncio
-from sqlalchemy import func, select, update
+from sqlalchemy import func, insert, select, update
 
+from libs.artifacts import ObjectStore
 from libs.contracts.errors import FailedPrecondition, Unavailable
 from libs.contracts.events import DropDetected, TaskApplied
 from libs.contracts.inference import Message, Role, Signal
@@ -30,11 +32,13 @@ from services.evaluator.clients import Backlog
 from services.evaluator.handlers.live import LiveWatch
 from services.evaluator.handlers.monitor import INFERENCES, OUTCOMES, Monitor
 from services.evaluator.rpc import live as rpc
-from services.evaluator.store import METADATA, Ledger
+from services.evaluator.store import METADATA, Ledger, Reports
 from services.evaluator.store.live import Live
 from services.evaluator.store.live_readings import LiveReadings
 from services.evaluator.store.live_tables import live_requests, live_windows
+from services.evaluator.store.tables import reports
 from services.evaluator.tests.support import TASK, TENANT, Facts, Traffic, right, send, spec
+from services.evaluator.tests.test_report import judged_and_gated
 
 WINDOW = 0.2
 
@@ -74,8 +78,8 @@ class Watch:
 class Home:
     """Starts and stops a watch over one database, as a supervisor would."""
 
-    def __init__(self, nats: NatsServer, url: str) -> None:
-        self.nats, self.url = nats, url
+    def __init__(self, nats: NatsServer, url: str, objects: ObjectStore) -> None:
+        self.nats, self.url, self.objects = nats, url, objects
         self._stack = AsyncExitStack()
 
     async def start(self) -> Watch:
@@ -107,7 +111,10 @@ class Home:
             await stream.start()
             stack.push_async_callback(stream.stop)
         server = GrpcServer("127.0.0.1", 0)
-        server.add(rpc.register, rpc.LiveServicer(live, LiveReadings(database), ledger, watch.state), rpc.SERVICE)
+        seen = rpc.LiveServicer(
+            live, LiveReadings(database), ledger, watch.state, Reports(database), self.objects
+        )  # fmt: skip
+        server.add(rpc.register, seen, rpc.SERVICE)
         await server.start()
         stack.push_async_callback(server.stop, 0.1)
         connection = channel(server.address)
@@ -119,8 +126,10 @@ class Home:
 
 
 @pytest_asyncio.fixture
-async def home(link: NatsLink, nats_server: NatsServer, database_url: str) -> AsyncIterator[Home]:
-    built = Home(nats_server, database_url)
+async def home(
+    link: NatsLink, nats_server: NatsServer, database_url: str, object_store: ObjectStore
+) -> AsyncIterator[Home]:
+    built = Home(nats_server, database_url, object_store)
     yield built
     await built.stop()
 
@@ -206,6 +215,25 @@ async def test_a_drop_is_told_once_survives_a_restart_and_can_be_computed_again(
     checks = (await call(again.stub.VerifyEvidence, live_pb2.VerifyEvidenceRequest(task=TASK))).checks
     assert checks[0].finding == "different"
     assert any("its records say otherwise" in line for line in checks[0].differences)
+
+
+async def test_a_verdict_that_does_not_follow_from_its_report_is_found(home: Home, object_store: ObjectStore) -> None:
+    watch = await home.start()
+    honest = judged_and_gated()
+    forged = {**honest, "verdict": "pass"}
+    for name, document in (("honest", honest), ("forged", forged), ("old", {"verdict": "pass"})):
+        digest = await object_store.for_tenant(TENANT).put_bytes(json.dumps(document).encode(), kind="report")
+        row = {
+            "report_id": name, "tenant": TENANT, "task": TASK, "version": 1, "suite_digest": "", "state": "completed",
+            "verdict": document["verdict"], "report_digest": digest, "reason": "", "started_at": time.time(),
+        }  # fmt: skip
+        async with watch.database.transaction() as session:
+            await session.execute(insert(reports), [row])
+    checks = (await call(watch.stub.VerifyEvidence, live_pb2.VerifyEvidenceRequest(task=TASK))).checks
+    assert [(check.what, check.finding) for check in checks] == [
+        ("report honest", "equal"), ("report forged", "different"), ("report old", "pruned")
+    ]  # fmt: skip
+    assert list(checks[1].differences) == ["verdict: published 'pass', its gates give 'inconclusive'"]
 
 
 async def test_the_live_view_tells_versions_segments_shadow_and_the_watch(

@@ -241,5 +241,7 @@ def test_a_metric_of_the_task_file_is_made_as_declared_or_refused_by_name() -> N
         local_metrics(OutputSpec(), (MetricSpec.model_validate({"kind": "bleu", "tokenizer": "unicode"}),))
     with pytest.raises(InvalidInput, match=r"pawl\.metrics"):
         local_metrics(OutputSpec(), (MetricSpec(name="mine", kind="plugin", plugin="nowhere"),))
+    with pytest.raises(ValueError, match="cannot be called 'text'"):
+        MetricSpec.model_validate({"name": "text", "kind": "chrf"})
     with pytest.raises(ValueError, match="a bleu metric takes no 'pattern'"):
         MetricSpec.model_validate({"kind": "bleu", "pattern": "x"})

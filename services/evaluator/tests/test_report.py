@@ -1,5 +1,6 @@
 """Gates, passports, noise, advice and the page, without any process."""
 
+import copy
 import json
 from collections.abc import Callable
 from typing import Any
@@ -16,6 +17,7 @@ from services.evaluator.domain.metrics.registry import local_metrics
 from services.evaluator.domain.noise import measure_noise
 from services.evaluator.domain.page import page
 from services.evaluator.domain.plan import planned
+from services.evaluator.domain.recheck import recheck
 from services.evaluator.domain.report import Report, Setting, Subject, build_report
 from services.evaluator.domain.scores import Incomparable, traffic_weights
 from services.evaluator.domain.sheet import Sheet, Suite, make_sheet
@@ -264,6 +266,59 @@ def test_a_corpus_metric_is_gated_on_its_bootstrap() -> None:
     assert report.verdict is Verdict.PASS
     assert "draws" in document["gates"][0]["reason"]
     assert document["arms"]["fine_tuned"]["chrf"]["low"] > document["arms"]["base"]["chrf"]["high"]
+
+
+def judged_and_gated() -> dict[str, Any]:
+    """A report with every sort of gate: mean and corpus metrics, a slice, traffic, a judge, an arm not comparable."""
+    endpoint = {"url": "http://h", "model": "m"}
+    judge = {"name": "liked", "kind": "judge_pairwise", "rubric": "r", "against": "base", "endpoint": endpoint}
+    spec = {
+        "metrics": ["chrf", judge],
+        "arms": ["fine_tuned", "base", "stable"],
+        "traffic": {"c0": 0.7, "c1": 0.3},
+        "gates": [
+            {"name": "better", "kind": "superiority", "against": "base"},
+            {"name": "close", "kind": "floor", "at_least": 0.5, "metric": "chrf"},
+            {"name": "closer", "kind": "non_inferiority", "against": "base", "metric": "chrf", "margin": 0.1},
+            {"name": "one", "kind": "superiority", "against": "base", "slice": "c1"},
+            {"name": "mix", "kind": "superiority", "against": "base", "weighted": True},
+            {"name": "liked", "kind": "superiority", "against": "base", "metric": "liked"},
+            {"name": "kept", "kind": "non_inferiority", "against": "stable", "margin": 0.05},
+        ],
+    }
+    other = OURS.model_copy(update={"template_digest": "other"})
+    arms = (
+        arm("fine_tuned", lambda k: k % 7 != 0, 300, 1), arm("base", lambda k: k % 3 == 0, 300),
+        arm("stable", lambda k: k % 3 == 1, 300, 2, made_by=other),
+    )  # fmt: skip
+    prefers = Column(
+        "judge|m", tuple(None if k == 5 else float(k % 4 != 0) for k in range(300)), failures={5: "no"}, tilt=0.1
+    )
+    columns = {"fine_tuned": {"liked": prefers}, "base": {"liked": Column("judge|m", (0.5,) * 300)}}
+    section = EvaluationSpec.model_validate(spec)
+    weights = traffic_weights(items(300), section.traffic)
+    return build(sheet(300, *arms, metrics=section.metrics[:1], columns=columns, weights=weights), spec)[1]
+
+
+def test_every_verdict_of_a_report_follows_from_its_items_again() -> None:
+    document = judged_and_gated()
+    assert len({gate["verdict"] for gate in document["gates"]}) > 1
+    assert recheck(document) == []
+    forged = copy.deepcopy(document)
+    for row in forged["items"][:60]:
+        row["arms"]["fine_tuned"]["exact_match"] = 1.0
+    assert any(line.startswith("better: estimate published") for line in recheck(forged) or ())
+    forged = copy.deepcopy(document)
+    for row in forged["items"][:60]:
+        row["arms"]["base"]["text"] = row["answer"]
+    assert {line.split(":")[0] for line in recheck(forged) or ()} == {"closer"}
+    forged = copy.deepcopy(document)
+    forged["gates"][-1]["verdict"] = "pass"
+    assert recheck(forged) == [
+        "kept: verdict published 'pass', recomputed 'inconclusive'",
+        "verdict: published 'inconclusive', its gates give 'pass'",
+    ]
+    assert recheck({name: value for name, value in document.items() if name != "evaluation"}) is None
 
 
 def test_power_is_told_before_the_run_for_every_gate() -> None:
