@@ -2,15 +2,17 @@
 
 import json
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
+import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from services.ingestion.domain.personal import Pseudonyms, redact
 
 _TEXTS = ("input", "output", "rejected", "system", "history", "messages", "rejected_messages")
+_JUDGED = ("output", "rejected")
 # Whatever a pattern of `domain.personal` can match holds one of these; most rows hold none.
 _WORTH_A_LOOK = r"@|[0-9][0-9 ()./-]{5}|[A-Z]{2}[0-9]{2}[ A-Z0-9]|::|[0-9A-Fa-f]:[0-9A-Fa-f]{1,4}:|[0-9]\.[0-9]+\.[0-9]"
 
@@ -25,43 +27,37 @@ class Redaction:
 
     def apply(self, columns: dict[str, Any]) -> None:
         """Redact the text columns of a segment in place, and fill `personal` with what each row held."""
-        rows = self._suspects(columns)
         told: dict[int, Counter[str]] = {}
-        replaced: dict[int, list[tuple[str, str]]] = {}
-        for name in _TEXTS if rows else ():
-            values: list[Any] | None = None
-            for at in rows:
-                text = columns[name][at]
-                if not text:
-                    continue
-                clean, found = redact(text, self._kinds, self._names)
+        for name in _TEXTS:
+            values = list(columns[name])
+            for at in _suspects(values):
+                values[at], found = redact(values[at], self._kinds, self._names)
                 if found:
-                    values = list(columns[name]) if values is None else values
-                    values[at] = clean
                     told.setdefault(at, Counter()).update(kind for kind, _, _ in found)
-                    replaced.setdefault(at, []).extend((value, named) for _, value, named in found)
-            if values is not None:
-                columns[name] = values
-        if told:
-            self._tell(columns, told, replaced)
-
-    def _tell(
-        self, columns: dict[str, Any], told: dict[int, Counter[str]], replaced: dict[int, list[tuple[str, str]]]
-    ) -> None:
-        judgements, personal = list(columns["judgement"]), list(columns["personal"])
+            columns[name] = values
+        personal = list(columns["personal"])
         for at, counted in told.items():
             personal[at] = json.dumps(dict(sorted(counted.items())))
-            if judgements[at]:
-                # It repeats what the other columns hold; no value holds a sign that JSON would write otherwise.
-                for value, named in sorted(replaced[at], key=lambda each: -len(each[0])):
-                    judgements[at] = judgements[at].replace(value, named)
-        columns["judgement"], columns["personal"] = judgements, personal
+        columns["personal"] = personal
+        # A judgement repeats what this signal says, and what others said before it.
+        judgements = list(columns["judgement"])
+        # The ids of the rows it heard stand last, and look like numbers of all kinds.
+        for at in _suspects([text and text[: text.rfind('"rows":')] for text in judgements]):
+            judgements[at] = self._judgement(judgements[at])
+        columns["judgement"] = judgements
 
-    def _suspects(self, columns: dict[str, Any]) -> list[int]:
-        found: set[int] = set()
-        for name in _TEXTS:
-            if not any(columns[name]):
-                continue
-            hits = pc.match_substring_regex(pa.array(columns[name], pa.string()), _WORTH_A_LOOK)
-            found.update(pc.indices_nonzero(pc.fill_null(hits, False)).to_pylist())
-        return sorted(found)
+    def _judgement(self, text: str) -> str:
+        said = msgspec.json.decode(text)
+        for name in _JUDGED:
+            if said.get(name):
+                said[name], _ = redact(said[name], self._kinds, self._names)
+        return msgspec.json.encode(said).decode()
+
+
+def _suspects(texts: Sequence[str | None]) -> list[int]:
+    """Places of the texts that are worth a look."""
+    if not any(texts):
+        return []
+    hits = pc.match_substring_regex(pa.array(texts, pa.string()), _WORTH_A_LOOK)
+    found: list[int] = pc.indices_nonzero(pc.fill_null(hits, False)).to_pylist()
+    return found
