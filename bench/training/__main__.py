@@ -122,9 +122,12 @@ def main() -> None:
         sys.stdout.write("\n" + json.dumps(made) + "\n")
         return
     names = ("ours", "trl", "trl-tuned")
+    busy = os.getloadavg()[0]
     rounds = [{name: one(name, options.rows, options.steps) for name in names} for _ in range(options.rounds)]
     command = f"`python -m bench.training --rows {options.rows} --steps {options.steps} --rounds {options.rounds}`"
-    where = f"{platform.machine()}, {os.cpu_count()} cores shared with other work, {rounds[0]['ours']['precision']}"
+    where = (
+        f"{platform.machine()}, {os.cpu_count()} cores (load before it: {busy:.1f}), {rounds[0]['ours']['precision']}"
+    )
     lines = [
         "# Training speed beside TRL's SFTTrainer",
         "",
@@ -140,13 +143,14 @@ def main() -> None:
         cells = " | ".join(f"{speed:,.0f} ({clock:,.0f})" for speed, clock in zip(speeds, clocks, strict=True))
         lines.append(f"| {number} | {cells} | {speeds[0] / speeds[1]:.2f} | {speeds[0] / speeds[2]:.2f} |")
     ratio = statistics.median(r["ours"]["per_processor_second"] / r["trl"]["per_processor_second"] for r in rounds)
-    ends = {name: statistics.mean(rounds[0][name]["curve"][-20:]) for name in names}
+    tail = max(3, options.steps // 4)
+    ends = {name: statistics.mean(rounds[0][name]["curve"][-tail:]) for name in names}
     starts = {name: statistics.mean(rounds[0][name]["curve"][:3]) for name in names}
     lines += [
         "",
         f"Median ours / TRL: **{ratio:.2f}** (bar: {BAR}).",
         "",
-        "Loss, mean of the first 3 and the last 20 steps (each trainer draws its own order of the rows): "
+        f"Loss, mean of the first 3 and the last {tail} steps (each trainer draws its own order of the rows): "
         + "; ".join(f"{name} {starts[name]:.3f} to {ends[name]:.4f}" for name in names) + ".",
     ]  # fmt: skip
     RESULTS.mkdir(exist_ok=True)
