@@ -17,6 +17,7 @@ from tests.e2e.stack import RunningStack, lax_task, until
 
 TASK = "triage-loop"
 SEED = 7
+_BEFORE_USERS = ("", "curating", "training", "loading", "evaluating")
 VICTIMS = ("nats", "s3", "registry", "ingestion", "curation", "trainer", "evaluator", "gateway", "engine-")
 
 
@@ -40,11 +41,13 @@ async def promote(stack: RunningStack, directory: Path) -> Promotion:
     connection = Connection.find(stack.home)
     with stack.client() as pawl:
         async with Traffic(connection, TASK, lambda _: next(tickets(SEED + next(numbers), 1)), seed=SEED) as traffic:
-            traffic.rate = 6.0
+            traffic.rate = 1.0
             await asyncio.to_thread(stack.pawl, "import", str(rows), "--task", TASK)
             await asyncio.to_thread(until, lambda: _state(pawl) == "training", 120, "training")
             await asyncio.to_thread(stack.kill, victim)
-            await asyncio.to_thread(until, lambda: _closed(pawl), 300, f"over without {victim}")
+            await asyncio.to_thread(until, lambda: _state(pawl) not in _BEFORE_USERS, 360, f"live without {victim}")
+            traffic.rate = 4.0
+            await asyncio.to_thread(until, lambda: _closed(pawl), 180, "over")
             traffic.rate = 0.0
             await traffic.settle()
         return Promotion(victim, pawl.turns(TASK)[0], pawl.versions(TASK)[-1], traffic.tally)

@@ -9,7 +9,7 @@ from tests.e2e.stack import RunningStack
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(420)
+@pytest.mark.timeout(720)
 def test_a_turn_ends_in_a_promotion_and_no_answer_fails_though_a_process_is_killed(promotion: Promotion) -> None:
     assert promotion.turn.state == "promoted", f"{promotion.killed} was killed; {promotion.turn.reason}"
     assert promotion.tally.requests > 0
@@ -17,7 +17,7 @@ def test_a_turn_ends_in_a_promotion_and_no_answer_fails_though_a_process_is_kill
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(420)
+@pytest.mark.timeout(720)
 def test_what_was_promoted_answers_under_its_own_name_and_digest(stack: RunningStack, promotion: Promotion) -> None:
     told = stack.status()
     reply = httpx.post(
@@ -32,6 +32,6 @@ def test_what_was_promoted_answers_under_its_own_name_and_digest(stack: RunningS
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(420)
+@pytest.mark.timeout(720)
 def test_nothing_that_was_killed_left_a_child_behind(stack: RunningStack, promotion: Promotion) -> None:
     assert stack.orphans() == [], promotion.killed

@@ -29,6 +29,8 @@ _UNUSED = (
     "deepspeed",
 )  # fmt: skip
 
+_NICENESS = 5
+
 
 def main(wanted: list[str]) -> None:
     """Serve one job, then end; the parent's death ends it too. `wanted` names optional packages the job will use."""
@@ -56,11 +58,11 @@ def main(wanted: list[str]) -> None:
 
 
 def _give_way() -> None:
-    """Let whoever answers people on the same cores go first."""
-    os.nice(10)
+    """Let whoever answers people on the same cores go first, yet get a quarter of a core that both want."""
+    os.nice(_NICENESS)
     # Where the kernel groups processes by session, the niceness that counts is the group's.
     with contextlib.suppress(OSError):
-        Path("/proc/self/autogroup").write_text("10")
+        Path("/proc/self/autogroup").write_text(str(_NICENESS))
 
 
 if __name__ == "__main__":
