@@ -135,10 +135,14 @@ async def send(link: NatsLink, numbers: list[int]) -> None:
         await asyncio.gather(*(one(number) for number in numbers[at : at + 5000]))
 
 
-async def disturb(told: Outcome, service: Service, server: NatsServer, chance: random.Random, pause: float) -> None:
-    """Kill the service again and again, and now and then the broker."""
+async def disturb(
+    told: Outcome, service: Service, server: NatsServer, chance: random.Random, pause: float, enough: asyncio.Event
+) -> None:
+    """Kill the service again and again, and now and then the broker; what was killed last is started before it ends."""
     while True:
-        await asyncio.sleep(chance.uniform(0.3, 1.7) * pause)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(enough.wait(), chance.uniform(0.3, 1.7) * pause)
+            return
         if chance.random() < 0.25:
             await asyncio.to_thread(server.kill)
             await asyncio.to_thread(server.start)
@@ -171,13 +175,12 @@ async def run(events: int, seed: int, home: Path, *, pause: float = 8.0) -> Outc
         service.start()
         for number in range(INFERENCES):
             await store(link, "inference.default.bench", _inference(number))
-        trouble = asyncio.create_task(disturb(told, service, server, chance, pause))
+        enough = asyncio.Event()
+        trouble = asyncio.create_task(disturb(told, service, server, chance, pause, enough))
         await send(link, numbers)
         await asyncio.sleep(2 * pause)
-        trouble.cancel()
-        await asyncio.gather(trouble, return_exceptions=True)
-        if not server.running:
-            await asyncio.to_thread(server.start)
+        enough.set()
+        await trouble
         service.kill()
         service.start()
         await _settled(link, service)
