@@ -207,12 +207,15 @@ async def _settled(link: NatsLink, service: Service) -> None:
 
 
 async def _compare(told: Outcome, service: Service, objects: ObjectStore, link: NatsLink) -> None:
+    pause = 1.0
     while True:
-        # Signals that wait for their inference have still to be released.
+        # Signals that wait for their inference have still to be released. Each look ends the service, and the next one
+        # must be long enough after it for the service to start and to release them, however slow the machine.
         waiting = await _read(service, lambda database: intake(database, *OWNER))
         if waiting.waiting == 0:
             break
-        await asyncio.sleep(0.5)
+        await asyncio.sleep(pause)
+        pause = min(2 * pause, 30.0)
     service.kill()
     told.kinds = waiting.kinds
     rows: Counter[str] = Counter()
