@@ -7,15 +7,8 @@ from typing import ClassVar
 from pydantic import BaseModel, ConfigDict, Field
 
 from libs.contracts.envelope import Event
+from libs.contracts.estimates import Estimate, Verdict
 from libs.contracts.task import TaskSpec
-
-
-class Verdict(StrEnum):
-    """Every gate and every assessment says one of three things."""
-
-    PASS = "pass"
-    FAIL = "fail"
-    INCONCLUSIVE = "inconclusive"
 
 
 class Fact(Event):
@@ -194,17 +187,6 @@ class RunFailed(RunFact):
 
 
 # --- evaluator -----------------------------------------------------------------------------------
-
-
-class Estimate(BaseModel):
-    """A value with its interval (95 % unless the field's owner says otherwise) and sample size."""
-
-    model_config = ConfigDict(frozen=True)
-
-    value: float
-    low: float
-    high: float
-    n: int
 
 
 class GateResult(BaseModel):

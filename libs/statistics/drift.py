@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from libs.contracts.errors import InvalidInput
-from libs.contracts.events import Estimate, Verdict
+from libs.contracts.estimates import Estimate, Verdict
 from libs.statistics.special import noncentral_bounds
 
 MODERATE, LARGE = 0.1, 0.25

@@ -5,7 +5,7 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, Self
 
-from libs.contracts.events import Estimate, Verdict
+from libs.contracts.estimates import Estimate, Verdict
 from libs.statistics.means import bounded_mean
 from libs.statistics.proportions import score_p_value, wilson
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from libs.contracts.errors import InvalidInput
-from libs.contracts.events import Estimate
+from libs.contracts.estimates import Estimate
 from libs.statistics.clusters import clustered_mean
 from libs.statistics.logistic import fit_logistic, robust_covariance
 from libs.statistics.means import mean_estimate

@@ -8,7 +8,7 @@ from typing import Self
 import numpy as np
 
 from libs.contracts.errors import InvalidInput
-from libs.contracts.events import Estimate
+from libs.contracts.estimates import Estimate
 from libs.statistics.clusters import clustered_mean
 from libs.statistics.special import student_cdf, student_quantile
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from libs.contracts.errors import InvalidInput
-from libs.contracts.events import Estimate
+from libs.contracts.estimates import Estimate
 from libs.statistics import tango
 from libs.statistics.clusters import ClusteredMean, clustered_mean
 from libs.statistics.special import binomial_cdf, student_cdf, student_quantile

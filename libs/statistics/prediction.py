@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from libs.contracts.errors import InvalidInput
-from libs.contracts.events import Estimate
+from libs.contracts.estimates import Estimate
 from libs.statistics.clusters import clustered_mean
 from libs.statistics.means import bounded_mean, mean_estimate
 from libs.statistics.paired import paired_difference

@@ -4,7 +4,7 @@ import math
 from statistics import NormalDist
 
 from libs.contracts.errors import InvalidInput
-from libs.contracts.events import Estimate
+from libs.contracts.estimates import Estimate
 
 
 def normal_quantile(confidence: float) -> float:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from libs.contracts.errors import InvalidInput
-from libs.contracts.events import Estimate, Verdict
+from libs.contracts.estimates import Estimate, Verdict
 from libs.statistics.votes import log_evidence_wins
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from libs.contracts.errors import InvalidInput
-from libs.contracts.events import Estimate
+from libs.contracts.estimates import Estimate
 from libs.statistics.corpus import CorpusEvidence, corpus_difference, corpus_estimate
 
 

@@ -8,7 +8,7 @@ from enum import StrEnum
 import numpy as np
 
 from libs.contracts.errors import InvalidInput
-from libs.contracts.events import Estimate
+from libs.contracts.estimates import Estimate
 from libs.statistics.bounded import confidence_sequence, log_evidence_above
 from libs.statistics.clusters import cluster_codes
 from libs.statistics.evidence import plain

@@ -7,7 +7,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from libs.contracts.events import Estimate
+from libs.contracts.estimates import Estimate
 from libs.statistics.clusters import clustered_mean
 from libs.statistics.corpus import corpus_difference
 from libs.statistics.means import mean_estimate

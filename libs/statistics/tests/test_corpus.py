@@ -5,7 +5,7 @@ import pytest
 from numpy.typing import NDArray
 
 from libs.contracts.errors import InvalidInput
-from libs.contracts.events import Verdict
+from libs.contracts.estimates import Verdict
 from libs.statistics.corpus import corpus_difference, corpus_estimate
 from libs.statistics.gates import floor_of, non_inferiority, superiority
 from libs.statistics.simulate.coverage import Shape, corpus_coverage

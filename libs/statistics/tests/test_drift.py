@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from libs.contracts.errors import InvalidInput
-from libs.contracts.events import Verdict
+from libs.contracts.estimates import Verdict
 from libs.statistics.drift import bin_edges, counts_in, drift
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from libs.contracts.events import Verdict
+from libs.contracts.estimates import Verdict
 from libs.statistics.gates import MINIMUM_CLUSTERS, MINIMUM_ITEMS, floor, more_needed, non_inferiority, superiority
 from libs.statistics.paired import PairedDifference, paired_difference
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from libs.contracts.errors import InvalidInput
-from libs.contracts.events import Verdict
+from libs.contracts.estimates import Verdict
 from libs.statistics.gates import floor_of_mean
 from libs.statistics.means import bounded_mean, mean_estimate, open_mean
 from libs.statistics.proportions import wilson

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from libs.contracts.errors import InvalidInput
-from libs.contracts.events import Verdict
+from libs.contracts.estimates import Verdict
 from libs.statistics import tango
 from libs.statistics.gates import non_inferiority, superiority
 from libs.statistics.paired import mcnemar, paired_difference

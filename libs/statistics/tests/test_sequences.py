@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from libs.contracts.errors import InvalidInput
-from libs.contracts.events import Verdict
+from libs.contracts.estimates import Verdict
 from libs.statistics.sequences import asymptotic_sequence, quantile_sequence, quantile_verdict
 
 LOOKS = (20, 50, 100, 200, 400, 800, 1500)

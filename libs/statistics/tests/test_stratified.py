@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from libs.contracts.errors import InvalidInput
-from libs.contracts.events import Verdict
+from libs.contracts.estimates import Verdict
 from libs.statistics.gates import superiority
 from libs.statistics.stratified import stratified_difference, stratified_mean
 

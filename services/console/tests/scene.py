@@ -9,7 +9,8 @@ from typing import Any
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from libs.contracts.errors import NotFound
-from libs.contracts.events import Assessment, Verdict
+from libs.contracts.estimates import Verdict
+from libs.contracts.events import Assessment
 from libs.contracts.ids import digest_bytes
 from libs.contracts.inference import Role
 from libs.contracts.routes import Arm, Route

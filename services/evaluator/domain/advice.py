@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from libs.contracts.events import Verdict
+from libs.contracts.estimates import Verdict
 from libs.contracts.task import PriceSpec
 from libs.statistics.gates import non_inferiority, superiority
 from services.evaluator.domain.answers import Answer, Arm

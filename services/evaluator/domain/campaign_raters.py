@@ -5,7 +5,7 @@ from itertools import combinations
 from typing import Any
 
 from libs.contracts.answers import same_answer
-from libs.contracts.events import Estimate
+from libs.contracts.estimates import Estimate
 from libs.statistics.agreement import agreement
 from libs.statistics.lengths import length_controlled
 from libs.statistics.prediction import judge_calibration, prediction_powered

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from libs.contracts.events import Assessment, Verdict
+from libs.contracts.estimates import Verdict
+from libs.contracts.events import Assessment
 from libs.contracts.inference import Role
 from libs.contracts.task import CanarySpec, ShadowSpec, TaskSpec
 from libs.statistics.bounded import log_evidence_above, log_evidence_below

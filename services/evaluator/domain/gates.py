@@ -3,7 +3,8 @@
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from libs.contracts.events import GateResult, Verdict
+from libs.contracts.estimates import Verdict
+from libs.contracts.events import GateResult
 from libs.contracts.task import GateSpec
 from libs.contracts.task.evaluation import TASK_SUITE, UNTRAINED
 from libs.statistics.corpus import corpus_estimate

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from libs.contracts.events import Estimate
+from libs.contracts.estimates import Estimate
 from libs.statistics.means import mean_estimate, open_mean
 from libs.statistics.sequences import quantile_sequence
 

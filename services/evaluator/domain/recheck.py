@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from libs.contracts.events import Estimate, Verdict
+from libs.contracts.estimates import Estimate, Verdict
 from libs.contracts.inference import Message, Provenance
 from libs.contracts.task import EvaluationSpec, MetricSpec, OutputSpec
 from libs.contracts.task.evaluation import TASK_SUITE

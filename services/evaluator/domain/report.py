@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from libs.contracts.events import Estimate, GateResult, Verdict
+from libs.contracts.estimates import Estimate, Verdict
+from libs.contracts.events import GateResult
 from libs.contracts.task import EvaluationSpec, PriceSpec
 from libs.contracts.task.evaluation import TASK_SUITE
 from libs.statistics.multiplicity import benjamini_hochberg, holm

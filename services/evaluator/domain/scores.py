@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from libs.contracts.errors import FailedPrecondition
-from libs.contracts.events import Estimate
+from libs.contracts.estimates import Estimate
 from libs.statistics.corpus import CorpusEvidence, corpus_difference, corpus_estimate
 from libs.statistics.means import bounded_mean
 from libs.statistics.paired import PairedDifference, paired_difference

@@ -10,7 +10,8 @@ from pydantic import ValidationError
 from libs.artifacts import ObjectStore
 from libs.contracts.commands import EvaluateModel
 from libs.contracts.errors import DataLoss, NotFound, Transient
-from libs.contracts.events import GateResult, Verdict
+from libs.contracts.estimates import Verdict
+from libs.contracts.events import GateResult
 from libs.contracts.parity import PARITY_FILE, Parity, Said, mismatch
 from libs.telemetry import get_logger
 

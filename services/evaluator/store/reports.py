@@ -9,7 +9,8 @@ from sqlalchemy import Row, insert, select, update
 from libs.contracts.commands import EvaluateModel
 from libs.contracts.envelope import Envelope
 from libs.contracts.errors import InvalidInput, NotFound
-from libs.contracts.events import Estimate, EvaluationFailed, ReportCompleted
+from libs.contracts.estimates import Estimate
+from libs.contracts.events import EvaluationFailed, ReportCompleted
 from libs.outbox.database import Database
 from services.evaluator.domain.report import Report
 from services.evaluator.store.rows import insert_new

@@ -8,7 +8,8 @@ import pytest
 
 from libs.artifacts import ObjectStore
 from libs.contracts.errors import FailedPrecondition
-from libs.contracts.events import EvaluationFailed, ReportCompleted, Verdict
+from libs.contracts.estimates import Verdict
+from libs.contracts.events import EvaluationFailed, ReportCompleted
 from libs.contracts.task import EndpointSpec, TaskSpec
 from libs.eventing.connection import NatsLink
 from libs.testing.wait import eventually

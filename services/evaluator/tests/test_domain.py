@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from libs.contracts.errors import DataLoss, InvalidInput
-from libs.contracts.events import Verdict
+from libs.contracts.estimates import Verdict
 from libs.contracts.inference import Message, Provenance
 from libs.contracts.task import EvaluationSpec, GateSpec, OutputSpec
 from libs.contracts.taskfile import parse_task

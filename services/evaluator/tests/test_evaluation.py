@@ -7,7 +7,8 @@ from typing import Any
 
 from libs.artifacts import ObjectStore
 from libs.contracts.errors import Busy, InvalidInput
-from libs.contracts.events import EvaluationFailed, ReportCompleted, Verdict
+from libs.contracts.estimates import Verdict
+from libs.contracts.events import EvaluationFailed, ReportCompleted
 from libs.eventing.connection import NatsLink
 from libs.testing.wait import eventually
 from services.evaluator.tests.conftest import Evaluator, House

@@ -5,7 +5,8 @@ from typing import Any
 
 from sqlalchemy import update
 
-from libs.contracts.events import Assessment, Verdict
+from libs.contracts.estimates import Verdict
+from libs.contracts.events import Assessment
 from libs.contracts.inference import Role, Signal
 from libs.eventing.connection import NatsLink
 from libs.testing.wait import eventually

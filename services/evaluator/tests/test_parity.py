@@ -13,7 +13,7 @@ import pytest_asyncio
 from libs.artifacts import ObjectStore
 from libs.contracts.commands import EvaluateModel
 from libs.contracts.errors import Unavailable
-from libs.contracts.events import Verdict
+from libs.contracts.estimates import Verdict
 from libs.contracts.parity import Said
 from libs.contracts.routes import EngineReport
 from libs.contracts.stubs.pawl.serving.v1 import engine_pb2, engine_pb2_grpc

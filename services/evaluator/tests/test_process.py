@@ -12,7 +12,8 @@ import pytest
 
 from libs.artifacts import ObjectStore
 from libs.contracts.errors import NotFound
-from libs.contracts.events import Assessment, ReportCompleted, Verdict
+from libs.contracts.estimates import Verdict
+from libs.contracts.events import Assessment, ReportCompleted
 from libs.contracts.stubs.pawl.evaluator.v1 import evaluator_pb2, evaluator_pb2_grpc
 from libs.eventing.connection import NatsLink
 from libs.runtime.grpc_client import call, channel

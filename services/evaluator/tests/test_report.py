@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from libs.contracts.events import Verdict
+from libs.contracts.estimates import Verdict
 from libs.contracts.inference import Message, Provenance
 from libs.contracts.task import EvaluationSpec, OutputSpec
 from services.evaluator.domain.answers import Answer, Arm, answer_key

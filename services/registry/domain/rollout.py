@@ -5,7 +5,8 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
-from libs.contracts.events import Assessment, RolloutChanged, TurnState, Verdict
+from libs.contracts.estimates import Verdict
+from libs.contracts.events import Assessment, RolloutChanged, TurnState
 from services.registry.domain.decision import REGISTRY, Decision, Publish, Record, enter
 from services.registry.domain.routing import Fleet, reroute
 from services.registry.domain.state import LIVE, NOTHING, Grounds, Occasion, Status, Task, Trigger, Turn

@@ -1,7 +1,8 @@
 """A rollout under way in people's hands: paused, resumed, advanced or aborted, by name and on the record."""
 
 from libs.contracts.errors import FailedPrecondition, InvalidInput
-from libs.contracts.events import TurnState, Verdict
+from libs.contracts.estimates import Verdict
+from libs.contracts.events import TurnState
 from libs.contracts.subjects import version_name
 from services.registry.domain.decision import Decision, Record
 from services.registry.domain.hands import required

@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from libs.contracts.commands import BuildDataset, Command, Contender, EvaluateModel, TrainModel
+from libs.contracts.estimates import Verdict
 from libs.contracts.events import (
     CheckpointSaved,
     DatasetBuilt,
@@ -18,7 +19,6 @@ from libs.contracts.events import (
     RunProgressed,
     RunStarted,
     TurnState,
-    Verdict,
 )
 from libs.contracts.ids import derived_id
 from services.registry.domain.decision import Decision, Send, enter

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
 from libs.contracts.errors import PawlError
-from libs.contracts.events import DatasetRefused, OverrideGranted, TurnState, Verdict
+from libs.contracts.estimates import Verdict
+from libs.contracts.events import DatasetRefused, OverrideGranted, TurnState
 from libs.contracts.inference import Role
 from services.registry.domain import applying, hands, rollout, triggers, turns
 from services.registry.domain.state import Task, Turn

@@ -9,7 +9,8 @@ import grpc
 import pytest
 
 from libs.contracts.commands import BuildDataset, EvaluateModel, TrainModel
-from libs.contracts.events import RolloutChanged, TaskApplied, TurnChanged, TurnState, Verdict
+from libs.contracts.estimates import Verdict
+from libs.contracts.events import RolloutChanged, TaskApplied, TurnChanged, TurnState
 from libs.contracts.routes import RunState
 from libs.contracts.stubs.pawl.registry.v1 import registry_pb2 as pb
 from libs.contracts.subjects import COMMANDS, EVENTS, RUNS, TASKS

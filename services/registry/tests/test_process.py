@@ -22,7 +22,8 @@ from nats.errors import Error as NatsError
 from libs.artifacts import ObjectStore
 from libs.contracts.commands import BuildDataset, EvaluateModel, TrainModel
 from libs.contracts.envelope import Event, envelop
-from libs.contracts.events import RolloutChanged, TurnState, Verdict
+from libs.contracts.estimates import Verdict
+from libs.contracts.events import RolloutChanged, TurnState
 from libs.contracts.routes import ApiKey, Route
 from libs.contracts.stubs.pawl.registry.v1 import registry_pb2 as pb
 from libs.contracts.stubs.pawl.registry.v1.registry_pb2_grpc import RegistryServiceStub

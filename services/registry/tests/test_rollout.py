@@ -5,7 +5,8 @@ from datetime import timedelta
 import pytest
 
 from libs.contracts.errors import AlreadyExists, FailedPrecondition, InvalidInput, NotFound
-from libs.contracts.events import OverrideGranted, RolloutChanged, TurnState, Verdict
+from libs.contracts.estimates import Verdict
+from libs.contracts.events import OverrideGranted, RolloutChanged, TurnState
 from libs.contracts.inference import Role
 from libs.contracts.routes import RunWish
 from services.registry.domain import applying, hands, turns

@@ -6,7 +6,8 @@ import pytest
 from pydantic import ValidationError
 
 from libs.contracts.errors import FailedPrecondition, InvalidInput
-from libs.contracts.events import SegmentEvidence, TurnState, Verdict
+from libs.contracts.estimates import Verdict
+from libs.contracts.events import SegmentEvidence, TurnState
 from libs.contracts.task.rollout import FreezeWindow
 from services.registry.domain.state import Status
 from services.registry.domain.steering import steer_rollout

@@ -6,7 +6,8 @@ import pytest
 
 from libs.contracts.commands import BuildDataset, EvaluateModel, TrainModel
 from libs.contracts.errors import FailedPrecondition
-from libs.contracts.events import DatasetRefused, EvaluationFailed, RolloutChanged, TurnChanged, TurnState, Verdict
+from libs.contracts.estimates import Verdict
+from libs.contracts.events import DatasetRefused, EvaluationFailed, RolloutChanged, TurnChanged, TurnState
 from libs.contracts.inference import Role
 from services.registry.domain import triggers, turns
 from services.registry.domain.state import Status, Trigger

@@ -5,10 +5,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
 from libs.contracts.commands import EvaluateModel
+from libs.contracts.estimates import Estimate, Verdict
 from libs.contracts.events import (
     Assessment,
     DatasetBuilt,
-    Estimate,
     GateResult,
     ImportCompleted,
     ReportCompleted,
@@ -17,7 +17,6 @@ from libs.contracts.events import (
     RunProgressed,
     SegmentWritten,
     TurnState,
-    Verdict,
 )
 from libs.contracts.ids import digest_bytes
 from libs.contracts.routes import EngineReport, Route

@@ -1,165 +1,27 @@
 """What becomes of a request when engines fail: engines that fail on cue, since real ones do not."""
 
 import asyncio
-import time
-from collections.abc import AsyncGenerator, Callable, Sequence
-from datetime import UTC, datetime
 
 import pytest
 
-from libs.contracts.errors import Busy, InvalidInput, PawlError, Unavailable
-from libs.contracts.inference import Inference, Message, Provenance, Role
-from libs.contracts.routes import Arm, EngineReport, KeyRole, Route
-from libs.contracts.task.routing import RoutingRule
+from libs.contracts.errors import Busy, InvalidInput, Unavailable
+from libs.contracts.inference import Role
 from libs.testing.wait import eventually
 from services.serving.gateway.domain import (
-    Caller,
-    Chunk,
-    Deadline,
-    Embedded,
-    Generation,
-    Inquiry,
-    Ledger,
-    Limits,
     Purpose,
-    Query,
     Usage,
     unit_of,
 )
-from services.serving.gateway.workflows import Answering
-
-CLIENT = Caller("c", "default", frozenset({KeyRole.CLIENT}))
-EVALUATOR = Caller("e", "default", frozenset({KeyRole.EVALUATOR}))
-Script = Callable[[Inquiry], Sequence[str | PawlError]]
-
-
-class Engines:
-    """Each address answers by its script: texts are streamed, an error is raised where it stands."""
-
-    def __init__(self) -> None:
-        self.scripts: dict[str, Script] = {}
-        self.calls: list[tuple[str, Inquiry]] = []
-        self.hold = asyncio.Event()
-        self.hold.set()
-
-    def in_flight(self) -> dict[str, int]:
-        return {}
-
-    async def infer(self, address: str, inquiry: Inquiry) -> AsyncGenerator[Chunk, None]:
-        self.calls.append((address, inquiry))
-        steps = self.scripts[address](inquiry)
-        for number, step in enumerate(steps):
-            await self.hold.wait()
-            if isinstance(step, PawlError):
-                raise step
-            last = number == len(steps) - 1
-            made_by = Provenance(base_digest="base", adapter_digest=inquiry.digest)
-            usage = Usage(3, len(steps)) if last else None
-            yield Chunk(step, made_by, "stop" if last else "", usage, engine_seconds=1.5)
-
-    async def embed(self, address: str, digest: str, texts: Sequence[str], timeout: float) -> Embedded:
-        return Embedded(tuple((float(len(text)), 0.5) for text in texts), 7)
-
-
-class Tables:
-    def __init__(self, route: Route) -> None:
-        self.current = route
-        self.operator: list[RoutingRule] = []
-        self.reports: list[EngineReport] = []
-        self.waits = 0
-        self.on_wait: Callable[[], None] = lambda: None
-
-    def route(self, tenant: str, task: str) -> Route:
-        return self.current
-
-    def routes(self, tenant: str) -> list[Route]:
-        return [self.current]
-
-    def every_route(self) -> list[Route]:
-        return [self.current]
-
-    def rules(self, tenant: str) -> list[RoutingRule]:
-        return self.operator
-
-    def engines(self) -> Sequence[EngineReport]:
-        return self.reports
-
-    def caller(self, authorization: str) -> Caller:
-        return CLIENT
-
-    async def wait_for_engines(self, seconds: float) -> None:
-        self.waits += 1
-        self.on_wait()
-        await asyncio.sleep(0)
-
-    def add(self, address: str, *digests: str) -> None:
-        now = datetime.now(UTC)
-        self.reports.append(
-            EngineReport(
-                engine_id=address, address=address, base_digest="base", routable=digests, started_at=now, beat_at=now
-            )
-        )
-
-
-class Log:
-    def __init__(self) -> None:
-        self.records: list[Inference] = []
-
-    def record(self, tenant: str, task: str, inference: Inference, traceparent: str | None) -> None:
-        self.records.append(inference)
-
-
-class Rig:
-    def __init__(
-        self, *arms: Arm, shadow_rate: float = 0.0, wait: float = 30.0, shadows: int = 2, busy: int = 9
-    ) -> None:
-        self.engines, self.log, self.ledger = Engines(), Log(), Ledger()
-        self.tables = Tables(
-            Route(tenant="default", task="t", generation=7, salt="s", arms=arms, shadow_rate=shadow_rate)
-        )
-        self.answering = Answering(
-            tables=self.tables,
-            engines=self.engines,
-            records=self.log,
-            limits=Limits(),
-            admission_wait=wait,
-            max_in_flight=2,
-            shadow_in_flight=shadows,
-            shadow_below=busy,
-            ledger=self.ledger,
-        )
-
-    def engine(self, address: str, script: Script, *digests: str) -> None:
-        self.engines.scripts[address] = script
-        self.tables.add(address, *digests)
-
-    async def whole(self, query: Query, caller: Caller = CLIENT) -> tuple[Generation, Chunk]:
-        return await self.answering.whole(caller, query, Deadline(time.monotonic() + 60))
-
-    def stream(self, query: Query) -> AsyncGenerator[tuple[Generation, Chunk], None]:
-        return self.answering.answer(CLIENT, query, Deadline(time.monotonic() + 60))
-
-
-def arm(version: int, role: Role, share: float = 0.0) -> Arm:
-    return Arm(
-        version=version, role=role, share=share, digest=f"d{version}", base_digest="base", adapter_digest=f"d{version}"
-    )
-
-
-def query(user: str = "", model: str = "t", request_id: str = "r", purpose: Purpose = Purpose.USE) -> Query:
-    return Query(model, (Message(role="user", content="hi"),), request_id, user=user, purpose=purpose)
-
-
-def says(*texts: str) -> Script:
-    return lambda _: texts
-
-
-def fails(error: PawlError, *before: str) -> Script:
-    return lambda _: (*before, error)
-
-
-STABLE = arm(1, Role.STABLE, 1.0)
-AWAY = Unavailable("gone")
+from services.serving.gateway.tests.rig import (
+    AWAY,
+    EVALUATOR,
+    STABLE,
+    Rig,
+    arm,
+    fails,
+    query,
+    says,
+)
 
 
 async def test_an_answer_is_recorded_with_everything_that_a_decision_needs() -> None:
@@ -313,70 +175,6 @@ async def test_a_version_in_nobodys_memory_is_asked_of_an_engine_that_can_load_i
     assert (await rig.whole(query()))[1].text == "loaded"
     rig.engine("holds", says("held"), "d1")
     assert (await rig.whole(query()))[1].text == "held"
-
-
-class Late(Engines):
-    """Addresses in `silent` say nothing until told; `closed` are those that were hung up on."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.silent: dict[str, asyncio.Event] = {}
-        self.closed: list[str] = []
-
-    async def infer(self, address: str, inquiry: Inquiry) -> AsyncGenerator[Chunk, None]:
-        try:
-            if address in self.silent:
-                await self.silent[address].wait()
-            async for chunk in super().infer(address, inquiry):
-                yield chunk
-        except (asyncio.CancelledError, GeneratorExit):
-            self.closed.append(address)
-            raise
-
-
-def late_rig(hedge_after: float) -> tuple[Rig, Late]:
-    rig, engines = Rig(STABLE), Late()
-    rig.engines = engines
-    rig.answering = Answering(
-        tables=rig.tables, engines=engines, records=rig.log, limits=Limits(), admission_wait=5.0, max_in_flight=2,
-        shadow_in_flight=0, shadow_below=0, hedge_after=hedge_after, ledger=rig.ledger,
-    )  # fmt: skip
-    for address in "ab":
-        rig.engine(address, says(f"by {address}"), "d1")
-    return rig, engines
-
-
-async def test_by_default_nobody_is_asked_twice() -> None:
-    rig, engines = late_rig(0.0)
-    engines.silent["a"] = asyncio.Event()
-    asked = asyncio.create_task(rig.whole(query()))
-    await asyncio.sleep(0.05)
-    engines.silent["a"].set()
-    assert (await asked)[1].text == "by a"
-    assert [address for address, _ in engines.calls] == ["a"]
-
-
-async def test_an_answer_late_to_begin_is_asked_of_another_engine_where_that_is_wanted() -> None:
-    rig, engines = late_rig(0.01)
-    engines.silent["a"] = asyncio.Event()
-    text = (await rig.whole(query()))[1].text
-    assert text == "by b"
-    assert engines.closed == ["a"]
-    assert [record.output for record in rig.log.records] == ["by b"], "one answer, one record"
-    assert sum(use.answers for use in rig.ledger.held.values()) == 1
-
-
-async def test_where_the_first_engine_fails_meanwhile_the_second_is_heard() -> None:
-    rig, engines = late_rig(0.01)
-    engines.scripts["a"] = fails(AWAY)
-    engines.silent = {"a": asyncio.Event(), "b": asyncio.Event()}
-    events = dict(engines.silent)
-    asked = asyncio.create_task(rig.whole(query()))
-    await asyncio.sleep(0.05)
-    events["a"].set()
-    await asyncio.sleep(0.01)
-    events["b"].set()
-    assert (await asked)[1].text == "by b"
 
 
 async def test_an_evaluation_yields_to_users_and_is_not_in_the_log() -> None:

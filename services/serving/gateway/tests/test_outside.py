@@ -16,7 +16,7 @@ from libs.contracts.routes import Arm
 from services.serving.gateway.clients import Engines, OutsideServer, read_servers
 from services.serving.gateway.domain import Chunk, Deadline, Form, Generation
 from services.serving.gateway.http import HttpDoor, HttpServer
-from services.serving.gateway.tests.test_answering import CLIENT, STABLE, Rig, fails, query, says
+from services.serving.gateway.tests.rig import CLIENT, STABLE, Rig, fails, query, says
 from services.serving.gateway.workflows import Answering
 
 BASE, DIGEST = "sha256:" + "b" * 64, "sha256:" + "1" * 64
