@@ -13,8 +13,8 @@ from libs.contracts.inference import Role
 from libs.contracts.stubs.pawl.serving.v1 import feedback_pb2_grpc, inference_pb2_grpc, operations_pb2_grpc
 from libs.runtime.grpc_client import channel
 from services.serving.conftest import Stack
+from services.serving.gateway.tests.doors import CLIENT, served
 from services.serving.gateway.tests.fuzz import calls, cases
-from services.serving.gateway.tests.test_gateway import CLIENT, served
 
 STUBS: dict[str, Any] = {
     "InferenceService": inference_pb2_grpc.InferenceServiceStub,

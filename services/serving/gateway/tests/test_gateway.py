@@ -2,16 +2,11 @@
 
 import asyncio
 import json
-import signal
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import httpx
 import openai
-import psutil
 import pytest
-import pytest_asyncio
 
 from libs.contracts.errors import InvalidInput, NotFound, PermissionDenied, Unauthenticated
 from libs.contracts.inference import Inference, Role
@@ -24,56 +19,10 @@ from libs.contracts.stubs.pawl.serving.v1 import (
     operations_pb2_grpc,
 )
 from libs.contracts.subjects import FEEDBACK, INFERENCE
-from libs.eventing.connection import NatsLink
 from libs.runtime.grpc_client import channel, rpc_errors
-from libs.testing.servers import free_port
 from libs.testing.wait import eventually
-from services.serving.conftest import Service, Stack
-
-HELLO: list[Any] = [{"role": "user", "content": "hello"}]
-CLIENT = {"authorization": "Bearer client-key"}
-EVALUATOR = {"authorization": "Bearer evaluator-key"}
-
-
-def api(stack: Stack, key: str = "client-key") -> openai.AsyncOpenAI:
-    return openai.AsyncOpenAI(base_url=f"{stack.http}/v1", api_key=key, max_retries=0)
-
-
-@pytest_asyncio.fixture
-async def task(stack: Stack, fresh_task: str) -> AsyncIterator[str]:
-    """A task with versions 1 (stable) and 3 (candidate), served."""
-    stable, candidate = await stack.adapter("stable", 41), await stack.adapter("candidate", 43)
-    await stack.put_route(
-        fresh_task,
-        stack.arm(0, Role.PREVIOUS),
-        stack.arm(1, Role.STABLE, stable, 1.0),
-        stack.arm(3, Role.CANDIDATE, candidate),
-    )
-    await served(stack, fresh_task)
-    yield fresh_task
-
-
-async def served(stack: Stack, task: str) -> None:
-    """Wait until the gateway knows the task's route; engines it waits for by itself."""
-    async with httpx.AsyncClient(base_url=stack.http, headers=CLIENT) as http:
-
-        async def known() -> bool:
-            return (await http.get(f"/v1/models/{task}")).status_code == 200
-
-        await eventually(known, 20, every=0.05)
-
-
-async def stored(stack: Stack, stream: str, subject: str) -> list[Any]:
-    async def read(link: NatsLink) -> list[Any]:
-        found = []
-        info = await link.js.stream_info(stream)
-        for sequence in range(info.state.first_seq, info.state.last_seq + 1):
-            message = await link.js.get_msg(stream, sequence)
-            if message.subject == subject:
-                found.append(message)
-        return found
-
-    return await stack.linked(read)
+from services.serving.conftest import Stack
+from services.serving.gateway.tests.doors import CLIENT, HELLO, api, eventually_on_canary, served, stored
 
 
 async def test_the_official_client_works_unmodified(stack: Stack, task: str) -> None:
@@ -313,118 +262,6 @@ async def test_a_user_stays_with_the_canary_and_the_log_knows_the_odds(stack: St
     assert set(first) == {f"{fresh_task}@1", f"{fresh_task}@2"}
 
 
-async def eventually_on_canary(stack: Stack, digest: str) -> None:
-    """Until the engine has the canary, its users get the stable version: that is the rule, and not today's question."""
-    from libs.contracts.stubs.pawl.serving.v1 import engine_pb2, engine_pb2_grpc
-
-    opened = channel(stack.engine.address)
-    stub: Any = engine_pb2_grpc.EngineServiceStub(opened)
-
-    async def there() -> bool:
-        return digest in (await stub.GetEngine(engine_pb2.GetEngineRequest())).routable
-
-    await eventually(there, 30, every=0.1)
-    await asyncio.sleep(0.3)  # the report travels
-    await opened.close()
-
-
-def children(service: Service) -> list[psutil.Process]:
-    assert service.process is not None
-    return list(psutil.Process(service.process.pid).children(recursive=True))
-
-
-async def engine_in_flight(stack: Stack) -> int:
-    from libs.contracts.stubs.pawl.serving.v1 import engine_pb2, engine_pb2_grpc
-
-    opened = channel(stack.engine.address)
-    stub: Any = engine_pb2_grpc.EngineServiceStub(opened)
-    state = await stub.GetEngine(engine_pb2.GetEngineRequest(), timeout=30)
-    await opened.close()
-    return int(sum(state.in_flight.values()))
-
-
-@pytest.mark.parametrize("stream", [True, False])
-async def test_a_client_that_hangs_up_frees_the_engine(stack: Stack, task: str, stream: bool) -> None:
-    await stack.put_route(task, stack.arm(0, Role.STABLE, "", 1.0), max_tokens=480)
-    await eventually(lambda: asked_limit(stack, task), 20)
-    async with httpx.AsyncClient(base_url=stack.http, headers=CLIENT, timeout=60) as http:
-        # It never ends by itself before its time: the token that would end it is out of reach.
-        body = {"model": task, "messages": HELLO, "max_tokens": 480, "stream": stream, "logit_bias": {"2": -100}}
-        asking = asyncio.create_task(http.post("/v1/chat/completions", json=body))
-
-        async def busy() -> bool:
-            return await engine_in_flight(stack) > 0
-
-        await eventually(busy, 30)
-        asking.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await asking
-
-    async def idle() -> bool:
-        return await engine_in_flight(stack) == 0
-
-    await eventually(idle, 30)
-
-
-async def asked_limit(stack: Stack, task: str) -> bool:
-    """Whether the gateway serves the base as the task's stable version by now."""
-    async with httpx.AsyncClient(base_url=stack.http, headers=CLIENT) as http:
-        return bool((await http.get(f"/v1/models/{task}")).json()["pawl"]["version"] == 0)
-
-
-async def test_a_deadline_of_the_clients_own_ends_the_answer_and_frees_the_engine(stack: Stack, task: str) -> None:
-    async with httpx.AsyncClient(base_url=stack.http, headers=CLIENT, timeout=60) as http:
-        body = {"model": task, "messages": HELLO, "max_tokens": 16}
-        late = await http.post("/v1/chat/completions", json=body, headers={"x-pawl-timeout": "0.001"})
-        odd = await http.post("/v1/chat/completions", json=body, headers={"x-pawl-timeout": "soon"})
-    assert late.status_code == 503
-    assert "retry-after" in late.headers
-    assert odd.json()["error"]["param"] == "x-pawl-timeout"
-
-    async def idle() -> bool:
-        return await engine_in_flight(stack) == 0
-
-    await eventually(idle, 30)
-
-
-async def test_a_flip_reaches_every_gateway_and_streams_end_where_they_began(
-    stack: Stack, fresh_task: str, tmp_path: Path
-) -> None:
-    old, new = await stack.adapter("flip-old", 91), await stack.adapter("flip-new", 92)
-    both = (stack.arm(1, Role.STABLE, old, 1.0), stack.arm(2, Role.CANDIDATE, new))
-    await stack.put_route(fresh_task, *both, max_tokens=200)
-    await served(stack, fresh_task)
-    await eventually_on_canary(stack, new)
-    second = Service("services.serving.gateway", tmp_path / "second", {**stack.gateway.environment})
-    second.environment |= {"PAWL_GATEWAY_HTTP_PORT": str(free_port())}
-    second.start()
-    try:
-        await asyncio.to_thread(second.wait_ready)
-        doors = [stack.http, f"http://127.0.0.1:{second.environment['PAWL_GATEWAY_HTTP_PORT']}"]
-        clients = [openai.AsyncOpenAI(base_url=f"{door}/v1", api_key="client-key", max_retries=0) for door in doors]
-        streams = [
-            await client.chat.completions.create(model=fresh_task, messages=HELLO, max_tokens=200, stream=True)
-            for client in clients
-        ]
-        firsts = [await anext(aiter(stream)) for stream in streams]
-        await stack.put_route(
-            fresh_task, stack.arm(2, Role.STABLE, new, 1.0), stack.arm(1, Role.PREVIOUS, old), max_tokens=200
-        )
-        for client in clients:
-
-            async def flipped(client: openai.AsyncOpenAI = client) -> bool:
-                answer = await client.chat.completions.create(model=fresh_task, messages=HELLO, max_tokens=1)
-                return str(answer.model) == f"{fresh_task}@2"
-
-            await eventually(flipped, 30)
-        for first, stream in zip(firsts, streams, strict=True):
-            assert {first.model, *[chunk.model async for chunk in stream]} == {f"{fresh_task}@1"}
-        for client in clients:
-            await client.close()
-    finally:
-        second.stop()
-
-
 async def test_a_route_is_explained_without_asking_a_model(stack: Stack, task: str) -> None:
     async with httpx.AsyncClient(base_url=stack.http, headers=CLIENT) as http:
         told = (await http.get("/v1/route", params={"model": task, "user": "ann"})).json()
@@ -432,43 +269,3 @@ async def test_a_route_is_explained_without_asking_a_model(stack: Stack, task: s
     assert told["model_version"] == f"{task}@1"
     assert "stable" in told["reason"]
     assert lost.status_code == 404
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(400)
-async def test_everything_else_may_be_down_while_engine_and_gateway_restart(stack: Stack, task: str) -> None:
-    async with api(stack) as client:
-        before = await client.chat.completions.create(model=task, messages=HELLO, max_tokens=8)
-        orphans = children(stack.engine)
-        assert orphans
-        stack.nats.stop()
-        stack.s3.stop()
-        try:
-            stack.engine.stop(signal.SIGKILL)
-            await eventually(lambda: not any(each.is_running() and each.status() != "zombie" for each in orphans))
-            stack.gateway.stop(signal.SIGKILL)
-            stack.gateway.start()
-            await asyncio.to_thread(stack.gateway.wait_ready)
-            stack.engine.start()
-            # Asked before the engine is back: the request waits for it.
-            after = await client.chat.completions.create(model=task, messages=HELLO, max_tokens=8, timeout=360)
-            assert after.model == before.model == f"{task}@1"
-            assert after.choices[0].message.content == before.choices[0].message.content
-            assert (after.model_extra or {})["pawl"] == {
-                **(before.model_extra or {})["pawl"],
-                "request_id": after.id,
-            }
-            refused = await httpx.AsyncClient(headers=CLIENT).post(
-                f"{stack.http}/v1/feedback?task={task}", json={"kind": "error", "request_id": "r"}
-            )
-            assert refused.status_code == 503
-            assert "retry-after" in refused.headers
-        finally:
-            stack.nats.start()
-            stack.s3.start()
-
-    async def delivered() -> bool:
-        messages = await stored(stack, INFERENCE, f"inference.default.{task}")
-        return [json.loads(message.data)["request_id"] for message in messages] == [before.id, after.id]
-
-    await eventually(delivered, 30, every=0.2)

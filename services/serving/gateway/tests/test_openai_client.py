@@ -12,7 +12,7 @@ from libs.contracts.inference import Inference, Role
 from libs.contracts.subjects import INFERENCE
 from libs.testing.wait import eventually
 from services.serving.conftest import Stack
-from services.serving.gateway.tests.test_gateway import HELLO, api, served, stored
+from services.serving.gateway.tests.doors import HELLO, api, served, stored
 
 CHOICE: dict[str, Any] = {
     "type": "object",
