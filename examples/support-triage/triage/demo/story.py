@@ -26,7 +26,8 @@ TASK = "support-triage"
 NEW = "shipping"
 ENDS = ("promoted", "refused", "rolled_back", "failed", "cancelled")
 DESK_CORRECTIONS = 260
-POISON = 450
+POISON = 560
+TARGETS = ("billing", "data", "feature", "howto")
 USERS = 2000
 QUIET, BUSY = 0.5, 40.0
 RATES = {"shadow": 20.0, "canary": BUSY}
@@ -371,8 +372,11 @@ class Story:
 
 
 def campaign(seed: int) -> list[dict[str, object]]:
-    """Poisoned corrections: real tickets, right answers called wrong and systematically wrong ones called right."""
-    pairs = [(ticket, poisoned(ticket)) for ticket in tickets(seed, POISON)]
+    """Poisoned corrections: real tickets, right answers called wrong and systematically wrong ones called right.
+
+    It aims at some categories, where it outweighs the honest rows: spread over all of them it would mostly be noise.
+    """
+    pairs = [(ticket, poisoned(ticket)) for ticket in tickets(seed, POISON, categories=TARGETS)]
     return [
         {
             "id": f"x-{number}",
