@@ -38,8 +38,9 @@ async def main() -> None:
     cores = len(os.sched_getaffinity(0))
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(
-        f"# Gateway\n\n`{command}` on {cores} cores, load average {load:.1f} when it began; gateway, engine, broker "
-        f"and load generator share them.\n\n{first}\n\n{second}\n"
+        f"# Gateway\n\n`{command}` on {cores} cores, load average {load:.1f} when it began. For the first "
+        f"table the gateway has one core to itself; engine, broker and load generator share the rest.\n\n"
+        f"{first}\n\n{second}\n"
     )
 
 

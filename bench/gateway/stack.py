@@ -7,8 +7,8 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Collection, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,11 +61,25 @@ class Stack:
         return self.generation
 
 
+@contextmanager
+def on_cores(cores: Collection[int]) -> Iterator[None]:
+    """What is started in the block has these cores, all its threads; none named: what we have."""
+    held = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cores or held)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, held)
+
+
 @asynccontextmanager
-async def stack(home: Path, gateways: int, seconds: float, tasks: Sequence[str] = ()) -> AsyncIterator[Stack]:
+async def stack(
+    home: Path, gateways: int, seconds: float, tasks: Sequence[str] = (), cores: Collection[int] = ()
+) -> AsyncIterator[Stack]:
     """Everything started and known to everybody; `seconds` between the engine's tokens.
 
-    With `tasks` there is a registry too, and each of them has a version to roll back to.
+    With `tasks` there is a registry too, and each of them has a version to roll back to. `cores` are for the gateways,
+    all their threads; empty is what this process has.
     """
     processes: list[subprocess.Popen[bytes]] = []
     with NatsServer(home / "nats") as nats, (home / "log").open("ab") as log:
@@ -78,9 +92,10 @@ async def stack(home: Path, gateways: int, seconds: float, tasks: Sequence[str] 
         )  # fmt: skip
         engine_port = free_port()
 
-        def start(module: str, **environment: str) -> subprocess.Popen[bytes]:
+        def start(module: str, pinned: Collection[int] = (), **environment: str) -> subprocess.Popen[bytes]:
             made = {**os.environ, "PAWL_NATS_URL": nats.url, **environment}
-            processes.append(subprocess.Popen([sys.executable, "-m", module], env=made, stdout=log, stderr=log))
+            with on_cores(pinned):
+                processes.append(subprocess.Popen([sys.executable, "-m", module], env=made, stdout=log, stderr=log))
             return processes[-1]
 
         try:
@@ -90,6 +105,7 @@ async def stack(home: Path, gateways: int, seconds: float, tasks: Sequence[str] 
                 http_port, grpc_port, health_port = free_port(), free_port(), free_port()
                 process = start(
                     "services.serving.gateway",
+                    cores,
                     PAWL_GATEWAY_STATE_DIR=str(home / f"gateway-{number}"),
                     PAWL_GATEWAY_HTTP_PORT=str(http_port),
                     PAWL_GATEWAY_GRPC_PORT=str(grpc_port),

@@ -66,7 +66,7 @@ async def publish_atomic(
     """Store up to `MOST_ATOMIC` messages (subject, data, headers) of one stream, all or none (ADR-50).
 
     One confirmation stands for all, so this costs a fraction of what single ones do. `common` are headers that all
-    have; header values must be printable ASCII. Returns False, with nothing stored, when one of the message ids is
+    have; header values must be printable. Returns False, with nothing stored, when one of the message ids is
     there already: then publish one by one. Raises as `publish_raw`.
     """
     client = js._nc  # noqa: SLF001
@@ -77,7 +77,7 @@ async def publish_atomic(
     frames, shared = [], dict(common or {})
     opening = f"NATS/1.0\r\n{_lines(shared)}Nats-Batch-Id: {batch}\r\nNats-Batch-Sequence: "
     for number, (each, body, said) in enumerate(first, 1):
-        head = f"{opening}{number}\r\n{_lines(said)}\r\n".encode("ascii")
+        head = f"{opening}{number}\r\n{_lines(said)}\r\n".encode()
         frames.append(b"HPUB %s %d %d\r\n%s%s\r\n" % (each.encode(), len(head), len(head) + len(body), head, body))
     last = {
         "Nats-Batch-Id": batch,

@@ -97,7 +97,7 @@ class Publisher:
 
 STREAMS: tuple[Stream, ...] = (
     Stream(FEEDBACK, ("feedback.>",), "production feedback, as acknowledged at a door", 14 * DAY, HOUR),
-    Stream(INFERENCE, ("inference.>",), "every inference answered", 14 * DAY, HOUR),
+    Stream(INFERENCE, ("inference.>",), "every inference answered", 14 * DAY, HOUR, atomic=True),
     Stream(OUTCOME, ("outcome.>",), "feedback joined to its inference, without text", 14 * DAY, HOUR, atomic=True),
     Stream(EVENTS, ("evt.>",), "facts the services publish about themselves", 90 * DAY, HOUR),
     Stream(COMMANDS, ("cmd.>",), "work the registry asks for", 30 * DAY, HOUR, work_queue=True),

@@ -20,11 +20,13 @@ def channel(
     credentials: grpc.ChannelCredentials | None = None,
     default_deadline: float = DEFAULT_DEADLINE_SECONDS,
     max_message_bytes: int = MAX_MESSAGE_BYTES,
+    plain: bool = False,
 ) -> grpc.aio.Channel:
     """A channel to `host:port`; nothing is connected yet. Close it with `await channel.close()`.
 
     Unary calls without a `timeout=` get `default_deadline` seconds; streams get none. A server that comes back is
-    found within two seconds.
+    found within two seconds. On a `plain` channel the caller gives each call its deadline and trace: for a path that is
+    gone so often that interceptors would be felt.
     """
     options: list[tuple[str, Any]] = [
         ("grpc.max_receive_message_length", max_message_bytes),
@@ -37,11 +39,15 @@ def channel(
         # Processes talk to one another directly; a proxy meant for the internet would be asked for 127.0.0.1.
         ("grpc.enable_http_proxy", 0),
     ]
-    interceptors = (
-        _UnaryUnary(default_deadline),
-        _UnaryStream(default_deadline),
-        _StreamUnary(default_deadline),
-        _StreamStream(default_deadline),
+    interceptors: tuple[Any, ...] = (
+        ()
+        if plain
+        else (
+            _UnaryUnary(default_deadline),
+            _UnaryStream(default_deadline),
+            _StreamUnary(default_deadline),
+            _StreamStream(default_deadline),
+        )
     )
     if credentials is not None:
         return grpc.aio.secure_channel(address, credentials, options=options, interceptors=interceptors)

@@ -1,17 +1,24 @@
 """Spans and W3C trace context: one trace id from the feedback event to the served token."""
 
+import os
+import random
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
-from secrets import token_hex
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, suppress
+from contextvars import Token
+from types import TracebackType
 
 from opentelemetry import trace
 from opentelemetry.context import Context, attach
-from opentelemetry.trace import Link, NonRecordingSpan, Span, SpanContext, Status, StatusCode, TraceFlags
+from opentelemetry.trace import Link, NonRecordingSpan, ProxyTracer, Span, SpanContext, Status, StatusCode, TraceFlags
 from opentelemetry.util.types import AttributeValue
 
 from libs.contracts.errors import InvalidInput
 
+# Ids must differ, not be secret: asking the kernel for each would cost more than the rest of a span. Not the library's
+# common source: a training run seeds that one, and two runs would share their ids.
+_IDS = random.Random()
+os.register_at_fork(after_in_child=_IDS.seed)
 _TRACEPARENT = re.compile(r"^([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(?:-.*)?$")
 
 
@@ -22,7 +29,7 @@ def valid_traceparent(value: str | None) -> bool:
 
 def new_traceparent() -> str:
     """A fresh sampled `traceparent`: the start of a trace that no span has opened yet."""
-    return f"00-{_nonzero(16)}-{_nonzero(8)}-01"
+    return f"00-{_drawn(128):032x}-{_drawn(64):016x}-01"
 
 
 def trace_id(traceparent: str) -> str:
@@ -41,44 +48,64 @@ def current_traceparent() -> str | None:
     return f"00-{context.trace_id:032x}-{context.span_id:016x}-{int(context.trace_flags):02x}"
 
 
-@contextmanager
 def span(
     name: str, *, parent: str | None = None, links: Sequence[str] = (), **attributes: AttributeValue | None
-) -> Iterator[Span]:
+) -> AbstractContextManager[Span]:
     """Run the block in a span; `parent` and `links` are traceparents, an invalid one is ignored as W3C asks.
 
     Without `parent` the span continues the one around it, or starts a trace. Attributes that are None are left out.
     An exception marks the span failed and goes on. There is always a trace id, also before `setup` ran.
     """
-    parent_context = _parse(parent) if parent else None
-    context = trace.set_span_in_context(NonRecordingSpan(parent_context)) if parent_context else None
-    present = {key: value for key, value in attributes.items() if value is not None}
-    linked = [Link(target) for target in map(_parse, links) if target is not None]
-    opened = trace.get_tracer("pawl").start_span(name, context=context, attributes=present, links=linked)
-    if isinstance(opened, NonRecordingSpan):
-        # Nobody records here. The trace still goes on, and this step of it still has an id of its own.
-        opened = NonRecordingSpan(_child_of(opened.get_span_context()))
-    with _current(opened, context):
-        try:
-            yield opened
-        except Exception as failure:
-            opened.record_exception(failure)
-            opened.set_status(Status(StatusCode.ERROR, type(failure).__name__))
-            raise
-        finally:
-            opened.end()
+    return _Block(name, _parse(parent) if parent else None, links, attributes)
 
 
-@contextmanager
-def _current(opened: Span, context: Context | None) -> Iterator[None]:
-    token = attach(trace.set_span_in_context(opened, context))
-    try:
-        yield
-    finally:
+class _Block(AbstractContextManager[Span]):
+    # A class rather than a generator: every request opens some of these, recorded or not.
+    __slots__ = ("_attributes", "_links", "_name", "_opened", "_parent", "_token")
+    _opened: Span
+    _token: "Token[Context]"
+
+    def __init__(
+        self,
+        name: str,
+        parent: SpanContext | None,
+        links: Sequence[str],
+        attributes: Mapping[str, AttributeValue | None],
+    ) -> None:
+        self._name = name
+        self._parent = parent
+        self._links = links
+        self._attributes = attributes
+
+    def __enter__(self) -> Span:
+        self._opened = self._open()
+        self._token = attach(trace.set_span_in_context(self._opened))
+        return self._opened
+
+    def __exit__(
+        self, kind: type[BaseException] | None, failure: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if isinstance(failure, Exception):
+            self._opened.record_exception(failure)
+            self._opened.set_status(Status(StatusCode.ERROR, type(failure).__name__))
         # A suspended generator may be closed from another task: there is then nothing to restore, and the
         # library's own detach would log an error for it.
         with suppress(ValueError):
-            token.var.reset(token)
+            self._token.var.reset(self._token)
+        self._opened.end()
+
+    def _open(self) -> Span:
+        tracer = trace.get_tracer("pawl")
+        if not isinstance(tracer, ProxyTracer):
+            context = trace.set_span_in_context(NonRecordingSpan(self._parent)) if self._parent else None
+            present = {key: value for key, value in self._attributes.items() if value is not None}
+            links = [Link(target) for target in map(_parse, self._links) if target is not None]
+            opened = tracer.start_span(self._name, context=context, attributes=present, links=links)
+            if not isinstance(opened, NonRecordingSpan):
+                return opened
+            return NonRecordingSpan(_child_of(opened.get_span_context()))
+        # Nobody records here. The trace still goes on, and this step of it still has an id of its own.
+        return NonRecordingSpan(_child_of(self._parent or trace.get_current_span().get_span_context()))
 
 
 def _parse(traceparent: str | None) -> SpanContext | None:
@@ -91,14 +118,13 @@ def _parse(traceparent: str | None) -> SpanContext | None:
     return context if context.is_valid else None
 
 
-def _nonzero(size: int) -> str:
-    while True:
-        drawn = token_hex(size)
-        if int(drawn, 16):
-            return drawn
-
-
 def _child_of(parent: SpanContext) -> SpanContext:
-    trace_number = parent.trace_id if parent.is_valid else int(_nonzero(16), 16)
+    trace_number = parent.trace_id if parent.is_valid else _drawn(128)
     flags = parent.trace_flags if parent.is_valid else TraceFlags(TraceFlags.SAMPLED)
-    return SpanContext(trace_number, int(_nonzero(8), 16), is_remote=False, trace_flags=flags)
+    return SpanContext(trace_number, _drawn(64), is_remote=False, trace_flags=flags)
+
+
+def _drawn(bits: int) -> int:
+    while True:
+        if number := _IDS.getrandbits(bits):
+            return number

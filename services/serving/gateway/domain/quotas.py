@@ -1,9 +1,9 @@
 """What a key has used: buckets that fill by the clock, empty by use, and say when to come back."""
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from types import TracebackType
 
 from libs.contracts.errors import Busy
 from libs.contracts.routes import KeyLimits
@@ -48,6 +48,17 @@ class _Account:
     daily: Bucket | None
     in_flight: int = 0
 
+    def __enter__(self) -> None:
+        self.in_flight += 1
+
+    def __exit__(
+        self, kind: type[BaseException] | None, failure: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.in_flight -= 1
+
+
+_UNCOUNTED = nullcontext()
+
 
 @dataclass(slots=True)
 class Quotas:
@@ -55,12 +66,10 @@ class Quotas:
 
     _accounts: dict[tuple[str, str], _Account] = field(default_factory=dict)
 
-    @contextmanager
-    def admit(self, caller: Caller, now: float) -> Iterator[None]:
+    def admit(self, caller: Caller, now: float) -> AbstractContextManager[None]:
         """Count one request while it runs. Raises Busy, with `retry_after` in seconds, where the key has used it up."""
-        if caller.limits == NO_LIMITS:
-            yield
-            return
+        if caller.limits is NO_LIMITS or caller.limits == NO_LIMITS:
+            return _UNCOUNTED
         account = self._account(caller, now)
         limit = caller.limits.in_flight
         if limit is not None and account.in_flight >= limit:
@@ -75,11 +84,7 @@ class Quotas:
                 raise _spent(caller, f"{bucket.limit} {what}", reason, wait)
         if account.requests is not None:
             account.requests.take(1.0, now)
-        account.in_flight += 1
-        try:
-            yield
-        finally:
-            account.in_flight -= 1
+        return account
 
     def charge(self, caller: Caller, tokens: int, now: float) -> None:
         """Charge an answer's tokens, prompt included."""

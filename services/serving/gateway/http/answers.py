@@ -1,6 +1,5 @@
 """OpenAI's answers: whole, as chunks of a stream, and the cards of models."""
 
-import json
 import struct
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
@@ -11,6 +10,7 @@ from libs.contracts.routes import Arm, Route
 from libs.contracts.subjects import version_name
 from libs.telemetry import trace_id, valid_traceparent
 from services.serving.gateway.domain import Chunk, Embedded, Generation, TokenLogprob, Usage
+from services.serving.gateway.http.exchange import encoded
 
 Body = dict[str, Any]
 
@@ -155,7 +155,7 @@ def model_card(route: Route, arm: Arm | None) -> Body:
 
 def sse(payload: Mapping[str, Any]) -> bytes:
     """One server-sent event."""
-    return b"data: " + json.dumps(payload, ensure_ascii=False, separators=(",", ":")).encode() + b"\n\n"
+    return b"data: " + encoded(payload) + b"\n\n"
 
 
 def fingerprint(provenance: Provenance) -> str:

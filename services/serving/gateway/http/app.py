@@ -1,16 +1,16 @@
 """Routes of the HTTP door: translate only."""
 
-import asyncio
 import json
 import time
-from collections.abc import AsyncGenerator, Callable, Coroutine
-from contextlib import aclosing, suppress
-from typing import Any, TypeVar
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
+from contextlib import aclosing
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import Response
 from starlette.routing import Route as Path
+from starlette.types import Receive, Scope, Send
 
 from libs.contracts.errors import InvalidInput, NotFound, PawlError
 from libs.contracts.ids import new_id
@@ -41,13 +41,13 @@ from services.serving.gateway.http.answers import (
     stream_chunk,
     usage_chunk,
 )
-from services.serving.gateway.http.errors import body_of, response_of
+from services.serving.gateway.http.errors import error_of, response_of
+from services.serving.gateway.http.exchange import EventStream, body_of, headers_of, json_response, unless_gone
 from services.serving.gateway.http.openapi import document
 from services.serving.gateway.http.requests import ChatRequest, CompletionRequest, EmbeddingRequest, parse
 
 log = get_logger(__name__)
 
-T = TypeVar("T")
 _Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 _CLIENT_CLOSED = 499
 
@@ -69,14 +69,17 @@ class HttpDoor:
         self._feedback = feedback
         self._request_seconds = request_seconds
         self._max_body_bytes = max_body_bytes
-        self.app = Starlette(
+        # What users wait for goes past the framework's middleware and router: they cost as much as all else here.
+        self._hot = {
+            "/v1/chat/completions": self._guarded(self._chat),
+            "/v1/completions": self._guarded(self._complete),
+        }
+        self._pages = Starlette(
             routes=[
                 Path("/healthz", _healthz),
                 Path("/openapi.json", _openapi),
                 Path("/v1/models", self._guarded(self._models)),
                 Path("/v1/models/{model}", self._guarded(self._model)),
-                Path("/v1/chat/completions", self._guarded(self._chat), methods=["POST"]),
-                Path("/v1/completions", self._guarded(self._complete), methods=["POST"]),
                 Path("/v1/embeddings", self._guarded(self._embed), methods=["POST"]),
                 Path("/v1/route", self._guarded(self._explain)),
                 Path("/v1/feedback", self._guarded(self._publish), methods=["POST"]),
@@ -84,20 +87,30 @@ class HttpDoor:
             exception_handlers={404: _no_such_page, 405: _no_such_page},
         )
 
+    async def app(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The ASGI application."""
+        endpoint = self._hot.get(scope["path"]) if scope["type"] == "http" and scope["method"] == "POST" else None
+        if endpoint is None:
+            await self._pages(scope, receive, send)
+            return
+        response = await endpoint(Request(scope, receive))
+        await response(scope, receive, send)
+
     def _guarded(self, handler: _Handler) -> _Handler:
         async def endpoint(request: Request) -> Response:
-            with span(f"http {request.url.path}", parent=request.headers.get("traceparent")):
-                headers = {"x-pawl-trace-id": trace_id(current_traceparent() or "")}
+            path = request.scope["path"]
+            with span(f"http {path}", parent=request.headers.get("traceparent")):
+                traced = trace_id(current_traceparent() or "").encode()
                 try:
                     response = await handler(request)
                 except PawlError as failure:
-                    return response_of(failure, headers)
+                    response = response_of(failure)
                 except ClientDisconnect:
                     return Response(status_code=_CLIENT_CLOSED)
                 except Exception:  # process boundary: the caller learns no more than that it is our fault
-                    log.exception("request failed", path=request.url.path)
-                    return response_of(PawlError("internal error"), headers)
-                response.headers.update(headers)
+                    log.exception("request failed", path=path)
+                    response = response_of(PawlError("internal error"))
+                response.raw_headers.append((b"x-pawl-trace-id", traced))
                 return response
 
         return endpoint
@@ -110,7 +123,7 @@ class HttpDoor:
                 continue
             cards.append(model_card(route, None))
             cards.extend(model_card(route, arm) for arm in served_versions(route))
-        return JSONResponse({"object": "list", "data": cards})
+        return json_response({"object": "list", "data": cards})
 
     async def _model(self, request: Request) -> Response:
         caller = self._caller(request)
@@ -118,7 +131,7 @@ class HttpDoor:
         caller.entitled(target.task)
         route = self._tables.route(caller.tenant, target.task)
         arm = None if target.version is None else choose(route, target, "", caller.roles).arm
-        return JSONResponse(model_card(route, arm))
+        return json_response(model_card(route, arm))
 
     async def _chat(self, request: Request) -> Response:
         return await self._answer(request, ChatRequest, ChatShape())
@@ -127,40 +140,40 @@ class HttpDoor:
         return await self._answer(request, CompletionRequest, TextShape())
 
     async def _answer(self, request: Request, kind: type[ChatRequest | CompletionRequest], shape: Shape) -> Response:
-        caller = self._caller(request)
-        purpose = caller.purpose(request.headers.get("x-pawl-purpose", ""))
-        asked = parse(kind, await self._body(request))
-        query = asked.query(request.headers, request.headers.get("x-pawl-request-id") or new_id("req"), purpose)
+        headers = headers_of(request)
+        caller = self._tables.caller(headers.get("authorization", ""))
+        purpose = caller.purpose(headers.get("x-pawl-purpose", ""))
+        asked = parse(kind, await body_of(request, self._max_body_bytes))
+        query = asked.query(headers, headers.get("x-pawl-request-id") or new_id("req"), purpose)
         created = int(time.time())
-        deadline = Deadline(time.monotonic() + self._seconds(request))
+        deadline = self._deadline(headers)
         if asked.stream:
             pieces = self._answers.answer(caller, query, deadline)
             return await _streamed(request, pieces, shape, created, wants_usage=asked.wants_usage)
-        generation, chunk = await _unless_gone(request, self._answers.whole(caller, query, deadline))
-        return JSONResponse(completion(shape, generation, chunk, created), headers=_headers(generation))
+        generation, chunk = await unless_gone(request.receive, self._answers.whole(caller, query, deadline))
+        return json_response(completion(shape, generation, chunk, created), headers=_headers(generation))
 
-    def _seconds(self, request: Request) -> float:
+    def _deadline(self, headers: Mapping[str, str]) -> Deadline:
         """The deadline a client asks for in `x-pawl-timeout` (seconds), within the gateway's own."""
-        said = request.headers.get("x-pawl-timeout", "")
-        if not said:
-            return self._request_seconds
-        try:
-            seconds = float(said)
-        except ValueError:
-            seconds = 0.0
-        if not seconds > 0:
-            raise InvalidInput(f"{said[:40]!r} is not a number of seconds above 0", field="x-pawl-timeout")
-        return min(seconds, self._request_seconds)
+        seconds, said = self._request_seconds, headers.get("x-pawl-timeout", "")
+        if said:
+            try:
+                seconds = min(seconds, float(said))
+            except ValueError:
+                seconds = 0.0
+            if not seconds > 0:
+                raise InvalidInput(f"{said[:40]!r} is not a number of seconds above 0", field="x-pawl-timeout")
+        return Deadline(time.monotonic() + seconds)
 
     async def _embed(self, request: Request) -> Response:
         caller = self._caller(request)
         caller.purpose("")
-        asked = parse(EmbeddingRequest, await self._body(request))
-        deadline = Deadline(time.monotonic() + self._seconds(request))
+        asked = parse(EmbeddingRequest, await body_of(request, self._max_body_bytes))
+        deadline = self._deadline(request.headers)
         request_id = request.headers.get("x-pawl-request-id") or new_id("req")
         work = self._answers.embed(caller, asked.model, asked.texts(), asked.user or "", request_id, deadline)
-        digest, found = await _unless_gone(request, work)
-        return JSONResponse(embeddings(asked.model, digest, found, base64=asked.encoding_format == "base64"))
+        digest, found = await unless_gone(request.receive, work)
+        return json_response(embeddings(asked.model, digest, found, base64=asked.encoding_format == "base64"))
 
     async def _explain(self, request: Request) -> Response:
         caller = self._caller(request)
@@ -175,7 +188,7 @@ class HttpDoor:
             facts={**request.headers, **facts},
         )
         told = self._answers.explain(caller, query)
-        return JSONResponse(
+        return json_response(
             {
                 "model_version": version_name(told.route.task, told.choice.arm.version),
                 "role": told.choice.arm.role.value,
@@ -193,7 +206,7 @@ class HttpDoor:
     async def _publish(self, request: Request) -> Response:
         caller = self._caller(request)
         try:
-            held = json.loads(await self._body(request))
+            held = json.loads(await body_of(request, self._max_body_bytes))
         except (ValueError, RecursionError) as failure:
             raise InvalidInput(f"the body is not JSON: {failure}") from failure
         events, many = (held, True) if isinstance(held, list) else ([held], False)
@@ -207,18 +220,10 @@ class HttpDoor:
                 raise InvalidInput("must be an object of the same task", field=f"{number}" if many else None)
         documents = [json.dumps(event).encode() for event in events]
         sequences = await self._feedback.publish(caller, task, documents, "events" if many else "")
-        return JSONResponse({"accepted": len(sequences), "task": task, "sequences": sequences}, status_code=202)
+        return json_response({"accepted": len(sequences), "task": task, "sequences": sequences}, status=202)
 
     def _caller(self, request: Request) -> Caller:
         return self._tables.caller(request.headers.get("authorization", ""))
-
-    async def _body(self, request: Request) -> bytes:
-        held = bytearray()
-        async for part in request.stream():
-            held += part
-            if len(held) > self._max_body_bytes:
-                raise InvalidInput(f"the body has more than {self._max_body_bytes} bytes", reason="BODY_TOO_LARGE")
-        return bytes(held)
 
 
 async def _streamed(
@@ -228,9 +233,9 @@ async def _streamed(
     created: int,
     *,
     wants_usage: bool,
-) -> StreamingResponse:
+) -> Response:
     """Wait for the first piece, so that what fails before it fails with a status, then stream."""
-    first = await _unless_gone(request, _first(pieces))
+    first = await unless_gone(request.receive, _first(pieces))
 
     async def events() -> AsyncGenerator[bytes, None]:
         generation, chunk = first
@@ -243,40 +248,17 @@ async def _streamed(
                     begun.add(chunk.index)
                     yield sse(stream_chunk(shape, generation, chunk, created, first=fresh, wants_usage=wants_usage))
             except PawlError as failure:
-                yield sse(body_of(failure))
+                yield sse(error_of(failure))
                 return
             if wants_usage:
                 yield sse(usage_chunk(shape, generation, chunk, created))
             yield b"data: [DONE]\n\n"
 
-    headers = {**_headers(first[0]), "cache-control": "no-cache", "x-accel-buffering": "no"}
-    return StreamingResponse(events(), media_type="text/event-stream", headers=headers)
+    return EventStream(events(), _headers(first[0]))
 
 
-async def _first(pieces: AsyncGenerator[T, None]) -> T:
+async def _first(pieces: AsyncGenerator[tuple[Generation, Chunk], None]) -> tuple[Generation, Chunk]:
     return await anext(pieces)
-
-
-async def _unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
-    """The result of `work`, which is cancelled when the client hangs up: nobody would read it."""
-
-    async def gone() -> None:
-        while (await request.receive())["type"] != "http.disconnect":
-            pass
-
-    working = asyncio.ensure_future(work)
-    leaving = asyncio.ensure_future(gone())
-    try:
-        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
-        if not working.done():
-            raise ClientDisconnect
-        return working.result()
-    finally:
-        leaving.cancel()
-        if not working.done():
-            working.cancel()
-            with suppress(asyncio.CancelledError, PawlError):
-                await working
 
 
 def _headers(generation: Generation) -> dict[str, str]:
@@ -284,11 +266,11 @@ def _headers(generation: Generation) -> dict[str, str]:
 
 
 async def _healthz(_: Request) -> Response:
-    return JSONResponse({"status": "ok"})
+    return json_response({"status": "ok"})
 
 
 async def _openapi(_: Request) -> Response:
-    return JSONResponse(document())
+    return json_response(document())
 
 
 async def _no_such_page(request: Request, _: Exception) -> Response:

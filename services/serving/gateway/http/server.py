@@ -33,6 +33,10 @@ class HttpServer:
             access_log=False,
             lifespan="off",
             server_header=False,
+            proxy_headers=False,
+            interface="asgi3",
+            http="httptools",
+            ws="none",
             timeout_graceful_shutdown=max(1, int(drain_seconds)),
             timeout_keep_alive=30,
         )

@@ -9,14 +9,18 @@ from libs.contracts.envelope import envelop
 from libs.contracts.errors import PawlError, Permanent, Transient
 from libs.contracts.ids import new_id
 from libs.contracts.inference import Inference
+from libs.contracts.subjects import INFERENCE
 from libs.eventing.connection import NatsLink
-from libs.eventing.publish import encode, publish_raw
+from libs.eventing.publish import encode, publish_atomic, publish_raw
 from libs.telemetry import counter, gauge, get_logger
 from services.serving.gateway.store.spill import Parcel, Spill
 
 log = get_logger(__name__)
 
 _BATCH = 256
+_BATCH_BYTES = 8 * 1024 * 1024
+_GATHER_SECONDS = 0.05
+"""For records to come together: sent as one they cost a tenth of what they cost one by one."""
 _RETRY_SECONDS = 0.5
 
 
@@ -68,6 +72,7 @@ class Journal:
                 try:
                     async with asyncio.timeout(_RETRY_SECONDS):
                         await self._wake.wait()
+                        await asyncio.sleep(_GATHER_SECONDS)
                 except TimeoutError:
                     pass
             await self._turn()
@@ -82,7 +87,7 @@ class Journal:
     async def _turn(self) -> None:
         if self._link.connected and not self._spill.empty:
             await self._replay()
-        batch = [self._queue.popleft() for _ in range(min(_BATCH, len(self._queue)))]
+        batch = self._next_batch()
         if batch:
             # A broker that is too slow is as good as away: memory is bounded, the disk holds more.
             usable = self._link.connected and len(self._queue) < self._capacity
@@ -90,12 +95,32 @@ class Journal:
             if left:
                 await self._keep(left)
 
+    def _next_batch(self) -> list[Parcel]:
+        batch: list[Parcel] = []
+        room = _BATCH_BYTES
+        while self._queue and len(batch) < _BATCH and (room > 0 or not batch):
+            batch.append(self._queue.popleft())
+            room -= len(batch[-1].body)
+        return batch
+
     async def _send(self, batch: Sequence[Parcel]) -> list[Parcel]:
         """Publish a batch; returns what has to be tried again."""
-        outcomes = await asyncio.gather(*(self._publish(each) for each in batch))
-        left = [parcel for parcel, sent in zip(batch, outcomes, strict=True) if not sent]
+        left = await self._publish_all(batch)
         self._records.labels("sent").inc(len(batch) - len(left))
         return left
+
+    async def _publish_all(self, batch: Sequence[Parcel]) -> list[Parcel]:
+        try:
+            messages = [(each.subject, each.body.encode(), each.headers) for each in batch]
+            if len(batch) > 1 and await publish_atomic(self._link.js, INFERENCE, messages):
+                return []
+        except Transient:
+            return list(batch)
+        except Permanent as failure:
+            log.warning("inference log refused as a batch, sent one by one", why=str(failure))
+        # One of them may be there already, or be the one that is refused.
+        outcomes = await asyncio.gather(*(self._publish(each) for each in batch))
+        return [parcel for parcel, sent in zip(batch, outcomes, strict=True) if not sent]
 
     async def _publish(self, parcel: Parcel) -> bool:
         try:

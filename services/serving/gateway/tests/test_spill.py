@@ -1,6 +1,7 @@
 """The inference log while the broker is away."""
 
 import asyncio
+import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -115,6 +116,20 @@ async def test_a_spill_file_that_is_delivered_twice_counts_once(broker: NatsServ
     file.write_bytes(kept)
     await Journal(link, Spill(tmp_path / "spill", 1_000_000), capacity=100)._turn()
     assert (await link.js.stream_info(INFERENCE)).state.messages == 3
+    await link.close()
+
+
+async def test_records_go_out_together_whatever_is_in_their_ids(broker: NatsServer, tmp_path: Path) -> None:
+    link = NatsLink(broker.url, "gateway", on_closed=lambda: None)
+    await link.connect(wait=True)
+    await apply(link.js)
+    journal = Journal(link, Spill(tmp_path / "spill", 1_000_000), capacity=100)
+    for name in ("plain", "größe", "日本", "a: b"):
+        journal.record("default", "t", record(1).model_copy(update={"request_id": name}), None)
+    await journal._turn()
+    stored = [await link.js.get_msg(INFERENCE, sequence) for sequence in range(1, 5)]
+    assert [json.loads(each.data)["request_id"] for each in stored] == ["plain", "größe", "日本", "a: b"]
+    assert {(each.headers or {}).get("Nats-Batch-Sequence") for each in stored} == {"1", "2", "3", "4"}
     await link.close()
 
 

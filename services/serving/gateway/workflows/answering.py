@@ -3,13 +3,13 @@
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
-from contextlib import ExitStack, aclosing, contextmanager
+from contextlib import AbstractContextManager, aclosing, contextmanager
 from dataclasses import replace
 
 from libs.contracts.errors import Busy, InvalidInput, PawlError, Unavailable
 from libs.contracts.inference import Role
 from libs.contracts.routes import Arm, EngineReport
-from libs.telemetry import counter, current_traceparent, gauge, get_logger, histogram, span
+from libs.telemetry import counter, current_traceparent, gauge, get_logger, histogram, kept, span
 from services.serving.gateway.domain import (
     AUTO_MODEL,
     Caller,
@@ -90,11 +90,12 @@ class Answering:
             clock=clock,
         )
         self._embedding = Embedding(tables=tables, engines=engines, charging=self._charging, limits=limits, clock=clock)
-        self._gauge = gauge("gateway_in_flight", "Answers under way.")
+        gauge("gateway_in_flight", "Answers under way.").set_function(lambda: self._running)
         self._refused = counter("gateway_refused", "Requests refused at the door, by reason.", ("reason",))
-        self._answers = counter("gateway_answers", "Answers, by task, role and outcome.", ("task", "role", "outcome"))
-        self._seconds = histogram("gateway_answer_seconds", "Time to the whole answer, in seconds.", ("task",))
-        self._first = histogram("gateway_first_token_seconds", "Time to the first token, in seconds.", ("task",))
+        answers = counter("gateway_answers", "Answers, by task, role and outcome.", ("task", "role", "outcome"))
+        seconds = histogram("gateway_answer_seconds", "Time to the whole answer, in seconds.", ("task",))
+        first = histogram("gateway_first_token_seconds", "Time to the first token, in seconds.", ("task",))
+        self._answers, self._seconds, self._first = kept(answers), kept(seconds), kept(first)
 
     async def answer(
         self, caller: Caller, query: Query, deadline: Deadline
@@ -118,6 +119,8 @@ class Answering:
                 latest = (generation, chunk)
         if latest is None or 0 not in parts:
             raise Unavailable("the engine ended without an answer", reason="NO_ANSWER")
+        if len(parts) == len(parts[0]) == 1:
+            return latest
         first, *others = [_joined(parts[index]) for index in sorted(parts)]
         return latest[0], replace(first, usage=latest[1].usage, others=tuple(others))
 
@@ -186,22 +189,22 @@ class Answering:
 
     @contextmanager
     def _admitted(self, caller: Caller) -> Iterator[None]:
-        with ExitStack() as held:
-            try:
-                if self._running >= self._max_in_flight:
-                    told = f"{self._running} requests are in flight already"
-                    raise Busy(told, reason="TOO_MANY_REQUESTS", retry_after=1)
-                held.enter_context(self._charging.quotas.admit(caller, self._clock()))
-            except Busy as refusal:
-                self._refused.labels(refusal.reason).inc()
-                raise
+        with self._place(caller):
             self._running += 1
-            self._gauge.set(self._running)
             try:
                 yield
             finally:
                 self._running -= 1
-                self._gauge.set(self._running)
+
+    def _place(self, caller: Caller) -> AbstractContextManager[None]:
+        try:
+            if self._running >= self._max_in_flight:
+                told = f"{self._running} requests are in flight already"
+                raise Busy(told, reason="TOO_MANY_REQUESTS", retry_after=1)
+            return self._charging.quotas.admit(caller, self._clock())
+        except Busy as refusal:
+            self._refused.labels(refusal.reason).inc()
+            raise
 
     async def _relay(self, plan: Plan, deadline: Deadline, *, restart: bool) -> AsyncGenerator[Chunk | None, None]:
         """Chunks of one answer, None where it starts anew; arms are tried in order, on every engine that has them."""
@@ -241,22 +244,12 @@ class Answering:
                     plan.forget()
                     yield None
 
-    async def _call(
+    def _call(
         self, plan: Plan, arm: Arm, engine: EngineReport, deadline: Deadline, *, whole: bool
     ) -> AsyncGenerator[Chunk, None]:
         """Chunks of one engine's answer, calls of tools read out of them."""
-        readers: dict[int, ToolReader] = {}
-        inquiry = plan.inquiry(arm, deadline.left(self._clock()), whole=whole)
-        async with aclosing(self._engines.infer(engine.address, inquiry)) as chunks:
-            async for chunk in chunks:
-                if plan.form.offers_tools:
-                    answer_id = f"{plan.query.request_id}.{chunk.index}"
-                    reader = readers.setdefault(chunk.index, ToolReader(plan.form, answer_id))
-                    text, calls, finish = reader.feed(chunk.text, chunk.finish_reason)
-                    chunk = replace(chunk, text=text, tool_calls=calls, finish_reason=finish)  # noqa: PLW2901
-                    if not (text or finish or chunk.logprobs):
-                        continue
-                yield chunk
+        chunks = self._engines.infer(engine.address, plan.inquiry(arm, deadline.left(self._clock()), whole=whole))
+        return _calls_read(chunks, plan) if plan.form.offers_tools else chunks
 
     def _heard(
         self, plan: Plan, arm: Arm, engine: EngineReport, deadline: Deadline, avoid: set[str], *, whole: bool
@@ -297,11 +290,11 @@ class Answering:
         """Record what happened. An answer that the client broke off has neither error nor finish reason."""
         now = self._clock()
         outcome = "error" if error else ("answered" if plan.finished else "cancelled")
-        self._answers.labels(plan.route.task, plan.arm.role, outcome).inc()
+        self._answers(plan.route.task, plan.arm.role, outcome).inc()
         if plan.finished:
-            self._seconds.labels(plan.route.task).observe(now - plan.began)
+            self._seconds(plan.route.task).observe(now - plan.began)
         if plan.first_token is not None:
-            self._first.labels(plan.route.task).observe(plan.first_token - plan.began)
+            self._first(plan.route.task).observe(plan.first_token - plan.began)
         self._charging.answer(plan, now)
         if plan.query.purpose is not Purpose.USE:
             return
@@ -311,6 +304,18 @@ class Answering:
         self._records.record(tenant, plan.route.task, answered(plan, error, now), traceparent)
         if plan.finished and not error and not plan.choice.explicit and plan.arm.role is Role.STABLE:
             self._shadows.mirror(plan, traceparent, spare=self._running <= self._shadow_below)
+
+
+async def _calls_read(chunks: AsyncGenerator[Chunk, None], plan: Plan) -> AsyncGenerator[Chunk, None]:
+    readers: dict[int, ToolReader] = {}
+    async with aclosing(chunks):
+        async for chunk in chunks:
+            reader = readers.get(chunk.index)
+            if reader is None:
+                reader = readers[chunk.index] = ToolReader(plan.form, f"{plan.query.request_id}.{chunk.index}")
+            text, calls, finish = reader.feed(chunk.text, chunk.finish_reason)
+            if text or finish or chunk.logprobs:
+                yield replace(chunk, text=text, tool_calls=calls, finish_reason=finish)
 
 
 def _joined(parts: list[Chunk]) -> Chunk:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
 from libs.contracts.routes import Arm
-from libs.telemetry import counter
+from libs.telemetry import counter, kept
 from services.serving.gateway.domain import Caller, Chunk, Ledger, Purpose, Quotas, Usage, UsageKey, Use
 from services.serving.gateway.workflows.plan import Plan
 
@@ -21,9 +21,9 @@ class Charging:
         self._ledger = ledger
         self._today = today or (lambda: datetime.now(UTC).date().isoformat())
         told = ("tenant", "task", "version")
-        self._tokens = counter("gateway_tokens", "Tokens in and out, for showback.", (*told, "kind"))
-        self._seconds = counter("gateway_engine_seconds", "Busy time of engines, shared, for showback.", told)
-        self._cost = counter("gateway_cost", "What the engines' time cost, for showback.", told)
+        self._tokens = kept(counter("gateway_tokens", "Tokens in and out, for showback.", (*told, "kind")))
+        self._seconds = kept(counter("gateway_engine_seconds", "Busy time of engines, shared, for showback.", told))
+        self._cost = kept(counter("gateway_cost", "What the engines' time cost, for showback.", told))
 
     def answer(self, plan: Plan, now: float) -> None:
         """An answer that ended, however it did. One broken off is estimated: hanging up early is not free."""
@@ -46,14 +46,14 @@ class Charging:
         self.quotas.charge(caller, tokens, now)
         key = UsageKey(self._today(), caller.tenant, task, version, Purpose.USE.value, caller.name)
         self._ledger.add(key, Use(answers=1, prompt_tokens=tokens))
-        self._tokens.labels(caller.tenant, task, str(version), "prompt").inc(tokens)
+        self._tokens(caller.tenant, task, str(version), "prompt").inc(tokens)
 
     def _charge(self, plan: Plan, arm: Arm, purpose: Purpose, usage: Usage, seconds: float, hourly_cost: float) -> None:
         cost = seconds * hourly_cost / _HOUR
         key = UsageKey(self._today(), plan.caller.tenant, plan.route.task, arm.version, purpose.value, plan.caller.name)
         self._ledger.add(key, Use(1, usage.prompt_tokens, usage.completion_tokens, seconds, cost))
         name = (plan.caller.tenant, plan.route.task, str(arm.version))
-        self._tokens.labels(*name, "prompt").inc(usage.prompt_tokens)
-        self._tokens.labels(*name, "completion").inc(usage.completion_tokens)
-        self._seconds.labels(*name).inc(seconds)
-        self._cost.labels(*name).inc(cost)
+        self._tokens(*name, "prompt").inc(usage.prompt_tokens)
+        self._tokens(*name, "completion").inc(usage.completion_tokens)
+        self._seconds(*name).inc(seconds)
+        self._cost(*name).inc(cost)
