@@ -20,6 +20,7 @@ from libs.contracts.task.evaluation import (
     MetricSpec,
     PriceSpec,
     SuiteSpec,
+    VariantSpec,
 )
 from libs.contracts.task.recipe import LoraRecipe, RecipeSpec, Training, recipe_of
 from libs.contracts.task.rollout import CanarySpec, DropSpec, LiveSpec, RolloutSpec, ShadowSpec
@@ -59,5 +60,6 @@ __all__ = [
     "TaskSpec",
     "Training",
     "TriggerSpec",
+    "VariantSpec",
     "recipe_of",
 ]

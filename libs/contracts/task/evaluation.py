@@ -1,7 +1,7 @@
 """What a candidate is proven on: suites, metrics, arms, prices and the gates it must pass."""
 
 import re
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -57,7 +57,7 @@ _METRIC_FIELDS: dict[str, frozenset[str]] = {
     "embedding": frozenset({"endpoint"}),
     "judge": frozenset({"endpoint", "rubric", "campaign"}),
     "judge_pairwise": frozenset({"endpoint", "rubric", "against", "campaign"}),
-    "plugin": frozenset({"plugin", "options"}),
+    "plugin": frozenset({"plugin", "options", "seconds"}),
 }
 _METRIC_NEEDS: dict[str, tuple[str, ...]] = {
     "regex": ("pattern",),
@@ -97,6 +97,7 @@ class MetricSpec(Section):
     endpoint: EndpointSpec | None = None
     plugin: str | None = Field(None, description="name of an entry point of the group pawl.metrics")
     options: dict[str, Any] | None = None
+    seconds: float | None = Field(None, gt=0.0, le=600.0, description="plugin: deadline of one score; 10 by default")
 
     @model_validator(mode="before")
     @classmethod
@@ -155,11 +156,37 @@ class ArmSpec(Section):
         return self
 
 
+class VariantSpec(Section):
+    """A disturbance of the owner's own for edge items: what a question becomes, in another language for instance.
+
+    Each of `says` holds {text}, the question, or {names} of the groups of `match`, which tells the questions that it
+    fits as a whole. The right answer stays, but for an `open` one, which has none.
+    """
+
+    name: str = Field(pattern=METRIC_PATTERN)
+    match: str | None = Field(None, max_length=2000, description="a regular expression; none fits every question")
+    says: tuple[Annotated[str, Field(min_length=1, max_length=16_384)], ...] = Field(min_length=1)
+    open: bool = False
+
+    @model_validator(mode="after")
+    def _names_what_there_is(self) -> Self:
+        try:
+            groups = {"text", *(re.compile(self.match).groupindex if self.match is not None else ())}
+        except re.error as error:
+            raise ValueError(f"{self.match!r} is no regular expression: {error}") from error
+        for told in self.says:
+            unknown = sorted(set(re.findall(r"\{([a-z_][a-z0-9_]*)\}", told)) - groups)
+            if unknown:
+                raise ValueError(f"'{{{unknown[0]}}}' is neither {{text}} nor a group of 'match' in {told!r}")
+        return self
+
+
 class ExtraSuiteSpec(Section):
     """A suite beside the task's own.
 
     general: a small built-in one of copying, key look-up and JSON form. edge: items of the task suite with typos,
-    injections, other languages, format attacks, nothing or very much around them; the right answer stays. safety: what
+    injections, other languages and scripts, format attacks, nothing or very much around them, and the owner's own
+    `variants`; the right answer stays. safety: what
     a model should refuse, and harmless look-alikes it should not. items: a file of the task's own, lines as in a suite.
     harness: tasks of lm-eval, offline, from a directory of their YAML files and data.
     """
@@ -170,6 +197,7 @@ class ExtraSuiteSpec(Section):
     seed: int = 0
     file: str | None = Field(None, description="items: a file, harness: a directory, beside the task file; or a digest")
     attacks: tuple[str, ...] = Field((), description="edge: which kinds; empty means all")
+    variants: tuple[VariantSpec, ...] = Field((), description="edge: kinds of the task's own, beside those")
     tasks: tuple[str, ...] = Field((), description="harness: names of lm-eval tasks")
     arms: tuple[str, ...] = Field(DEFAULT_ARMS, min_length=1)
     system: str = Field("Follow the request.", description="general, safety: the system prompt it is asked under")
@@ -189,6 +217,11 @@ class ExtraSuiteSpec(Section):
             raise ValueError("a suite of kind items or harness needs 'file', and no other takes one")
         if (self.kind == "harness") != bool(self.tasks):
             raise ValueError("a suite of kind harness needs 'tasks', and no other takes them")
+        if self.kind != "edge" and self.variants:
+            raise ValueError("only a suite of kind edge takes 'variants'")
+        names = [variant.name for variant in self.variants]
+        if len(set(names)) < len(names):
+            raise ValueError("two variants share a name")
         return self
 
 

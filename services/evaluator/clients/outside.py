@@ -66,26 +66,37 @@ class OutsideModel:
         item_id: str,
         request_id: str,
         max_tokens: int,
+        form: str = "json_schema",
     ) -> tuple[Answer, str]:
-        """An answer held to a JSON schema, as far as the endpoint holds to it."""
-        body = await self.chat(messages, max_tokens=max_tokens, request_id=request_id, schema=schema)
+        """An answer held to a JSON schema, as far as the endpoint holds to it; `form` is one of chat's."""
+        body = await self.chat(messages, max_tokens=max_tokens, request_id=request_id, schema=schema, form=form)
         return Answer(item_id, text_of(body), Provenance(base_digest="")), model
 
     async def chat(
-        self, messages: Sequence[Message], *, max_tokens: int, request_id: str, schema: dict[str, Any] | None = None
+        self,
+        messages: Sequence[Message],
+        *,
+        max_tokens: int,
+        request_id: str,
+        schema: dict[str, Any] | None = None,
+        form: str = "text",
     ) -> dict[str, Any]:
-        """A chat completion as the endpoint returns it, held to `schema` where one is given."""
+        """A chat completion as the endpoint returns it, held to `schema` by the `form` json_schema, to any JSON by
+        json_object, to nothing by text.
+        """
         asked: dict[str, Any] = {
             "model": self._spec.model,
             "messages": [{"role": message.role, "content": message.content} for message in messages],
             "temperature": 0,
             "max_tokens": max_tokens,
         }
-        if schema is not None:
+        if form == "json_schema":
             asked["response_format"] = {
-                "type": "json_schema",
+                "type": form,
                 "json_schema": {"name": "verdict", "strict": True, "schema": schema},
             }
+        elif form == "json_object":
+            asked["response_format"] = {"type": form}
         return await self._post("chat/completions", asked, request_id)
 
     async def embed(self, texts: Sequence[str], request_id: str) -> list[list[float]]:
@@ -108,7 +119,7 @@ class OutsideModel:
         status = response.status_code
         if status == 429:
             raise Busy(f"{self.name} asks to slow down")
-        if status >= 500:
+        if status >= 500 and status != httpx.codes.NOT_IMPLEMENTED:
             raise Unavailable(f"{self.name} answered {status}")
         if status in (401, 403):
             variable = self._spec.key_env or "no key_env"

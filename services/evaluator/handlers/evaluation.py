@@ -4,6 +4,7 @@ import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 
 from libs.artifacts import ObjectStore
 from libs.contracts.commands import EvaluateModel
@@ -15,7 +16,7 @@ from libs.eventing.deadletters import Letter
 from libs.eventing.subscriptions import Subscription
 from libs.telemetry import get_logger, histogram
 from services.evaluator.clients.outside import OutsideModel
-from services.evaluator.compute.plugins import installed
+from services.evaluator.compute.plugins import Plugins
 from services.evaluator.domain.answers import Answer, Arm
 from services.evaluator.domain.metrics.core import Column, Metric
 from services.evaluator.domain.metrics.registry import REMOTE, of_suite
@@ -94,7 +95,8 @@ class Evaluation:
             row = await self._reports.begin(command)
             if row.state != RUNNING:
                 return
-            await self._evaluate(envelope)
+            with Plugins() as plugins:
+                await self._evaluate(envelope, plugins)
         except Permanent as error:
             log.error(
                 "evaluation failed", report_id=command.report_id, version=command.candidate.version, reason=str(error)
@@ -113,16 +115,15 @@ class Evaluation:
             return
         await self._reports.fail(envelope, reason)
 
-    async def _evaluate(self, envelope: Envelope[EvaluateModel]) -> None:
+    async def _evaluate(self, envelope: Envelope[EvaluateModel], plugins: Plugins) -> None:
         command = envelope.data
         spec = command.spec.evaluation
         # What is wrong with the task is told before anything is generated.
-        plugins = installed() if any(metric.kind == "plugin" for metric in spec.metrics) else {}
         models = {arm.name: self._outside(arm.endpoint) for arm in spec.arms if arm.endpoint is not None}
         try:
             arms = entrants(command, {name: model.name for name, model in models.items()})
             suites = await self._shelf.suites(command)
-            metrics = {suite.name: of_suite(suite.kind, command.spec.output, spec.metrics, plugins) for suite in suites}
+            metrics = await asyncio.to_thread(_metrics, command, suites, plugins)
             judging = await self._judging(spec)
             first = await self._parity.decide(command) if self._parity is not None else None
             power = planned(spec, {suite.name: len(suite.items) for suite in suites})
@@ -149,7 +150,9 @@ class Evaluation:
                 make_sheet, suite, taking, metrics[suite.name], command.spec.output.max_tokens,
                 columns=columns, weights=weights,
             )  # fmt: skip
-        noise = _noise(sheets[suites[0].name], jobs, answers, metrics[suites[0].name])
+        own = suites[0].name
+        again = {job.item_id: answers[job.key] for job in jobs[_AGAIN, own]}
+        noise = await self._noise(command, judging, sheets[own], again, metrics[own])
         kinds = {arm.name: arm.kind for arm in arms}
         prices = {**self._prices, **spec.prices}
         setting = Setting(spec, command.spec.output.max_tokens, kinds, traffic, power, noise, prices, seen, first)
@@ -170,6 +173,21 @@ class Evaluation:
         if suite.kind == "harness":
             return await self._shelf.harness_columns(command, suite, arms)
         return await judging.columns(command, suite, arms) if suite.kind in DRESSED else {}
+
+    async def _noise(
+        self,
+        command: EvaluateModel,
+        judging: Judging,
+        sheet: Sheet,
+        again: Mapping[str, Answer],
+        metrics: Sequence[Metric],
+    ) -> Noise | None:
+        """The noise floor, judges and embeddings asked again about the answers that were given again."""
+        candidate = sheet.candidate
+        repeated = replace(sheet.suite, items=tuple(item for item in sheet.suite.items if item.item_id in again))
+        arms = [replace(candidate, answers=again), *sheet.arms[1:]]
+        judged = await judging.columns(command, repeated, arms, arms[0], f"/{_AGAIN}") if again else {}
+        return await asyncio.to_thread(measure_noise, sheet, again, metrics, judged.get(candidate.name, {}))
 
     async def _traffic(self, command: EvaluateModel) -> tuple[Mapping[str, float], str]:
         """The mix of traffic and where it is known from."""
@@ -236,11 +254,7 @@ def _arm(
     )
 
 
-def _noise(
-    sheet: Sheet,
-    jobs: Mapping[tuple[str, str], Sequence[Job]],
-    answers: Mapping[str, Answer],
-    metrics: Sequence[Metric],
-) -> Noise | None:
-    again = {job.item_id: answers[job.key] for job in jobs[_AGAIN, sheet.suite.name]}
-    return measure_noise(sheet.candidate, again, sheet.suite.items, metrics)
+def _metrics(command: EvaluateModel, suites: Sequence[Suite], plugins: Plugins) -> dict[str, Sequence[Metric]]:
+    """What each suite is scored by. Off the loop: a metric of a package takes a moment to start."""
+    output, specs = command.spec.output, command.spec.evaluation.metrics
+    return {suite.name: of_suite(suite.kind, output, specs, plugins) for suite in suites}

@@ -62,15 +62,20 @@ class _Constrained:
     """A judge held to a schema, in the shape of a generator."""
 
     model: OutsideModel
-    pairwise: bool
+    spec: MetricSpec
+    form: str
 
     async def generate(
         self, model: str, messages: Sequence[Message], *, item_id: str, request_id: str, max_tokens: int
     ) -> tuple[Answer, str]:
         """The judge's word on one item."""
         del max_tokens  # the answer's limit, not the judge's
-        schema = judge.PAIR_SCHEMA if self.pairwise else judge.RUBRIC_SCHEMA
-        return await self.model.constrained(model, messages, schema, item_id, request_id, judge.MAX_TOKENS)
+        schema, asked = judge.schema_of(self.spec), tuple(messages)
+        if self.form != judge.FORMS[0]:
+            asked = judge.in_words(asked, schema)
+        return await self.model.constrained(
+            model, asked, schema, item_id, request_id, judge.MAX_TOKENS, self.form
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +93,29 @@ class _Nearness:
         return Answer(item_id, repr(_cosine(left, right)), Provenance(base_digest="")), model
 
 
+@dataclass(frozen=True, slots=True)
+class _Sitting:
+    """One metric that asks a model, for one report. Answers of another `form` or `occasion` are never found again."""
+
+    command: EvaluateModel
+    spec: MetricSpec
+    model: OutsideModel
+    form: str
+    occasion: str
+
+    def generator(self) -> Generator:
+        """Whom to ask."""
+        return (
+            _Nearness(self.model) if self.spec.kind == "embedding" else _Constrained(self.model, self.spec, self.form)
+        )
+
+    def job(self, item_id: str, messages: tuple[Message, ...]) -> Job:
+        """One question."""
+        who = f"{'embedding' if self.spec.kind == 'embedding' else 'judge'}:{self.model.name}|{self.form}"
+        key = answer_key(who, "", messages, judge.MAX_TOKENS, f"{self.command.report_id}{self.occasion}")
+        return Job(key, self.spec.name, item_id, self.spec.name, "", (messages,), self.spec.name)
+
+
 class Judging:
     """Scores arms by the metrics that ask a model."""
 
@@ -98,73 +126,96 @@ class Judging:
         self._open = open_model
         self._admission = admission
 
-    async def columns(self, command: EvaluateModel, suite: Suite, arms: Sequence[Arm]) -> dict[str, dict[str, Column]]:
-        """Arm -> metric -> column, for every metric of the task file that asks a model."""
-        found: dict[str, dict[str, Column]] = {arm.name: {} for arm in arms}
+    async def columns(
+        self,
+        command: EvaluateModel,
+        suite: Suite,
+        arms: Sequence[Arm],
+        only: Arm | None = None,
+        occasion: str = "",
+    ) -> dict[str, dict[str, Column]]:
+        """Arm -> metric -> column, for every metric of the task file that asks a model.
+
+        A pairwise judge has nothing to say of a suite that the arm it compares with was not run on. `only` scores that
+        arm alone; what was said for the same report on another `occasion` is asked again.
+        """
+        scored = arms if only is None else (only,)
+        found: dict[str, dict[str, Column]] = {arm.name: {} for arm in scored}
+        names = {arm.name for arm in arms}
         for spec in command.spec.evaluation.metrics:
-            if spec.kind not in REMOTE:
+            if spec.kind not in REMOTE or (spec.against is not None and spec.against not in names):
                 continue
             model = self._open(spec)
-            standing = Standing(None) if spec.kind == "embedding" else await self._admission(spec)
             try:
-                for arm in arms:
-                    made = await self._column(command, spec, model, suite, arm, arms)
+                standing = Standing(None) if spec.kind == "embedding" else await self._admission(spec)
+                sitting = _Sitting(command, spec, model, await self._form(command, spec, model), occasion)
+                for arm in scored:
+                    made = await self._column(sitting, suite, arm, arms)
                     found[arm.name][spec.name] = replace(made, doubt=standing.doubt, tilt=standing.tilt)
             finally:
                 await model.close()
         return found
 
-    async def _column(
-        self, command: EvaluateModel, spec: MetricSpec, model: OutsideModel, suite: Suite, arm: Arm, arms: Sequence[Arm]
-    ) -> Column:
-        samples = samples_of(arm, suite.items)
+    async def _form(self, command: EvaluateModel, spec: MetricSpec, model: OutsideModel) -> str:
+        """The strictest form of JSON that the judge's endpoint takes and answers in, found out once for a report.
+
+        Where no form gives what can be read, the strictest that is taken.
+        """
+        if spec.kind == "embedding":
+            return ""
+        taken = ""
+        for form in judge.FORMS:
+            job = (sitting := _Sitting(command, spec, model, form, "")).job("judge:probe", judge.probe(spec))
+            word = (await self._asked(sitting, [job]))[job.key]
+            if not word.error and judge.readable(spec, word.text):
+                taken = form
+                break
+            taken = taken or ("" if word.error else form)
+        form = taken or judge.FORMS[0]
+        if form != judge.FORMS[0]:
+            log.warning("the judge's endpoint is not held to the schema", metric=spec.name, model=model.name, form=form)
+        return form
+
+    async def _column(self, sitting: _Sitting, suite: Suite, arm: Arm, arms: Sequence[Arm]) -> Column:
+        spec, samples = sitting.spec, samples_of(arm, suite.items)
         if spec.kind == "embedding":
             pairs = [
                 ((Message(role="assistant", content=each.text), Message(role="assistant", content=each.reference)),)
                 for each in samples
             ]
-            return await self._asked(command, spec, model, suite, arm, pairs, lambda text, _: float(text))
+            return await self._told(sitting, suite, arm, pairs, lambda text, _: float(text))
         if spec.kind == "judge":
             asks = [(judge.ask_grade(spec.rubric or "", sample),) for sample in samples]
-            return await self._asked(command, spec, model, suite, arm, asks, lambda text, _: judge.read_grade(text))
-        other = next((each for each in arms if each.name == spec.against), None)
-        if other is None:
-            raise InvalidInput(f"metric {spec.name!r}: no arm {spec.against!r}", field="evaluation.metrics")
+            return await self._told(sitting, suite, arm, asks, lambda text, _: judge.read_grade(text))
+        other = next(each for each in arms if each.name == spec.against)
         if other.name == arm.name:
-            return Column(judge.signature(spec), tuple(0.5 for _ in samples))
+            return Column(judge.signature(spec, sitting.form), tuple(0.5 for _ in samples))
         others = [each.text for each in samples_of(other, suite.items)]
         both = [
             tuple(judge.ask_better(spec.rubric or "", sample, theirs, swapped=swapped) for swapped in (False, True))
             for sample, theirs in zip(samples, others, strict=True)
         ]
-        return await self._asked(
-            command, spec, model, suite, arm, both, lambda text, turn: judge.read_better(text, swapped=turn == 1)
-        )
+        return await self._told(
+            sitting, suite, arm, both, lambda text, turn: judge.read_better(text, swapped=turn == 1)
+        )  # fmt: skip
 
-    async def _asked(
+    async def _told(
         self,
-        command: EvaluateModel,
-        spec: MetricSpec,
-        model: OutsideModel,
+        sitting: _Sitting,
         suite: Suite,
         arm: Arm,
         asks: Sequence[Sequence[tuple[Message, ...]]],
         read: Callable[[str, int], float],
     ) -> Column:
         """The column of what the model said to the questions about each item; what serving refused scores 0 unasked."""
-        assert spec.endpoint is not None
-        near, lost = spec.kind == "embedding", refused(arm, suite.items)
-        generator: Generator = _Nearness(model) if near else _Constrained(model, spec.kind == "judge_pairwise")
-        who = f"{'embedding' if near else 'judge'}:{model.name}"
-        jobs: dict[tuple[int, int], Job] = {}
-        for place, questions in enumerate(asks):
-            for turn, messages in enumerate(questions):
-                if place not in lost:
-                    key = answer_key(who, "", messages, judge.MAX_TOKENS, command.report_id)
-                    item_id = suite.items[place].item_id
-                    jobs[place, turn] = Job(key, spec.name, item_id, spec.name, "", (messages,), spec.name)
-        outside = {spec.name: Outside(generator, spec.endpoint.concurrency)}
-        told = await self._generation.answer(command, list(jobs.values()), outside, strict=False)
+        lost = refused(arm, suite.items)
+        jobs = {
+            (place, turn): sitting.job(suite.items[place].item_id, messages)
+            for place, questions in enumerate(asks)
+            for turn, messages in enumerate(questions)
+            if place not in lost
+        }
+        told = await self._asked(sitting, list(jobs.values()))
         scores: list[float | None] = []
         failures: dict[int, str] = {}
         for place, questions in enumerate(asks):
@@ -175,8 +226,13 @@ class Judging:
                 scores.append(None)
                 failures[place] = str(error)
         if failures:
-            log.warning("the model failed on items", metric=spec.name, arm=arm.name, items=len(failures))
-        return Column(judge.signature(spec), tuple(scores), failures=failures)
+            log.warning("the model failed on items", metric=sitting.spec.name, arm=arm.name, items=len(failures))
+        return Column(judge.signature(sitting.spec, sitting.form), tuple(scores), failures=failures)
+
+    async def _asked(self, sitting: _Sitting, jobs: Sequence[Job]) -> dict[str, Answer]:
+        assert sitting.spec.endpoint is not None
+        outside = {sitting.spec.name: Outside(sitting.generator(), sitting.spec.endpoint.concurrency)}
+        return await self._generation.answer(sitting.command, jobs, outside, strict=False)
 
 
 def _read(word: Answer, turn: int, read: Callable[[str, int], float]) -> float:

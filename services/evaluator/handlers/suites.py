@@ -47,7 +47,7 @@ class Shelf:
             case "general":
                 made = general_items(spec.items, spec.seed, spec.system)
             case "edge":
-                made = edge_items(items, spec.items, spec.seed, spec.attacks)
+                made = await asyncio.to_thread(edge_items, items, spec.items, spec.seed, spec.attacks, spec.variants)
             case "safety":
                 made = safety_items(spec.items, spec.seed, spec.system)
             case "items":

@@ -128,11 +128,12 @@ async def test_made_suites_are_measured_and_gated_beside_the_tasks_own(
         question = messages[-1]
         if version == 0:
             return question.split(": ", 1)[-1]
-        return right(int(question.split()[1])) if question.startswith("ticket ") else "{}"
+        number = question.split()[1:2] if question.startswith("ticket ") else []
+        return right(int(number[0])) if number and number[0].isdecimal() else "{}"
 
     gateway.rule = rule
     task = with_evaluation(
-        suites=["safety", {"name": "general", "kind": "general", "items": 90}, {"kind": "edge", "items": 70}],
+        suites=["safety", {"name": "general", "kind": "general", "items": 90}, {"kind": "edge", "items": 110}],
         gates=[
             {"name": "better-than-base", "kind": "superiority", "against": "base"},
             {
@@ -155,8 +156,8 @@ async def test_made_suites_are_measured_and_gated_beside_the_tasks_own(
     assert document["suites"]["safety"]["arms"]["fine_tuned"]["refusal"]["value"] == 0.5
     assert set(document["suites"]["general"]["slices"]) == {"copy", "lookup", "form"}
     edge = document["suites"]["edge"]
-    assert edge["arms"]["fine_tuned"]["exact_match"]["n"] == 60
-    assert edge["arms"]["fine_tuned"]["json_valid"]["n"] == 70
+    assert edge["arms"]["fine_tuned"]["exact_match"]["n"] == 100
+    assert edge["arms"]["fine_tuned"]["json_valid"]["n"] == 110
     assert edge["slices"]["format"]["fine_tuned"]["exact_match"]["value"] == 1.0
 
 
@@ -252,8 +253,45 @@ async def test_judges_and_embeddings_score_and_fail_for_one_item_alone(
     assert "answered 400" in document["items"][3]["arms"]["fine_tuned"]["unscored"]["near"]
     assert "no JSON" in document["items"][7]["arms"]["fine_tuned"]["unscored"]["graded"]
     shown_first = [each for each in outside.requests if "FIRST ANSWER" in str(each.get("messages"))]
-    assert len(shown_first) == 120
+    assert len(shown_first) == 1 + 120  # one question of its own shows what the endpoint takes
     assert "order:both" in document["passport"]["metrics"]["preferred"]
+
+
+@pytest.mark.parametrize("taken", ["json_object", "text"])
+async def test_a_judge_whose_endpoint_takes_no_schema_is_asked_in_words_and_its_noise_is_known(
+    house: House, link: NatsLink, object_store: ObjectStore, facts: Facts, tmp_path: Path, taken: str
+) -> None:
+    heard: dict[str, int] = {}
+
+    def judge(asked: dict[str, Any]) -> str | int:
+        form = asked.get("response_format", {"type": "text"})["type"]
+        if form == "json_schema":
+            return 400
+        if form != taken:
+            return "Gladly! The grade is 5."
+        system, text = (message["content"] for message in asked["messages"])
+        assert '"enum": [1, 2, 3, 4, 5]' in system
+        heard[text] = heard.get(text, 0) + 1
+        return json.dumps({"reason": "r", "grade": 5 if heard[text] == 1 else 4})
+
+    with OutsideServer(judge) as outside:
+        await house.start()
+        endpoint = {"url": outside.url, "model": "judge"}
+        task = with_evaluation(
+            arms=["base", "fine_tuned"], repeat_items=8,
+            metrics=[{"name": "graded", "kind": "judge", "rubric": "Is it right?", "endpoint": endpoint}],
+        )  # fmt: skip
+        await send(link, command(await put_suite(object_store, tmp_path / "suite"), spec=task))
+        document = await document_of(object_store, await finished(facts))
+    assert f"|held:{taken}|" in document["passport"]["metrics"]["graded"]
+    assert document["arms"]["fine_tuned"]["graded"] == {"value": 1.0, "low": pytest.approx(0.94, abs=0.02), "high": 1.0,
+                                                        "n": 60}  # fmt: skip
+    # Asked a second time about the very same answers it grades otherwise: that much of a difference is chance.
+    assert document["noise"]["changed_texts"] == 0
+    assert document["noise"]["changed_scores"] == {"exact_match": 0, "json_valid": 0, "graded": 8}
+    assert document["noise"]["floors"]["graded"] == pytest.approx(1.959964 * 0.25 / 60**0.5)
+    # One look for each form, one question for each of 60 items by two arms, eight again.
+    assert len(outside.requests) == (2 if taken == "json_object" else 3) + 120 + 8
 
 
 async def test_a_task_that_cannot_be_evaluated_as_it_says_is_told_before_anything_is_generated(

@@ -195,7 +195,7 @@ def test_tokens_seconds_and_money_stand_beside_the_quality() -> None:
 def test_a_difference_within_the_noise_of_two_runs_is_greyed_out() -> None:
     tuned, base = arm("fine_tuned", lambda k: k % 50 != 0, 200, 1), arm("base", lambda k: k % 40 != 0, 200)
     again = {f"i{k}": Answer(f"i{k}", f"a{k}" if k % 4 else "changed", OURS) for k in range(40)}
-    noise = measure_noise(tuned, again, items(200), local_metrics(OutputSpec()))
+    noise = measure_noise(sheet(200, tuned, base), again, local_metrics(OutputSpec()), {})
     assert noise is not None
     assert (noise.items, noise.changed_texts) == (40, 10)
     assert noise.floors["exact_match"] == pytest.approx(1.959964 * (9 / 40 / 200) ** 0.5)
@@ -206,6 +206,21 @@ def test_a_difference_within_the_noise_of_two_runs_is_greyed_out() -> None:
     assert noise.below("exact_match", 0.1, 50)
     assert not noise.below("exact_match", 0.1, 200)
     assert document["slice_differences"]["base"]["c0"]["below_noise"] is True
+
+
+def test_what_a_judge_says_the_second_time_is_noise_too() -> None:
+    tuned, base = arm("fine_tuned", lambda _: True, 100, 1), arm("base", lambda _: True, 100)
+    graded = Column("judge|m|v1", (1.0,) * 100)
+    made = sheet(100, tuned, base, columns={"fine_tuned": {"graded": graded}, "base": {"graded": graded}})
+    again = {f"i{k}": Answer(f"i{k}", f"a{k}", OURS) for k in range(10, 30)}
+    second = Column("judge|m|v1", (*(0.75,) * 5, None, *(1.0,) * 14))
+    noise = measure_noise(made, again, local_metrics(OutputSpec()), {"graded": second})
+    assert noise is not None
+    assert noise.changed_texts == 0
+    assert (noise.changed_scores["graded"], noise.changed_scores["exact_match"]) == (5, 0)
+    assert noise.floors["graded"] == pytest.approx(1.959964 * (5 * 0.0625 / 19 / 100) ** 0.5)
+    assert noise.below("graded", 0.02, 100)
+    assert not noise.below("exact_match", 0.02, 100)
 
 
 def test_a_judge_that_fails_on_many_items_judges_nothing() -> None:

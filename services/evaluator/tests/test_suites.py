@@ -39,7 +39,7 @@ ITEMS = tuple(
 def test_the_same_seed_makes_the_same_suite_and_another_seed_another() -> None:
     makers: tuple[Callable[[int], tuple[Item, ...]], ...] = (
         lambda seed: general_items(30, seed, "Follow the request."),
-        lambda seed: edge_items(ITEMS, 70, seed),
+        lambda seed: edge_items(ITEMS, 110, seed),
         lambda seed: safety_items(120, seed, ""),
     )
     for make in makers:
@@ -58,7 +58,7 @@ def test_general_items_have_one_right_answer_that_stands_in_the_question() -> No
 
 
 def test_edge_items_keep_answer_and_cluster_and_change_the_question_alone() -> None:
-    made = edge_items(ITEMS, 140, 0)
+    made = edge_items(ITEMS, 220, 0)
     originals = {item.item_id: item for item in ITEMS}
     assert Counter(item.category for item in made) == dict.fromkeys(ATTACKS, 20)
     for item in made:
