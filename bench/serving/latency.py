@@ -13,7 +13,7 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-from bench.serving.ground import START_SECONDS, Ground, answering, door
+from bench.serving.ground import NO_END, START_SECONDS, Ground, answering, door
 from libs.testing.servers import free_port
 
 KINDS = ("e2el", "ttft", "tpot")
@@ -69,7 +69,15 @@ def _table(found: dict[str, list[dict[str, Any]]], given: argparse.Namespace) ->
         lines.append("| " + " | ".join(row) + " |")
     done = {side: f"{sum(each['completed'] for each in found[side])}" for side in SIDES}
     failed = {side: f"{sum(each['failed'] for each in found[side])}" for side in SIDES}
-    lines.append(f"\nAnswered (failed): {', '.join(f'{side} {done[side]} ({failed[side]})' for side in SIDES)}.")
+    lengths = {
+        side: statistics.mean(each["total_output_tokens"] / max(1, each["completed"]) for each in found[side])
+        for side in SIDES
+    }
+    lines.append(
+        "\nAnswered (failed), tokens an answer: "
+        + ", ".join(f"{side} {done[side]} ({failed[side]}), {lengths[side]:.1f}" for side in SIDES)
+        + "."
+    )
     lines.append("Bar on two cores: p50 at most 1.1 of vLLM's, p99 lower.")
     return "\n".join(lines)
 
@@ -115,12 +123,15 @@ def _bench(ground: Ground, task: str, port: int, given: argparse.Namespace, prom
     command += ["--tokenizer", str(ground.base), "--dataset-name", "random", "--random-input-len", "64"]
     command += ["--random-output-len", str(given.tokens), "--num-prompts", str(prompts), "--disable-tqdm"]
     command += ["--request-rate", str(given.rate), "--seed", "1", "--temperature", "0", "--save-result"]
+    # Without it each side ends where its own sampling defaults let the model end, and answers differ in length.
+    command += ["--extra-body", json.dumps({"logit_bias": {str(token): bias for token, bias in NO_END.items()}})]
     command += ["--result-dir", str(ground.home), "--result-filename", "bench.json"]
     command += ["--percentile-metrics", ",".join(KINDS), "--metric-percentiles", "50,99"]
     quiet = {"OPENAI_API_KEY": "client-key", "HF_HUB_OFFLINE": "1", "NO_PROXY": "127.0.0.1"}
     done = subprocess.run(command, env={**os.environ, **quiet}, capture_output=True, text=True, check=False)
     if done.returncode or not result.exists():
-        raise RuntimeError(done.stdout[-2000:] + done.stderr[-3000:])
+        said = f"{done.stdout[-2000:]}{done.stderr[-3000:]}"
+        raise RuntimeError(f"`vllm bench serve` ended with status {done.returncode} and no result: {said!r}")
     told: dict[str, Any] = json.loads(result.read_text())
     told["failed"] = prompts - told["completed"]
     return told

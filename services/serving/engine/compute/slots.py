@@ -51,8 +51,11 @@ class Slots:
     def pin(self, number: int) -> bool:
         """Reserve a slot for one adapter; True once the requests running leave room for it, else ask again later.
 
-        From here on nobody new is let into the slot that is reserved.
+        From here on nobody new is let into the slot that is reserved. The last slot is never given: with all of them
+        pinned one adapter more would kill vLLM.
         """
+        if len(self._pinned | {number}) >= self._total:
+            return False
         self._pinned.add(number)
         self._admit()
         return len(self._unpinned()) <= self._total - len(self._pinned)

@@ -75,6 +75,16 @@ async def test_a_pin_gets_the_next_slot_that_requests_leave_and_nobody_is_let_in
     await requests.end(running[1], late)
 
 
+async def test_the_last_slot_is_never_pinned() -> None:
+    slots = Slots(2)
+    assert slots.pin(1)
+    assert not slots.pin(2)
+    requests = Requests(slots)
+    other = await requests.start(2)
+    assert requests.inside == [2]
+    await requests.end(other)
+
+
 async def test_users_go_before_evaluation_and_evaluation_before_shadows() -> None:
     slots = Slots(1)
     requests = Requests(slots)
