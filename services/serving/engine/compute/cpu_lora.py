@@ -1,15 +1,42 @@
-"""LoRA products on CPU, one pair of matrix products per adapter in the batch.
+"""LoRA products on CPU: one pair of matrix products for each adapter in the batch, or one pair for many of them.
 
 vLLM's CPU operators gather the adapter's whole weight for every token (`einsum("bi,boi->bo", x, w[indices])`): at rank
 64 that is hundreds of megabytes per step. They also take index -1, which marks a token without an adapter, for the last
 slot. Here a token without an adapter gets nothing, the weights are read once per adapter (Chen et al., Punica, 2023),
-and which token belongs to which adapter is worked out once per step instead of once per product.
+and which token belongs to which adapter is worked out once per step instead of once per product. Where many adapters
+have a few tokens each and their weights are small, calling the kernels takes longer than they do: those adapters' rows
+are padded to one length and multiplied by all their weights in one batched product (measured in `bench/lora_cpu.py`).
 """
 
+from dataclasses import dataclass
 from typing import Any
 
 Group = tuple[int, Any]
 """A slot, and the rows (tensor of indices) that are its; None stands for every row."""
+_FEW_ROWS, _MANY_GROUPS = 8, 3
+_SMALL_BYTES = 128 * 1024
+"""Gathering weights larger than that costs more than the calls that it saves."""
+
+
+@dataclass(frozen=True, slots=True)
+class Together:
+    """Groups of few rows. `slots` (groups,), `places` (groups, longest) index rows of the batch, padded with any;
+    `rows` (n,) are all of them in order, `taken` (n,) where each lies in `places`, flattened.
+    """
+
+    slots: Any
+    places: Any
+    rows: Any
+    taken: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Groups:
+    """A batch by adapter: `every` group one by one, or those `alone` one by one and the rest `together`."""
+
+    every: tuple[Group, ...]
+    alone: tuple[Group, ...] = ()
+    together: Together | None = None
 
 
 def use_grouped_products() -> None:
@@ -22,12 +49,28 @@ def use_grouped_products() -> None:
     PunicaWrapperCPU.add_lora_logits = add_lora_logits
 
 
-def groups_of(indices: Any) -> tuple[Group, ...]:
+def groups_of(indices: Any) -> Groups:
     """The groups of a batch. `indices` (rows,) names each row's slot; negative: no adapter, left out."""
-    present = indices.unique().tolist()
+    ordered, order = indices.sort(stable=True)
+    slots, counts = ordered.unique_consecutive(return_counts=True)
+    present = slots.tolist()
     if len(present) == 1:
-        return ((present[0], None),) if present[0] >= 0 else ()
-    return tuple((slot, (indices == slot).nonzero().squeeze(1)) for slot in present if slot >= 0)
+        return Groups(((present[0], None),) if present[0] >= 0 else ())
+    every = tuple((slot, rows) for slot, rows in zip(present, order.split(counts.tolist()), strict=True) if slot >= 0)
+    few = tuple(group for group in every if len(group[1]) <= _FEW_ROWS)
+    if len(few) < _MANY_GROUPS:
+        return Groups(every)
+    return Groups(every, tuple(group for group in every if len(group[1]) > _FEW_ROWS), _together(few))
+
+
+def _together(groups: tuple[Group, ...]) -> Together:
+    import torch
+
+    rows = [rows for _, rows in groups]
+    places = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
+    counts = torch.tensor([len(each) for each in rows])
+    taken = (torch.arange(places.shape[1]) < counts.unsqueeze(1)).flatten().nonzero().squeeze(1)
+    return Together(torch.tensor([slot for slot, _ in groups]), places, torch.cat(rows), taken)
 
 
 def update_metadata(self: Any, mapping: Any, lora_index_to_id: Any, max_loras: int, vocab_size: int, **_: Any) -> None:
@@ -59,7 +102,7 @@ def add_lora_linear(
 
 def add_lora_embedding(self: Any, y: Any, x: Any, lora_b_stacked: Any, add_inputs: bool = True, **_: Any) -> None:  # noqa: ARG001
     """`y += B x`, where x is already the embedding's row of A. Shapes: y (rows, out), x (rows, rank)."""
-    for slot, rows in self.token_groups:
+    for slot, rows in self.token_groups.every:
         weight = _weight(lora_b_stacked, slot)
         if rows is None:
             y += x.to(weight.dtype) @ weight.t()
@@ -74,12 +117,20 @@ def add_lora_logits(
     _add(y, x, lora_a_stacked, lora_b_stacked, scale, self.sampled_groups)
 
 
-def _add(y: Any, x: Any, a: Any, b: Any, scale: float, groups: tuple[Group, ...]) -> None:
-    for slot, rows in groups:
+def _add(y: Any, x: Any, a: Any, b: Any, scale: float, groups: Groups) -> None:
+    # Model and adapter may be padded to different widths.
+    target = y[:, : b.shape[-2]]
+    together = groups.together
+    if together is None or max(_size(a), _size(b)) > _SMALL_BYTES:
+        alone = groups.every
+    else:
+        alone = groups.alone
+        low = x[together.places].bmm(_weights(a, together.slots))
+        out = low.bmm(_weights(b, together.slots)).flatten(0, 1)
+        target.index_add_(0, together.rows, out.index_select(0, together.taken), alpha=scale)
+    for slot, rows in alone:
         down, up = _weight(a, slot), _weight(b, slot)
-        # Model and adapter may be padded to different widths.
-        target = y[:, : up.shape[0]]
-        # Rounded alike in both branches: an answer must not depend on who else is in the batch.
+        # Rounded alike in all branches: an answer must not depend on who else is in the batch.
         if rows is None:
             target.add_((x @ down.t()) @ up.t(), alpha=scale)
         else:
@@ -88,3 +139,13 @@ def _add(y: Any, x: Any, a: Any, b: Any, scale: float, groups: tuple[Group, ...]
 
 def _weight(stacked: Any, slot: int) -> Any:
     return stacked[slot, 0] if stacked.dim() == 4 else stacked[slot]
+
+
+def _weights(stacked: Any, slots: Any) -> Any:
+    held = stacked.squeeze(1) if stacked.dim() == 4 else stacked
+    return held.index_select(0, slots).transpose(1, 2)
+
+
+def _size(stacked: Any) -> int:
+    """Bytes of one slot."""
+    return int(stacked.shape[-1] * stacked.shape[-2] * stacked.element_size())

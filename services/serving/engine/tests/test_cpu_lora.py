@@ -6,10 +6,19 @@ from typing import Any
 import pytest
 import torch
 
+from services.serving.engine.compute import cpu_lora
 from services.serving.engine.compute.cpu_lora import add_lora_embedding, add_lora_linear, add_lora_logits, groups_of
 
-SLOTS, RANK, WIDTH, SLICES = 3, 4, 8, (5, 3)
-BATCHES = [[0, 0, 0, 0], [0, 2, 1, 2], [2, -1, 0, -1], [-1, -1, -1, -1], [1]]
+SLOTS, RANK, WIDTH, SLICES = 4, 4, 8, (5, 3)
+BATCHES = [
+    [0, 0, 0, 0],
+    [0, 2, 1, 2],
+    [2, -1, 0, -1],
+    [-1, -1, -1, -1],
+    [1],
+    [3, 1, -1, 0, 1, 3, 3],
+    [0, 1, *[2] * 9, 3, 1, 2],
+]
 
 
 def wrapper(indices: list[int]) -> Any:
@@ -48,6 +57,19 @@ def test_the_products_agree_with_those_they_replace() -> None:
     ours = torch.ones(6, WIDTH)
     add_lora_logits(wrapper(indices), ours, x, a, b, 0.5)
     torch.testing.assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize("indices", BATCHES)
+def test_products_of_many_adapters_at_once_are_those_of_one_after_the_other(
+    indices: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(3)
+    x, a, b = torch.randn(len(indices), WIDTH), weights(RANK, WIDTH), weights(WIDTH, RANK)
+    together, apart = torch.zeros(len(indices), WIDTH + 2), torch.zeros(len(indices), WIDTH + 2)
+    add_lora_logits(wrapper(indices), together, x, a, b, 0.5)
+    monkeypatch.setattr(cpu_lora, "_SMALL_BYTES", 0)
+    add_lora_logits(wrapper(indices), apart, x, a, b, 0.5)
+    torch.testing.assert_close(together, apart)
 
 
 @pytest.mark.parametrize("indices", BATCHES)
