@@ -13,6 +13,8 @@ SERVICES = ("registry", "ingestion", "curation", "trainer", "evaluator", "gatewa
 STATEFUL = ("registry", "ingestion", "curation", "trainer", "evaluator")
 MODULES = {"gateway": "services.serving.gateway", "engine": "services.serving.engine"}
 S3_BUCKET = "pawl"
+TOPOLOGY = "topology"
+"""The job that gives the broker its streams, consumers and buckets."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +187,6 @@ def jobs(layout: Layout, state: StackState) -> list[tuple[str, tuple[str, ...], 
     databases = {f"PAWL_{name.upper()}_DATABASE_URL": database_url(layout, name) for name in STATEFUL}
     topology = (sys.executable, "-m", "libs.eventing", "apply", "--nats", endpoints(state)["nats"])
     return [
-        ("topology", topology, nats_proof(state, "topology")),
+        (TOPOLOGY, topology, nats_proof(state, "topology")),
         ("migrations", (sys.executable, "-m", "libs.outbox", "migrate", "all"), databases),
     ]

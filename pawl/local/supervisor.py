@@ -22,10 +22,12 @@ from libs.runtime.binaries import binary
 from pawl.local import engines, specs
 from pawl.local.layout import Layout, write_atomically
 from pawl.local.process import ManagedProcess
-from pawl.local.state import StackState, write_broker, write_keys
+from pawl.local.state import StackState, is_free, write_broker, write_keys
 
 PROBE_SECONDS = 0.5
 READY_SECONDS = 120.0
+BROKER_SECONDS = 5.0
+"""How long a part of a stack tries to reach a broker that it did not start itself."""
 END_SECONDS = 20.0
 LEAST_FREE_BYTES = 64 << 20
 """Below it databases and broker would fail one after the other, each in its own words."""
@@ -107,10 +109,13 @@ class Supervisor:
         self.layout.data("s3").mkdir(parents=True, exist_ok=True)
         for spec in specs.infrastructure(self.layout, self.state, nats_server, rclone):
             self._launch(spec, remembered)
-        if not self.only:
-            await self._until_healthy(client, ["nats", "s3"])
+        brought: list[str] = [name for name in ("nats", "s3") if name in self.processes]
+        await self._until_healthy(client, brought)
+        if "s3" in brought:
             await self._store().ensure_bucket()
-            for name, argv, environment in specs.jobs(self.layout, self.state):
+        for name, argv, environment in specs.jobs(self.layout, self.state):
+            # A part of the stack migrates for itself, each process its own schema.
+            if not self.only or (name == specs.TOPOLOGY and "nats" in brought):
                 await self._job(name, argv, environment)
         for name in specs.SERVICES:
             self._launch(specs.service(self.layout, self.state, name), remembered)
@@ -119,8 +124,20 @@ class Supervisor:
         self.state.save(self.layout)
         if self.only:
             self.left_alone = list(remembered.values())
+            if "nats" not in brought:
+                await self._bring_broker_up_to_date()
         else:
             end_processes(list(remembered.values()))
+
+    async def _bring_broker_up_to_date(self) -> None:
+        """Give a broker that runs already what this version's processes need; they serve without it if it is away."""
+        if is_free(self.state.ports["nats"]):
+            return
+        argv, environment = next(job[1:] for job in specs.jobs(self.layout, self.state) if job[0] == specs.TOPOLOGY)
+        try:
+            await self._job(specs.TOPOLOGY, (*argv, "--wait", str(BROKER_SECONDS)), environment)
+        except FailedPrecondition as error:
+            self.say(f"! {error}")
 
     async def _supervise(self, client: httpx.AsyncClient) -> None:
         bases = asyncio.create_task(self._keep_engines()) if not self.only else None
