@@ -20,13 +20,15 @@ from libs.outbox.relay import Relay
 from libs.runtime.grpc_server import GrpcServer
 from libs.testing.servers import NatsServer
 from services.evaluator.clients import Backlog, Gateway
+from services.evaluator.clients.harness import Harness
 from services.evaluator.clients.outside import OutsideModel
 from services.evaluator.handlers.evaluation import Evaluation
 from services.evaluator.handlers.generation import Generation
 from services.evaluator.handlers.monitor import INFERENCES, OUTCOMES, Monitor
 from services.evaluator.handlers.suites import Shelf
 from services.evaluator.store import METADATA, Answers, Ledger, Reports
-from services.evaluator.tests.support import KEY, Facts, FakeGateway, Traffic, right, wrong
+from services.evaluator.tests.harness import HARNESS_PYTHON
+from services.evaluator.tests.support import KEY, TASK, TENANT, Facts, FakeGateway, Traffic, right, wrong
 
 
 @dataclass
@@ -70,6 +72,7 @@ class House:
         self.gateway_address = gateway_address
         self.home = home
         self.keys: dict[str, str] = {}
+        self.mix: dict[str, float] = {}
         self._stack: AsyncExitStack | None = None
 
     def outside(self, spec: EndpointSpec) -> OutsideModel:
@@ -91,8 +94,13 @@ class House:
         stack.push_async_callback(client.close)
         reports, ledger, answers = Reports(database), Ledger(database), Answers(database)
         generation = Generation(answers, client, patience=patience, routing=routing)
-        shelf = Shelf(self.objects, self.home / "suites")
-        evaluation = self.evaluation = Evaluation(reports, self.objects, generation, shelf, self.outside)
+        shelf = Shelf(self.objects, self.home / "suites", Harness(HARNESS_PYTHON))
+
+        async def mix(tenant: str, task: str) -> dict[str, float]:
+            assert (tenant, task) == (TENANT, TASK)
+            return self.mix
+
+        evaluation = self.evaluation = Evaluation(reports, self.objects, generation, shelf, self.outside, mix=mix)
         monitor = Monitor(ledger, Backlog(link).unhandled, settle=settle, keep=3600.0)
         await monitor.load()
         consumers = Consumers(link, [evaluation.subscription(), monitor.subscription()], service="evaluator")

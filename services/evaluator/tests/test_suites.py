@@ -4,7 +4,6 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Callable
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -20,6 +19,7 @@ from services.evaluator.domain.suites.edge import ATTACKS, edge_items
 from services.evaluator.domain.suites.general import general_items
 from services.evaluator.domain.suites.safety import safety_items
 from services.evaluator.handlers.suites import digest_of
+from services.evaluator.tests.harness import HARNESS_PYTHON, needs_harness, write_capitals
 
 ITEMS = tuple(
     Item(
@@ -146,25 +146,10 @@ async def test_a_harness_suite_runs_no_program_and_says_what_is_missing(
         await Harness(bare_python(tmp_path), 60.0).items(tree, ["copying"], 5, 0)
 
 
-CAPITALS = """
-task: capitals
-dataset_path: json
-dataset_kwargs: {data_files: {test: capitals.jsonl}}
-test_split: test
-output_type: generate_until
-doc_to_text: "Capital of {{country}}?"
-doc_to_target: "{{capital}}"
-generation_kwargs: {until: ["\\n"]}
-metric_list: [{metric: exact_match, aggregation: mean, higher_is_better: true, ignore_case: true}]
-"""
-
-
-@pytest.mark.skipif(find_spec("lm_eval") is None, reason="needs pawl[harness]")
+@needs_harness
 async def test_lm_eval_asks_and_scores_in_a_process_of_its_own(tmp_path: Path) -> None:
-    (tmp_path / "capitals.yaml").write_text(CAPITALS)
-    rows = [json.dumps({"country": f"c{n}", "capital": f"Town{n}"}) for n in range(30)]
-    (tmp_path / "capitals.jsonl").write_text("\n".join(rows))
-    harness = Harness()
+    write_capitals(tmp_path, 30)
+    harness = Harness(HARNESS_PYTHON)
     told = await harness.items(tmp_path, ["capitals"], 10, 0)
     assert len(told["items"]) == 10
     number = told["items"][0]["item_id"].rpartition(":")[2]
