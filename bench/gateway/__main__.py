@@ -24,6 +24,7 @@ async def main() -> None:
     parser.add_argument("--litellm", default="", help="a python that has LiteLLM's proxy")
     parser.add_argument("--gateways", type=int, default=4)
     parser.add_argument("--streams", type=int, default=200)
+    parser.add_argument("--pace", type=float, nargs="+", default=[0.2, 0.025], help="seconds between tokens")
     parser.add_argument("--rollbacks", type=int, default=25)
     asked = parser.parse_args()
     load = os.getloadavg()[0]
@@ -31,8 +32,13 @@ async def main() -> None:
         rows = await overhead.measure(Path(home) / "overhead", asked.rate, asked.seconds, asked.litellm)
         first = overhead.table(rows)
         print(first, flush=True)
-        outcome = await switching.measure(Path(home) / "switching", asked.gateways, asked.streams, asked.rollbacks)
-        second = switching.table(outcome, asked.gateways, asked.streams)
+        outcomes = [
+            await switching.measure(
+                Path(home) / f"switching-{pace}", asked.gateways, asked.streams, asked.rollbacks, pace
+            )
+            for pace in asked.pace
+        ]
+        second = switching.table(outcomes, asked.gateways, asked.streams)
         print(second, flush=True)
     command = " ".join(["python -m bench.gateway", *sys.argv[1:]])
     cores = len(os.sched_getaffinity(0))

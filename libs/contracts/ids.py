@@ -1,6 +1,7 @@
 """Identifiers: random for causes, derived for effects, sha256 for content."""
 
 import hashlib
+import os
 import re
 import uuid
 from typing import Annotated
@@ -19,7 +20,7 @@ Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
 
 def new_id(prefix: str) -> str:
     """A fresh random id such as `turn-1f0c…` (prefix, 32 hex digits)."""
-    return f"{prefix}-{uuid.uuid4().hex}"
+    return f"{prefix}-{os.urandom(16).hex()}"
 
 
 def derived_id(cause_id: str, output_name: str) -> str:

@@ -1,5 +1,6 @@
 """CloudEvents 1.0 over NATS headers, binary mode: attributes in `ce-*`, JSON of the payload as data."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,6 +19,7 @@ MAX_PAYLOAD = 900_000
 
 # Printable ASCII but space, double quote and percent goes as it is (CloudEvents HTTP binding 1.0, section 3.1.3.2).
 _PLAIN = "".join(chr(code) for code in range(0x21, 0x7F) if chr(code) not in '"%')
+_AS_IT_IS = re.compile(f"[{re.escape(_PLAIN)}]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,18 +100,22 @@ def encode(envelope: Envelope[Any]) -> tuple[str, bytes, dict[str, str]]:
         "Nats-Msg-Id": envelope.id,
         "content-type": CONTENT_TYPE,
         "ce-specversion": "1.0",
-        "ce-id": quote(envelope.id, _PLAIN),
-        "ce-source": quote(envelope.source, _PLAIN),
-        "ce-type": quote(envelope.type, _PLAIN),
+        "ce-id": _quoted(envelope.id),
+        "ce-source": _quoted(envelope.source),
+        "ce-type": _quoted(envelope.type),
         "ce-time": envelope.time.astimezone(UTC).isoformat().replace("+00:00", "Z"),
     }
     if envelope.traceparent:
         headers["traceparent"] = envelope.traceparent
     if envelope.turn_id:
-        headers["ce-turnid"] = quote(envelope.turn_id, _PLAIN)
+        headers["ce-turnid"] = _quoted(envelope.turn_id)
     if envelope.cause_id:
-        headers["ce-causeid"] = quote(envelope.cause_id, _PLAIN)
+        headers["ce-causeid"] = _quoted(envelope.cause_id)
     return envelope.subject, data, headers
+
+
+def _quoted(value: str) -> str:
+    return value if _AS_IT_IS.fullmatch(value) else quote(value, _PLAIN)
 
 
 def _required(given: Mapping[str, str], name: str) -> str:

@@ -96,23 +96,36 @@ async def kv_put(
     return int(acknowledged.seq)
 
 
-async def kv_advance(link: NatsLink, bucket: str, key: str, value: bytes | None, generation: int) -> bool:
+async def kv_advance(
+    link: NatsLink,
+    bucket: str,
+    key: str,
+    value: bytes | None,
+    generation: int,
+    *,
+    known: dict[str, Entry] | None = None,
+) -> bool:
     """Write `value` unless the key already holds this generation or a newer one; True when written.
 
-    Compare-and-set in a loop: whatever the order in which two writers get here, the higher generation stays.
+    Compare-and-set in a loop: whatever the order in which two writers get here, the higher generation stays. `known` is
+    what the caller's writes left behind, by subject: it saves asking, and where somebody else wrote it is dropped.
     """
     subject = kv_subject(bucket, key)
     for _ in range(20):
-        held = await kv_get(link, bucket, key)
+        held = known.pop(subject, None) if known is not None else None
+        if held is None:
+            held = await kv_get(link, bucket, key)
         if held.generation is not None and held.generation >= generation:
             return False
         headers = {GENERATION: str(generation), _LAST: str(held.revision)}
         if value is None:
             headers[KV_OP] = KV_DEL
         try:
-            await publish_raw(link.js, subject, value or b"", headers, stream=kv_stream(bucket))
+            stored = await publish_raw(link.js, subject, value or b"", headers, stream=kv_stream(bucket))
         except Conflict:
             continue
+        if known is not None:
+            known[subject] = Entry(value, int(stored.seq), generation)
         return True
     raise Conflict(f"{subject} is written by somebody else all the time", reason="KV_CONTENTION")
 
@@ -121,8 +134,9 @@ class DesiredState(Generic[M]):
     """A live copy of a bucket.
 
     `values` holds the last good value of every key. What does not parse is refused and the value before it kept: a
-    broken route must not take a working one down. With `cache_path` every state seen is kept on disk (temporary file,
-    fsync, rename; digest inside) and read at start, so the process answers with NATS away. On reconnection, on any
+    broken route must not take a working one down. With `cache_path` the state is kept on disk (temporary file, fsync,
+    rename; digest inside) a moment after it was seen, and read at start, so the process answers with NATS away. A
+    change counts at once: it waits neither for the disk nor for the change before it. On reconnection, on any
     failure of the watch and when the bucket moved without a word, the whole bucket is read anew.
 
     Args:
@@ -150,6 +164,9 @@ class DesiredState(Generic[M]):
         self._on_change = on_change
         self._drift_seconds = drift_seconds
         self._task: asyncio.Task[None] | None = None
+        self._keeping: asyncio.Task[None] | None = None
+        self._unkept = False
+        self._wake_keeper = asyncio.Event()
         self._ended = False
         self._resync = asyncio.Event()
         self._watcher: Any = None
@@ -168,12 +185,17 @@ class DesiredState(Generic[M]):
             self._read_cache()
             self._link.on_connected(self._wake)
             self._task = launch(self._follow(), f"kv-{self._bucket}", self._link.fail)
+            if self._cache_path is not None:
+                self._keeping = launch(self._keep(self._cache_path), f"kv-{self._bucket}-copy", self._link.fail)
 
     async def stop(self) -> None:
-        """End the watch; `values` stay."""
+        """End the watch; `values` stay, on disk too."""
         self._ended = True
         await end(self._task)
-        self._task = None
+        self._wake_keeper.set()
+        if self._keeping is not None:
+            await asyncio.wait({self._keeping})
+        self._task = self._keeping = None
 
     def check(self) -> str | None:
         """Readiness: None once the bucket was read, or when a local copy stands in for it."""
@@ -300,13 +322,22 @@ class DesiredState(Generic[M]):
     async def _announce(self, keys: list[str]) -> None:
         if not keys:
             return
-        if self._cache_path is not None:
-            await self._write_cache(self._cache_path)
+        self._unkept = True
+        self._wake_keeper.set()
         if self._on_change is not None:
             for key in keys:
                 self._on_change(key, self.values.get(key))
         async with self.changed:
             self.changed.notify_all()
+
+    async def _keep(self, path: Path) -> None:
+        while not self._ended or self._unkept:
+            if self._unkept:
+                self._unkept = False
+                await self._write_cache(path)
+            else:
+                self._wake_keeper.clear()
+                await self._wake_keeper.wait()
 
     async def _write_cache(self, path: Path) -> None:
         entries = {

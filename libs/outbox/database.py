@@ -17,6 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 from libs.contracts.envelope import Envelope
 from libs.contracts.errors import FailedPrecondition, InvalidInput
 from libs.outbox.failures import database_errors
+from libs.outbox.sqlite import connector
 from libs.outbox.tables import inbox_table, outbox_table
 from libs.outbox.unit import UnitOfWork
 
@@ -220,7 +221,8 @@ def make_engine(url: URL, service: str, *, patient: bool = True) -> AsyncEngine:
             pool_size=8,
             connect_args={"server_settings": settings, "timeout": _CONNECT_SECONDS},
         )
-    engine = create_async_engine(url)
+    path = sqlite_path(url)
+    engine = create_async_engine(url, async_creator=connector(path)) if path is not None else create_async_engine(url)
     event.listen(engine.sync_engine, "connect", _prepare_sqlite)
     event.listen(engine.sync_engine, "begin", _begin_sqlite)
     return engine

@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from libs.contracts.errors import InvalidInput, PawlError, Permanent, Unavailable
 from libs.eventing.connection import NatsLink
-from libs.eventing.kv import kv_advance
+from libs.eventing.kv import Entry, kv_advance
 from libs.eventing.publish import translate
 from libs.eventing.tasks import end, launch
 from libs.eventing.topology import stream_of
@@ -40,7 +40,8 @@ _LAG_EVERY = 2.0
 class Relay:
     """Moves outbox rows to NATS: woken by each commit, polling besides.
 
-    Rows go out in order of id, up to `batch` in flight. After a failure in the middle of a batch the rest is sent
+    KV entries go out first: they are states with a generation, and a route must not wait behind facts. Then events in
+    order of id, up to `batch` in flight. After a failure in the middle of a batch the rest is sent
     again: order then holds among what was not confirmed, and `Nats-Msg-Id` keeps the broker from storing a row twice.
     A row the broker can never take is marked `refused`, logged and passed over. Of several replicas on Postgres one
     relays at a time.
@@ -58,6 +59,7 @@ class Relay:
         self._stopping = asyncio.Event()
         self._trouble: str | None = None
         self._failures = 0
+        self._known: dict[str, Entry] = {}
         self._purged_at = 0.0
         self._counted_at = 0.0
         self.lag = 0
@@ -141,29 +143,24 @@ class Relay:
     async def _waiting(self, session: AsyncSession) -> Sequence[Any]:
         table = self._outbox
         columns = (table.c.id, table.c.kind, table.c.subject, table.c.headers, table.c.payload, table.c.generation)
-        query = select(*columns).where(table.c.sent_at.is_(None)).order_by(table.c.id).limit(self._batch)
+        waiting = select(*columns).where(table.c.sent_at.is_(None))
+        query = waiting.order_by(table.c.kind != KV, table.c.id).limit(self._batch)
         return (await session.execute(query)).all()
 
     async def _send(self, rows: Sequence[Any]) -> tuple[list[int], dict[int, str], PawlError | None]:
         sent: list[int] = []
         refused: dict[int, str] = {}
-        at = 0
-        while at < len(rows):
-            if rows[at].kind == KV:
-                failure = await self._send_kv(rows[at], sent)
-                at += 1
-            else:
-                end = next((i for i in range(at, len(rows)) if rows[i].kind == KV), len(rows))
-                failure = await self._send_events(rows[at:end], sent, refused)
-                at = end
+        events = [row for row in rows if row.kind != KV]
+        for row in rows[: len(rows) - len(events)]:
+            failure = await self._send_kv(row, sent)
             if failure is not None:
                 return sent, refused, failure
-        return sent, refused, None
+        return sent, refused, await self._send_events(events, sent, refused)
 
     async def _send_kv(self, row: Any, sent: list[int]) -> PawlError | None:
         _, bucket, key = row.subject.split(".", 2)
         try:
-            await kv_advance(self._link, bucket, key, row.payload, row.generation)
+            await kv_advance(self._link, bucket, key, row.payload, row.generation, known=self._known)
         except PawlError as error:
             return error
         sent.append(row.id)
@@ -238,6 +235,7 @@ class Relay:
             gauge("outbox_lag", "committed rows not published yet").set(self.lag)
         if now - self._purged_at > _PURGE_EVERY:
             self._purged_at = now
+            self._known.clear()  # of keys that are done with, too
             await self.purge(now)
 
     async def purge(self, now: float) -> None:

@@ -89,7 +89,7 @@ class UnitOfWork:
         return envelope.id
 
     def put_kv(self, bucket: str, key: str, value: BaseModel, generation: int) -> None:
-        """Write a KV entry after the commit, in order with the events; an older generation never replaces a newer."""
+        """Write a KV entry after the commit, before the events; an older generation never replaces a newer."""
         self._kv(bucket, key, value.model_dump_json().encode(), generation)
 
     def delete_kv(self, bucket: str, key: str, generation: int) -> None:

@@ -33,7 +33,6 @@ from services.registry.domain.decision import Decision
 from services.registry.domain.routing import Fleet
 from services.registry.domain.state import Occasion, Task
 from services.registry.store import Store
-from services.registry.store.reading import task_names
 
 log = get_logger(__name__)
 
@@ -111,20 +110,18 @@ class Handlers:
         def decide(task: Task) -> Decision:
             return turns.command_exhausted(task, command, reason, occasion)
 
-        await self._store.look(command.tenant, command.task, occasion, decide)
+        await self._store.look(await self._store.task(command.tenant, command.task), occasion, decide)
 
     async def tick(self) -> None:
         """Look at every task for what no fact announces: engines that loaded, passes that waited, cooldowns over."""
-        async with self._store.reading() as session:
-            names = await task_names(session)
         fleet = self._fleet()
-        for tenant, name in names:
+        for task in await self._store.every_task():
             occasion = occasion_now()
             try:
-                await self._store.look(tenant, name, occasion, functools.partial(_look, fleet, occasion))
+                await self._store.look(task, occasion, functools.partial(_look, fleet, occasion))
             except Permanent as error:
                 # One task that cannot go on must not hold up the others; the next tick says it again.
-                log.error("task cannot go on", task=name, reason=str(error))
+                log.error("task cannot go on", task=task.name, reason=str(error))
 
 
 def _look(fleet: Fleet, occasion: Occasion, task: Task) -> Decision:

@@ -17,7 +17,7 @@ from libs.telemetry import current_traceparent, trace_id
 from services.registry.domain.decision import Decision, Effect, Publish, PutRoute, PutRun, PutTask, Record, Send
 from services.registry.domain.state import Occasion, Task
 from services.registry.domain.triggers import consider
-from services.registry.store.reading import find_task, get_task
+from services.registry.store.reading import every_task, find_task, get_task
 from services.registry.store.rows import task_row, turn_row, version_row
 from services.registry.store.tables import decisions, tasks, turn_steps, turns, versions
 
@@ -56,12 +56,20 @@ class Store:
                 return task
             return await self._carry_out(unit, task, decide, occasion)
 
-    async def look(self, tenant: str, name: str, occasion: Occasion, decide: Decide) -> None:
-        """Decide about a task if there is anything to decide: asked every second, most often there is not."""
+    async def task(self, tenant: str, name: str) -> Task:
+        """A task as it stands now. Raises NotFound."""
         async with self._database.reading() as session:
-            task = await get_task(session, tenant, name)
+            return await get_task(session, tenant, name)
+
+    async def every_task(self) -> list[Task]:
+        """All tasks as they stand now."""
+        async with self._database.reading() as session:
+            return await every_task(session)
+
+    async def look(self, task: Task, occasion: Occasion, decide: Decide) -> None:
+        """Decide about a task if, as it was read, there is anything to decide: most often there is not."""
         if decide(task).then(lambda task: consider(task, occasion)) != Decision(task):
-            await self.decide(tenant, name, occasion, decide)
+            await self.decide(task.tenant, task.name, occasion, decide)
 
     async def declare_or(
         self, tenant: str, name: str, occasion: Occasion, declare: Callable[[], Decision], decide: Decide

@@ -9,7 +9,7 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from libs.contracts.errors import NotFound
-from services.registry.domain.state import Task, Turn
+from services.registry.domain.state import Task, Turn, Version
 from services.registry.store.rows import task_of, turn_of, version_of
 from services.registry.store.tables import decisions, tasks, turn_steps, turns, versions
 
@@ -38,6 +38,26 @@ async def find_task(session: AsyncSession, tenant: str, name: str, *, lock: bool
     )
     turn = await find_turn(session, row["turn_id"]) if row["turn_id"] else None
     return task_of(row, tuple(version_of(version) for version in found.mappings()), turn[0] if turn else None)
+
+
+async def every_task(session: AsyncSession) -> list[Task]:
+    """All aggregates, by tenant and name: four statements, however many tasks there are."""
+    newest = select(tasks.c.turn_id).where(tasks.c.turn_id.is_not(None))
+    made = await session.execute(select(versions).order_by(versions.c.number))
+    opened = await session.execute(select(turns).where(turns.c.turn_id.in_(newest)))
+    gone = select(turn_steps).where(turn_steps.c.turn_id.in_(newest)).order_by(turn_steps.c.position)
+    versions_of: dict[tuple[str, str], list[Version]] = {}
+    for row in made.mappings():
+        versions_of.setdefault((row["tenant"], row["task"]), []).append(version_of(row))
+    steps_of: dict[str, list[Any]] = {}
+    for step in (await session.execute(gone)).mappings():
+        steps_of.setdefault(step["turn_id"], []).append(step)
+    turn_by = {row["turn_id"]: turn_of(row, steps_of.get(row["turn_id"], [])) for row in opened.mappings()}
+    rows = await session.execute(select(tasks).order_by(tasks.c.tenant, tasks.c.name))
+    return [
+        task_of(row, tuple(versions_of.get((row["tenant"], row["name"]), ())), turn_by.get(row["turn_id"]))
+        for row in rows.mappings()
+    ]
 
 
 async def get_task(session: AsyncSession, tenant: str, name: str, *, lock: bool = False) -> Task:

@@ -8,7 +8,7 @@ import grpc
 
 from libs.contracts.inference import Message, Provenance
 from libs.contracts.stubs.pawl.serving.v1 import engine_pb2, inference_pb2
-from libs.runtime.grpc_client import channel, rpc_errors
+from libs.runtime.grpc_client import channel, errors_from_rpc
 from libs.telemetry import current_traceparent
 from services.serving.gateway.clients.outside import OutsideCalls, OutsideServer
 from services.serving.gateway.domain import Chunk, Embedded, Inquiry, TokenLogprob, Usage
@@ -62,14 +62,15 @@ class Engines:
             line, request = self._line(address), _request(inquiry)
             traceparent = current_traceparent()
             metadata = (("traceparent", traceparent),) if traceparent else ()
-            with rpc_errors():
-                if inquiry.whole and inquiry.sampling.n == 1:
-                    call = answer = line.whole(request, timeout=inquiry.timeout, metadata=metadata)
-                    yield _chunk(await answer)
-                    return
-                call = pieces = line.pieces(request, timeout=inquiry.timeout, metadata=metadata)
-                async for response in pieces:
-                    yield _chunk(response)
+            if inquiry.whole and inquiry.sampling.n == 1:
+                call = answer = line.whole(request, timeout=inquiry.timeout, metadata=metadata)
+                yield _chunk(await answer)
+                return
+            call = pieces = line.pieces(request, timeout=inquiry.timeout, metadata=metadata)
+            async for response in pieces:
+                yield _chunk(response)
+        except grpc.aio.AioRpcError as failure:
+            raise errors_from_rpc(failure) from failure
         finally:
             if call is not None:
                 call.cancel()

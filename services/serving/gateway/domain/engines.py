@@ -33,6 +33,8 @@ def pick_engine(
         return min(able, key=lambda each: (in_flight.get(each.address, 0), each.engine_id), default=None)
     least = min(in_flight.get(each.address, 0) for each in able)
     near = [each for each in able if in_flight.get(each.address, 0) <= least + _SLACK]
+    if len(near) == 1:
+        return near[0]
     return min(near, key=lambda each: (digest not in each.resident, _distance(affinity, each.engine_id)))
 
 

@@ -15,7 +15,7 @@ from starlette.types import Receive, Scope, Send
 from libs.contracts.errors import InvalidInput, NotFound, PawlError
 from libs.contracts.ids import new_id
 from libs.contracts.subjects import version_name
-from libs.telemetry import current_traceparent, get_logger, span, trace_id
+from libs.telemetry import get_logger, span
 from services.serving.gateway.domain import (
     AUTO_MODEL,
     Answers,
@@ -99,8 +99,8 @@ class HttpDoor:
     def _guarded(self, handler: _Handler) -> _Handler:
         async def endpoint(request: Request) -> Response:
             path = request.scope["path"]
-            with span(f"http {path}", parent=request.headers.get("traceparent")):
-                traced = trace_id(current_traceparent() or "").encode()
+            with span(f"http {path}", parent=request.headers.get("traceparent")) as opened:
+                traced = b"%032x" % opened.get_span_context().trace_id
                 try:
                     response = await handler(request)
                 except PawlError as failure:
