@@ -30,12 +30,14 @@ class _Connection(aiosqlite.Connection):
     dozen statements spent most of its time so.
     """
 
-    def cursor(self) -> "_Cursor":  # type: ignore[override] - all of a cursor that SQLAlchemy uses
+    def cursor(self) -> "_Cursor":  # type: ignore[override]
         return _Cursor(self)
 
 
 @dataclass
 class _Cursor:
+    """What SQLAlchemy uses of a cursor."""
+
     connection: _Connection
     description: Sequence[Any] | None = None
     rowcount: int = -1
@@ -71,5 +73,5 @@ class _Cursor:
             finally:
                 cursor.close()
 
-        ran: Ran = await self.connection._execute(visit)  # noqa: SLF001
+        ran: Ran = await self.connection._execute(visit)  # type: ignore[no-untyped-call]  # noqa: SLF001
         self.description, self.rowcount, self.lastrowid, self.rows = ran

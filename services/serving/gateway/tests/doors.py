@@ -6,6 +6,8 @@ from typing import Any
 import httpx
 import openai
 
+from libs.contracts.inference import Role
+from libs.contracts.stubs.pawl.serving.v1 import engine_pb2, engine_pb2_grpc
 from libs.eventing.connection import NatsLink
 from libs.runtime.grpc_client import channel
 from libs.testing.wait import eventually
@@ -45,8 +47,6 @@ async def stored(stack: Stack, stream: str, subject: str) -> list[Any]:
 
 async def eventually_on_canary(stack: Stack, digest: str) -> None:
     """Until the engine has the canary, its users get the stable version: that is the rule, and not today's question."""
-    from libs.contracts.stubs.pawl.serving.v1 import engine_pb2, engine_pb2_grpc
-
     opened = channel(stack.engine.address)
     stub: Any = engine_pb2_grpc.EngineServiceStub(opened)
 
@@ -56,3 +56,23 @@ async def eventually_on_canary(stack: Stack, digest: str) -> None:
     await eventually(there, 30, every=0.1)
     await asyncio.sleep(0.3)  # the report travels
     await opened.close()
+
+
+async def engine_in_flight(stack: Stack) -> int:
+    """Requests that the engine works on."""
+    opened = channel(stack.engine.address)
+    stub: Any = engine_pb2_grpc.EngineServiceStub(opened)
+    state = await stub.GetEngine(engine_pb2.GetEngineRequest(), timeout=30)
+    await opened.close()
+    return int(sum(state.in_flight.values()))
+
+
+async def at_length(stack: Stack, task: str) -> None:
+    """Let the base answer the task, in up to 480 tokens, and wait until the gateway knows."""
+    await stack.put_route(task, stack.arm(0, Role.STABLE, "", 1.0), max_tokens=480)
+    async with httpx.AsyncClient(base_url=stack.http, headers=CLIENT) as http:
+
+        async def known() -> bool:
+            return bool((await http.get(f"/v1/models/{task}")).json()["pawl"]["version"] == 0)
+
+        await eventually(known, 20)

@@ -4,7 +4,6 @@ import asyncio
 import json
 import signal
 from pathlib import Path
-from typing import Any
 
 import httpx
 import openai
@@ -13,11 +12,19 @@ import pytest
 
 from libs.contracts.inference import Role
 from libs.contracts.subjects import INFERENCE
-from libs.runtime.grpc_client import channel
 from libs.testing.servers import free_port
 from libs.testing.wait import eventually
 from services.serving.conftest import Service, Stack
-from services.serving.gateway.tests.doors import CLIENT, HELLO, api, eventually_on_canary, served, stored
+from services.serving.gateway.tests.doors import (
+    CLIENT,
+    HELLO,
+    api,
+    at_length,
+    engine_in_flight,
+    eventually_on_canary,
+    served,
+    stored,
+)
 
 
 def children(service: Service) -> list[psutil.Process]:
@@ -25,20 +32,9 @@ def children(service: Service) -> list[psutil.Process]:
     return list(psutil.Process(service.process.pid).children(recursive=True))
 
 
-async def engine_in_flight(stack: Stack) -> int:
-    from libs.contracts.stubs.pawl.serving.v1 import engine_pb2, engine_pb2_grpc
-
-    opened = channel(stack.engine.address)
-    stub: Any = engine_pb2_grpc.EngineServiceStub(opened)
-    state = await stub.GetEngine(engine_pb2.GetEngineRequest(), timeout=30)
-    await opened.close()
-    return int(sum(state.in_flight.values()))
-
-
 @pytest.mark.parametrize("stream", [True, False])
 async def test_a_client_that_hangs_up_frees_the_engine(stack: Stack, task: str, stream: bool) -> None:
-    await stack.put_route(task, stack.arm(0, Role.STABLE, "", 1.0), max_tokens=480)
-    await eventually(lambda: asked_limit(stack, task), 20)
+    await at_length(stack, task)
     async with httpx.AsyncClient(base_url=stack.http, headers=CLIENT, timeout=60) as http:
         # It never ends by itself before its time: the token that would end it is out of reach.
         body = {"model": task, "messages": HELLO, "max_tokens": 480, "stream": stream, "logit_bias": {"2": -100}}
@@ -56,12 +52,6 @@ async def test_a_client_that_hangs_up_frees_the_engine(stack: Stack, task: str, 
         return await engine_in_flight(stack) == 0
 
     await eventually(idle, 30)
-
-
-async def asked_limit(stack: Stack, task: str) -> bool:
-    """Whether the gateway serves the base as the task's stable version by now."""
-    async with httpx.AsyncClient(base_url=stack.http, headers=CLIENT) as http:
-        return bool((await http.get(f"/v1/models/{task}")).json()["pawl"]["version"] == 0)
 
 
 async def test_a_deadline_of_the_clients_own_ends_the_answer_and_frees_the_engine(stack: Stack, task: str) -> None:
