@@ -3,7 +3,8 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from typing import NamedTuple
 
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
@@ -28,9 +29,11 @@ _SUSPICIOUS = 4
 _EMPTY_NAMES: Mapping[str, str] = {}
 
 
-@dataclass(frozen=True, slots=True)
-class RawMessage:
-    """One message of a stream as it lies there; `delivered` counts deliveries, the first is 1."""
+class RawMessage(NamedTuple):
+    """One message of a stream as it lies there; `delivered` counts deliveries, the first is 1.
+
+    A tuple, which is made in a third of the time that a frozen dataclass takes.
+    """
 
     raw: Msg
     subject: str
@@ -64,7 +67,8 @@ BatchHandle = Callable[[list[RawMessage]], Awaitable[None]]
 class BatchConsumer:
     """Fetches up to `size` messages (waiting `wait` seconds for the first), hands them over, then acknowledges them.
 
-    The handler must be idempotent: an acknowledgement may be lost. While it fails with `Transient` the batch is held
+    One batch is handled at a time; a full one means that more is there, and the next is fetched meanwhile. The handler
+    must be idempotent: an acknowledgement may be lost. While it fails with `Transient` the batch is held
     (leased by beats) and tried again in place with backoff: order is kept, no delivery is used up, an outage loses
     nothing. Any other failure is narrowed down by halving the batch; the message that fails alone becomes a dead letter
     when the error is `Permanent` or came back `attempts` times.
@@ -91,6 +95,7 @@ class BatchConsumer:
         self._pull: GuardedPull | None = None
         self._stopping = asyncio.Event()
         self._held: list[RawMessage] = []
+        self._ahead: list[RawMessage] = []
         self._trouble: str | None = None
         self._failing_since = 0.0
         self._failures = 0
@@ -130,21 +135,43 @@ class BatchConsumer:
         pull = await self._link.js.pull_subscribe_bind(durable=self._row.durable, stream=self._row.stream)
         self._pull = pull
         self.watchdog.start()
-        while not self._stopping.is_set():
-            try:
-                fetched = await pull.fetch_many(self._size, self._wait)
-            except NatsTimeoutError:
-                continue
-            self._held = [read(message) for message in fetched]
-            beat = asyncio.create_task(self._beat(self._held), name=f"lease-{self._row.durable}")
-            try:
-                await self._take(self._held)
-            except asyncio.CancelledError:
-                await asyncio.shield(hand_back([held.raw for held in self._held if not held.raw.is_acked]))
-                raise
-            finally:
-                beat.cancel()
-                self._held = []
+        coming: asyncio.Task[None] | None = None
+        try:
+            while not self._stopping.is_set():
+                coming = coming or asyncio.create_task(self._fetch(pull), name=f"fetch-{self._row.durable}")
+                await coming
+                self._held, self._ahead = self._ahead, []
+                full = len(self._held) == self._size
+                coming = asyncio.create_task(self._fetch(pull)) if full else None
+                if self._held:
+                    await self._handled()
+        finally:
+            await asyncio.shield(self._return_ahead(coming))
+
+    async def _fetch(self, pull: GuardedPull) -> None:
+        """Put what comes next into `_ahead`; nothing, where nothing comes."""
+        with suppress(NatsTimeoutError):
+            self._ahead = [read(message) for message in await pull.fetch_many(self._size, self._wait)]
+
+    async def _return_ahead(self, coming: "asyncio.Task[None] | None") -> None:
+        if coming is not None:
+            # A pull that was told to stop comes back by itself, with nothing.
+            await asyncio.wait({coming}, timeout=self._wait)
+            await end(coming)
+        ahead, self._ahead = self._ahead, []
+        if ahead and self._link.connected:
+            await hand_back([message.raw for message in ahead])
+
+    async def _handled(self) -> None:
+        beat = asyncio.create_task(self._beat(self._held), name=f"lease-{self._row.durable}")
+        try:
+            await self._take(self._held)
+        except asyncio.CancelledError:
+            await asyncio.shield(hand_back([held.raw for held in self._held if not held.raw.is_acked]))
+            raise
+        finally:
+            beat.cancel()
+            self._held = []
 
     async def _take(self, batch: list[RawMessage]) -> None:
         crashed = [message for message in batch if message.delivered > CRASH_LIMIT]
@@ -222,7 +249,7 @@ class BatchConsumer:
         while self._held is batch:
             await asyncio.sleep(self._row.ack_wait / 3)
             try:
-                for message in batch:
+                for message in [*batch, *self._ahead]:
                     if not message.raw.is_acked:
                         await message.raw.in_progress()
             except NatsError as error:

@@ -35,6 +35,19 @@ class _Client(Client):  # type: ignore[misc]
     def jetstream(self, **options: Any) -> GuardedJetStream:
         return GuardedJetStream(self, **options)
 
+    @staticmethod
+    def _parse_header_lines(raw: bytes) -> dict[str, str]:
+        """As nats-py's, which asks each character of each name whether it is a space and takes thrice as long."""
+        found: dict[str, str] = {}
+        for line in raw.split(b"\r\n"):
+            name, colon, value = line.partition(b":")
+            name = name.strip()
+            if colon and name.isascii():
+                key = name.decode()
+                if len(key.split()) < 2:
+                    found[key] = value.strip().decode("utf-8", "replace")
+        return found
+
 
 class _Broker(NatsBroker):  # type: ignore[misc]
     """A FastStream broker over a client that the link owns: it neither dials nor drains."""

@@ -74,11 +74,11 @@ async def publish_atomic(
         raise Unavailable("not connected to NATS", reason="NATS_UNAVAILABLE", stream=stream)
     batch = uuid.uuid4().hex
     *first, (subject, data, headers) = messages
-    frames, shared = [], dict(common or {})
+    frames, shared = list[bytes](), dict(common or {})
     opening = f"NATS/1.0\r\n{_lines(shared)}Nats-Batch-Id: {batch}\r\nNats-Batch-Sequence: "
     for number, (each, body, said) in enumerate(first, 1):
         head = f"{opening}{number}\r\n{_lines(said)}\r\n".encode()
-        frames.append(b"HPUB %s %d %d\r\n%s%s\r\n" % (each.encode(), len(head), len(head) + len(body), head, body))
+        frames += (f"HPUB {each} {len(head)} {len(head) + len(body)}\r\n".encode(), head, body, b"\r\n")
     last = {
         "Nats-Batch-Id": batch,
         "Nats-Batch-Sequence": str(len(messages)),

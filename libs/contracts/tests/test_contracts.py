@@ -1,3 +1,5 @@
+import uuid
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -8,11 +10,12 @@ from libs.contracts.answers import answer_digest, canonical_answer, same_answer
 from libs.contracts.envelope import Event, envelop
 from libs.contracts.errors import PawlError, Permanent, Transient
 from libs.contracts.feedback import Feedback
-from libs.contracts.ids import derived_id, digest_bytes
+from libs.contracts.ids import NAMESPACE, derived_id, digest_bytes
 
 
 def test_a_replayed_cause_yields_the_same_effect_id_and_another_cause_another() -> None:
     assert derived_id("a", "out") == derived_id("a", "out")
+    assert derived_id("a", "öut") == str(uuid.uuid5(NAMESPACE, "a/öut"))
     assert len({derived_id("a", "out"), derived_id("b", "out"), derived_id("a", "other")}) == 3
 
 

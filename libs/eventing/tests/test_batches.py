@@ -42,6 +42,10 @@ async def done(link: NatsLink) -> bool:
     return bool(info.num_pending == 0 and info.num_ack_pending == 0)
 
 
+async def handed_out(link: NatsLink, messages: int) -> bool:
+    return bool((await link.js.consumer_info("FEEDBACK", DURABLE)).num_ack_pending == messages)
+
+
 async def test_rows_arrive_in_order_and_are_acknowledged(link: NatsLink) -> None:
     await send(link, *range(25))
     rows = Rows()
@@ -88,6 +92,37 @@ async def test_an_outage_holds_the_batch_and_uses_up_no_delivery(link: NatsLink)
     await eventually(lambda: consumer.check() is None)
     assert await list_dead(link.js) == []
     await consumer.stop()
+
+
+async def test_what_is_fetched_ahead_of_a_held_batch_is_leased_with_it_and_comes_after_it(link: NatsLink) -> None:
+    changed = table(DURABLE, ack_wait=0.6)
+    await apply(link.js, changed)
+    away = True
+    rows = Rows(lambda _: Unavailable("object storage is away") if away else None)
+    consumer = BatchConsumer(link, DURABLE, 8, 0.3, rows, consumers=changed)
+    await send(link, *range(20))
+    await consumer.start()
+    await eventually(lambda: handed_out(link, 16))
+    await asyncio.sleep(1.5)
+    info = await link.js.consumer_info("FEEDBACK", DURABLE)
+    assert (info.num_ack_pending, info.num_redelivered) == (16, 0)
+    away = False
+    await eventually(lambda: rows.kept == list(range(20)))
+    await eventually(lambda: done(link))
+    await consumer.stop()
+
+
+async def test_what_was_fetched_ahead_goes_back_at_the_drain(link: NatsLink) -> None:
+    rows, next_rows = Rows(lambda _: Unavailable("never")), Rows()
+    consumer = BatchConsumer(link, DURABLE, 8, 0.3, rows)
+    await send(link, *range(20))
+    await consumer.start()
+    await eventually(lambda: handed_out(link, 16))
+    await consumer.stop()
+    replica = BatchConsumer(link, DURABLE, 30, 0.3, next_rows)
+    await replica.start()
+    await eventually(lambda: sorted(next_rows.kept) == list(range(20)), 5)
+    await replica.stop()
 
 
 async def test_one_bad_row_is_buried_and_the_others_are_kept(link: NatsLink) -> None:

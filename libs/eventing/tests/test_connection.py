@@ -8,12 +8,14 @@ import textwrap
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from nats.aio.client import Client
 
 from libs.contracts.errors import Unavailable
 from libs.contracts.events import SegmentWritten
 from libs.eventing.apply import apply
-from libs.eventing.connection import NatsLink
+from libs.eventing.connection import NatsLink, _Client
 from libs.eventing.publish import publish_raw
 from libs.eventing.subscriptions import Consumers, Subscription
 from libs.eventing.tests.support import Recorder, say, segment
@@ -252,3 +254,11 @@ def test_the_client_still_swallows_cancellations() -> None:
     import inspect
 
     assert "except asyncio.CancelledError:\n            pass" in inspect.getsource(Client._flush_pending)
+
+
+@given(
+    st.binary(max_size=60)
+    | st.lists(st.sampled_from([b"A", b": ", b":", b"b c", b"\r\n", b"\xff", b" ", b"\x0b"])).map(b"".join)
+)
+def test_headers_are_read_as_the_client_library_reads_them(raw: bytes) -> None:
+    assert _Client._parse_header_lines(raw) == Client._parse_header_lines(raw)
