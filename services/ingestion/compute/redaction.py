@@ -1,20 +1,24 @@
-"""Personal data leaves a segment before it is written: one pass of RE2 over a column finds the few rows to look at."""
+"""Personal data leaves a segment before it is written: one pass of RE2 over its texts finds the few to look at."""
 
 import json
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable
+from itertools import chain
 from typing import Any
 
 import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from services.ingestion.domain.judgement import Judgement
 from services.ingestion.domain.personal import Pseudonyms, redact
 
 _TEXTS = ("input", "output", "rejected", "system", "history", "messages", "rejected_messages")
-_JUDGED = ("output", "rejected")
-# Whatever a pattern of `domain.personal` can match holds one of these; most rows hold none.
+# Whatever a pattern of `domain.personal` can match holds one of these; most texts hold none.
 _WORTH_A_LOOK = r"@|[0-9][0-9 ()./-]{5}|[A-Z]{2}[0-9]{2}[ A-Z0-9]|::|[0-9A-Fa-f]:[0-9A-Fa-f]{1,4}:|[0-9]\.[0-9]+\.[0-9]"
+
+Cleaned = dict[str, tuple[str, Counter[str]]]
+"""Texts that hold personal data: what each becomes, and how many values of each kind it held."""
 
 
 class Redaction:
@@ -26,38 +30,42 @@ class Redaction:
         self._names = Pseudonyms(key)
 
     def apply(self, columns: dict[str, Any]) -> None:
-        """Redact the text columns of a segment in place, and fill `personal` with what each row held."""
+        """Redact the texts and judgements of a segment in place, and fill `personal` with what each row held."""
+        texts = [columns[name] for name in _TEXTS]
+        # A judgement repeats what this signal says, and what others said before it.
+        judged = [(each.output, each.rejected) for each in columns["judgement"] if each is not None]
+        cleaned = self._cleaned(chain(*texts, *judged))
+        if not cleaned:
+            return
         told: dict[int, Counter[str]] = {}
         for name in _TEXTS:
             values = list(columns[name])
-            for at in _suspects(values):
-                values[at], found = redact(values[at], self._kinds, self._names)
-                if found:
-                    told.setdefault(at, Counter()).update(kind for kind, _, _ in found)
+            for at, text in enumerate(values):
+                if text in cleaned:
+                    values[at], kinds = cleaned[text]
+                    told.setdefault(at, Counter()).update(kinds)
             columns[name] = values
         personal = list(columns["personal"])
         for at, counted in told.items():
             personal[at] = json.dumps(dict(sorted(counted.items())))
         columns["personal"] = personal
-        # A judgement repeats what this signal says, and what others said before it.
-        judgements = list(columns["judgement"])
-        # The ids of the rows it heard stand last, and look like numbers of all kinds.
-        for at in _suspects([text and text[: text.rfind('"rows":')] for text in judgements]):
-            judgements[at] = self._judgement(judgements[at])
-        columns["judgement"] = judgements
+        columns["judgement"] = [each and _judged(each, cleaned) for each in columns["judgement"]]
 
-    def _judgement(self, text: str) -> str:
-        said = msgspec.json.decode(text)
-        for name in _JUDGED:
-            if said.get(name):
-                said[name], _ = redact(said[name], self._kinds, self._names)
-        return msgspec.json.encode(said).decode()
+    def _cleaned(self, texts: Iterable[str | None]) -> Cleaned:
+        distinct = [text for text in dict.fromkeys(texts) if text]
+        hits = pc.indices_nonzero(pc.match_substring_regex(pa.array(distinct, pa.string()), _WORTH_A_LOOK))
+        cleaned: Cleaned = {}
+        for at in hits.to_pylist():
+            clean, found = redact(distinct[at], self._kinds, self._names)
+            if found:
+                cleaned[distinct[at]] = clean, Counter(kind for kind, _, _ in found)
+        return cleaned
 
 
-def _suspects(texts: Sequence[str | None]) -> list[int]:
-    """Places of the texts that are worth a look."""
-    if not any(texts):
-        return []
-    hits = pc.match_substring_regex(pa.array(texts, pa.string()), _WORTH_A_LOOK)
-    found: list[int] = pc.indices_nonzero(pc.fill_null(hits, False)).to_pylist()
-    return found
+def _judged(judgement: Judgement, cleaned: Cleaned) -> Judgement:
+    if judgement.output not in cleaned and judgement.rejected not in cleaned:
+        return judgement
+    output, rejected = (
+        cleaned[text][0] if text in cleaned else text for text in (judgement.output, judgement.rejected)
+    )
+    return msgspec.structs.replace(judgement, output=output, rejected=rejected)

@@ -31,6 +31,7 @@ from collections.abc import Sequence
 from operator import attrgetter
 from typing import Any
 
+import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -81,6 +82,7 @@ _FEW_VALUES = frozenset(
 )  # fmt: skip
 """Columns whose values repeat: only for them a dictionary pays."""
 _VALUES = attrgetter(*ROWS.names)
+_JSON = msgspec.json.Encoder()
 
 INFERENCES = pa.schema(
     [
@@ -114,6 +116,7 @@ def rows_to_parquet(rows: Sequence[Row], redaction: Redaction | None = None) -> 
     columns: dict[str, Any] = dict(zip(ROWS.names, values, strict=True))
     if redaction is not None:
         redaction.apply(columns)
+    columns["judgement"] = [each and _JSON.encode(each).decode() for each in columns["judgement"]]
     return _parquet(columns, ROWS)
 
 

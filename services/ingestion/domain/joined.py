@@ -66,9 +66,7 @@ def said_of(joined: Joined, user: str | None) -> Said:
     )
 
 
-def row_of(
-    joined: Joined, user: str | None, judgement: Judgement | None, revision: int | None, encoded: str | None
-) -> Row:
+def row_of(joined: Joined, user: str | None, judgement: Judgement | None, revision: int | None) -> Row:
     """The row of a signal; what serving logged of the inference stands above what the sender says of it."""
     arrival, about, claim = joined.arrival, joined.about, joined.claim
     feedback = arrival.feedback
@@ -99,7 +97,7 @@ def row_of(
         confidence=judgement.confidence if judgement is not None else None,
         review=judgement.review if judgement is not None else joined.review,
         revision=revision,
-        judgement=encoded,
+        judgement=judgement,
     )
 
 

@@ -130,7 +130,20 @@ def _alone(said: Said) -> Judgement:
         if said.kind == FeedbackKind.PREFERENCE:
             form, label = PREFERENCE, None
     weight = 0.0 if form is None else said.weight
-    return _told(said, [said], form, said.right, said.rejected, label, weight, 0.0, said.review)
+    # Most responses have one voice, so this is made without counting.
+    return Judgement(
+        form=form,
+        kind=said.kind,
+        source=said.source,
+        output=said.right,
+        rejected=said.rejected,
+        label=label,
+        confidence=_confidence(weight, 0.0),
+        review=said.review,
+        rows=[said.row_id] if said.row_id else [],
+        good=int(good),
+        bad=int(said.signal == Signal.BAD),
+    )
 
 
 def _told(
@@ -151,12 +164,16 @@ def _told(
         output=output,
         rejected=rejected,
         label=label,
-        confidence=round((support + _PRIOR) / (support + doubt + 2 * _PRIOR), 4),
+        confidence=_confidence(support, doubt),
         review=review,
         rows=[each.row_id for each in heard if each.row_id],
         good=sum(each.signal == Signal.GOOD for each in heard),
         bad=sum(each.signal == Signal.BAD for each in heard),
     )
+
+
+def _confidence(support: float, doubt: float) -> float:
+    return round((support + _PRIOR) / (support + doubt + 2 * _PRIOR), 4)
 
 
 def _weight(said: Sequence[Said]) -> float:

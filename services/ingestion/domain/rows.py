@@ -11,6 +11,7 @@ import msgspec
 
 from libs.contracts.feedback import FeedbackKind
 from libs.contracts.inference import Message
+from services.ingestion.domain.judgement import Judgement
 
 EXAMPLE = "example"
 _NAMES = json.JSONEncoder(ensure_ascii=False)
@@ -52,7 +53,7 @@ class Row(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     confidence: float | None = None
     review: str | None = None
     revision: int | None = None
-    judgement: str | None = None
+    judgement: Judgement | None = None
     personal: str | None = None
 
 

@@ -109,10 +109,11 @@ class FeedbackIntake:
                 parent, links = (traces[0] if traces else None), traces[1:_MAX_LINKS]
                 with span("join late feedback", parent=parent, links=links, task=owner[1], rows=len(pairs)):
                     tally = Tally()
-                    part, outcomes = await self._part(owner, await self._spec(owner), pairs, tally)
+                    part, outcomes = await self._part(owner, await self._spec(owner), pairs, tally, ask_first=True)
                     async with self._database.unit() as unit:
                         await store.release(unit, part, [arrival for arrival, _ in pairs], outcomes)
                     self._senders.stored(tally)
+                    self._spoken([arrival for arrival, _ in pairs])
         return len(ready)
 
     async def run_releases(self) -> None:
@@ -148,38 +149,45 @@ class FeedbackIntake:
                     waiting.append(arrival)
                 else:
                     ready.append((arrival, about))
-            part, told = await self._part(owner, specs[owner], ready, tally)
+            part, told = await self._part(owner, specs[owner], ready, tally, ask_first=ask_first)
             parts.append(msgspec.structs.replace(part, waiting=tuple(waiting), duplicates=duplicates.get(owner, 0)))
             outcomes += told
         if parts:
             async with self._database.unit() as unit:
                 await store.take_in(unit, fresh, parts, self._patience)
             self._senders.stored(tally)
+            self._spoken(fresh)
         await self._outcomes.tell([*outcomes, *await self._told_before(again)])
         if any(part.waiting for part in parts):
             self.wake.set()
         counter("feedback_counted", "signals counted once").inc(len(fresh))
 
     async def _part(
-        self, owner: Owner, spec: TaskSpec, pairs: Pairs, tally: Tally
+        self, owner: Owner, spec: TaskSpec, pairs: Pairs, tally: Tally, *, ask_first: bool
     ) -> tuple[Intaken, list[tuple[Arrival, OutcomeWords]]]:
         joined = [self._weighed(arrival, about, spec, tally) for arrival, about in pairs]
         responses = [_response(owner, each) for each in joined]
-        asked = {response for response in responses if response is not None}
+        # Nobody is known to have spoken of most responses. Where that is wrong, the revision written below is taken:
+        # the database says so, and then it is asked.
+        asked = {
+            response
+            for each, response in zip(joined, responses, strict=True)
+            if response is not None
+            and (ask_first or not self._recent.unspoken(*owner, each.arrival.feedback.request_id or ""))
+        }
         before = await store.said(self._database, asked) if asked else {}
         rows, said = list[Row](), list[tuple[bytes, int, bytes]]()
         outcomes = list[tuple[Arrival, OutcomeWords]]()
         for each, response in zip(joined, responses, strict=True):
             user = each.user
             if response is None:
-                rows.append(row_of(each, user, None, None, None))
+                rows.append(row_of(each, user, None, None))
                 continue
             word = said_of(each, user)
             words = before.setdefault(response, [])
             words.append(word)
             judgement = judge(words, each.about.output if each.about else None, spec.data.sources)
-            encoded = self._encoder.encode(judgement).decode()
-            rows.append(row_of(each, user, judgement, len(words), encoded))
+            rows.append(row_of(each, user, judgement, len(words)))
             said.append((response, len(words), self._encoder.encode(word)))
             outcome = outcome_of(each)
             if outcome is not None:
@@ -212,6 +220,11 @@ class FeedbackIntake:
         if key not in self._redactions:
             self._redactions[key] = Redaction(kinds, f"{owner[0]}/{owner[1]}")
         return self._redactions[key]
+
+    def _spoken(self, arrivals: Sequence[Arrival]) -> None:
+        for each in arrivals:
+            if each.feedback.request_id:
+                self._recent.spoken(each.tenant, each.task, (each.feedback.request_id,))
 
     async def _joined(self, owner: Owner, arrivals: Sequence[Arrival]) -> Pairs:
         """Each signal with the inference it names, where that is logged."""

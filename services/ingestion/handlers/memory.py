@@ -19,6 +19,7 @@ class RecentInferences:
         self._most = most_bytes
         self._held: OrderedDict[tuple[str, str, str], tuple[Answered, int]] = OrderedDict()
         self._bytes = 0
+        self._unspoken: set[tuple[str, str, str]] = set()
 
     def add(self, tenant: str, task: str, stored: Iterable[Answered]) -> None:
         """Remember inferences; the oldest make room."""
@@ -31,15 +32,27 @@ class RecentInferences:
             if key not in self._held:
                 self._held[key] = (each, size)
                 self._bytes += size
+                self._unspoken.add(key)
         while self._bytes > self._most and self._held:
-            self._bytes -= self._held.popitem(last=False)[1][1]
+            key, (_, size) = self._held.popitem(last=False)
+            self._bytes -= size
+            self._unspoken.discard(key)
 
     def forget(self, tenant: str, task: str, units: Collection[str]) -> None:
         """Drop what these units asked."""
         for key in [key for key, (each, _) in self._held.items() if key[:2] == (tenant, task) and each.unit in units]:
             self._bytes -= self._held.pop(key)[1]
+            self._unspoken.discard(key)
 
     def get(self, tenant: str, task: str, request_id: str) -> Answered | None:
         """The inference, if it is here."""
         found = self._held.get((tenant, task, request_id))
         return found[0] if found is not None else None
+
+    def unspoken(self, tenant: str, task: str, request_id: str) -> bool:
+        """Whether no signal on this inference is known; one that came before it, or elsewhere, is not known here."""
+        return (tenant, task, request_id) in self._unspoken
+
+    def spoken(self, tenant: str, task: str, request_ids: Iterable[str]) -> None:
+        """Signals on these inferences are stored."""
+        self._unspoken.difference_update((tenant, task, each) for each in request_ids)

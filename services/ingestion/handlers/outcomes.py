@@ -40,16 +40,17 @@ class Outcomes:
             return
         js = self._link.js
         messages, common = self._encoded(outcomes), self._common()
+        parts = [messages[at : at + MOST_ATOMIC] for at in range(0, len(messages), MOST_ATOMIC)]
         try:
-            for at in range(0, len(messages), MOST_ATOMIC):
-                part = messages[at : at + MOST_ATOMIC]
-                if not await publish_atomic(js, OUTCOME, part, common):
-                    # Some were told by an attempt that did not come to its end.
-                    sent = [
-                        await js.publish_async(subject, body, stream=OUTCOME, headers=common | headers)
-                        for subject, body, headers in part
-                    ]
-                    await asyncio.wait_for(asyncio.gather(*sent), _CONFIRM_SECONDS)
+            # All are on their way before the first is confirmed; one connection keeps them in order.
+            stored = await asyncio.gather(*(publish_atomic(js, OUTCOME, part, common) for part in parts))
+            for part in (part for part, whole in zip(parts, stored, strict=True) if not whole):
+                # Some were told by an attempt that did not come to its end.
+                sent = [
+                    await js.publish_async(subject, body, stream=OUTCOME, headers=common | headers)
+                    for subject, body, headers in part
+                ]
+                await asyncio.wait_for(asyncio.gather(*sent), _CONFIRM_SECONDS)
         except (NatsError, OSError, Permanent) as error:
             # Whatever it is, the signals are counted and none of them is to blame: they are held, not buried.
             raise Unavailable(f"outcomes are not stored: {error}", reason="OUTCOMES_NOT_STORED") from error

@@ -89,8 +89,8 @@ async def inferences(database: Database, owner: Owner, request_ids: Collection[s
 async def take_in(unit: UnitOfWork, arrivals: Sequence[Arrival], parts: Sequence[Intaken], patience: float) -> None:
     """Count a batch: keys, segments, what was said and those who wait up to `patience` seconds; Conflict when raced."""
     if arrivals:
-        rows = [{"key": arrival.key, "stream_seq": arrival.stream_seq} for arrival in arrivals]
-        await _insert_new(unit, COUNTED, rows)
+        keys = [(arrival.key, arrival.stream_seq) for arrival in arrivals]
+        await _insert_new(unit, COUNTED, ("key", "stream_seq"), keys)
     for part in parts:
         await _write(unit, part)
         if part.duplicates:
@@ -160,7 +160,7 @@ async def log_inferences(unit: UnitOfWork, owner: Owner, log: Sequence[Answered]
     now = time.time()
     rows = [_inference(owner, each, now) for each in log]
     if rows:
-        await _insert_new(unit, INFERENCES, rows)
+        await _insert_new(unit, INFERENCES, tuple(rows[0]), [tuple(row.values()) for row in rows])
     listed = insert(unit.session, INFERENCE_SEGMENTS).values(
         tenant=owner[0], task=owner[1], digest=digest, rows=size, written_at=now
     )
@@ -217,26 +217,21 @@ async def _write(unit: UnitOfWork, part: Intaken) -> None:
         await list_segment(unit, *part.owner, part.segment)
     if part.said:
         now = time.time()
-        rows = [
-            {"response": response, "revision": revision, "stored_at": now, "said": word}
-            for response, revision, word in part.said
-        ]
+        rows = [(response, revision, now, word) for response, revision, word in part.said]
         # A revision that somebody else wrote meanwhile fails the transaction: it was judged without this one.
-        await _insert_new(unit, SAID, rows)
+        await _insert_new(unit, SAID, ("response", "revision", "stored_at", "said"), rows)
 
 
-async def _insert_new(unit: UnitOfWork, table: Any, rows: list[dict[str, Any]]) -> None:
+async def _insert_new(unit: UnitOfWork, table: Any, names: tuple[str, ...], rows: Sequence[tuple[Any, ...]]) -> None:
     # Without ON CONFLICT a row that somebody else wrote meanwhile fails the transaction, and the batch is read anew.
     session = unit.session
     if session.get_bind().dialect.name != "sqlite":
-        await session.execute(insert(session, table), rows)
+        await session.execute(insert(session, table), [dict(zip(names, row, strict=True)) for row in rows])
         return
     # The driver takes values as they are; SQLAlchemy would look at each of them twice.
-    names = tuple(rows[0])
     marks = ", ".join("?" * len(names))
     statement = f"INSERT INTO {table.name} ({', '.join(names)}) VALUES ({marks})"  # noqa: S608 - names of ours
-    values = [tuple(row.values()) for row in rows]
-    await (await session.connection()).exec_driver_sql(statement, values)
+    await (await session.connection()).exec_driver_sql(statement, list(rows))
 
 
 def _waiting(arrival: Arrival, patience: float) -> dict[str, Any]:

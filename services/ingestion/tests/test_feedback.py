@@ -290,6 +290,22 @@ async def test_several_signals_on_one_response_become_one_judgement_whenever_the
     assert (rows[1]["form"], rows[1]["review"]) == ("preference", None)
 
 
+async def test_a_signal_from_before_its_inference_is_heard_with_those_after_it(house: House) -> None:
+    await house.stop()
+    house.patience = 0.0
+    await house.start()
+    await house.consume()
+    await house.say("triage", kind="rating", rating=0, id="f1", source="app", request_id="r1", user="u1", input="q")
+    await settled(house, {"rating": 1})
+    await house.answer(inference("r1"), "triage")
+    await eventually(lambda: signals.inferences(house.database, ("default", "triage"), ["r1"]))
+    await house.say("triage", kind="correction", id="f2", source="desk", request_id="r1", correction="fire", user="u2")
+    assert (await settled(house, {"rating": 1, "correction": 1})).duplicates == 0
+    rows = sorted(await house.rows("triage"), key=lambda row: row["revision"])
+    assert [row["revision"] for row in rows] == [1, 2]
+    assert json.loads(rows[1]["judgement"])["bad"] == 2
+
+
 async def test_outcomes_not_told_before_a_crash_are_told_when_the_feedback_comes_again(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,6 +4,7 @@ import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -148,16 +149,16 @@ def test_personal_data_has_one_name_per_task_and_the_judgement_says_no_more_than
     columns: dict[str, Any] = {name: [None] * 3 for name in ROWS.names}
     columns["input"] = ["call +49 170 1234567", "nothing 12 here", "mail Ada@Example.org"]
     columns["output"] = ["DE89 3704 0044 0532 0130 00", "fine", "ada@example.org from 10.0.0.12"]
-    others = json.dumps({"output": "or\nada@example.org", "rejected": None}, separators=(",", ":"))
-    columns["judgement"] = [None, others, '{"output":"ada@example.org from 10.0.0.12","confidence":0.75}']
+    own = heard(correction("ada@example.org from 10.0.0.12"))
+    columns["judgement"] = [None, heard(correction("or\nada@example.org")), own]
     Redaction(KINDS, "default/t").apply(columns)
     name = Pseudonyms("default/t").name("email", "ada@example.org")
     assert columns["input"][1:] == ["nothing 12 here", f"mail {name}"]
     assert columns["input"][0].startswith("call <PHONE_")
     assert columns["output"][0].startswith("<IBAN_")
-    assert columns["judgement"][2] == f'{{"output":"{columns["output"][2]}","confidence":0.75}}'
+    assert columns["judgement"][2] == msgspec.structs.replace(own, output=columns["output"][2])
     # What an earlier signal said stands in the judgement alone.
-    assert json.loads(columns["judgement"][1]) == {"output": f"or\n{name}", "rejected": None}
+    assert (columns["judgement"][1].output, columns["judgement"][1].rejected) == (f"or\n{name}", "wrong")
     assert columns["personal"] == ['{"iban": 1, "phone": 1}', None, '{"email": 2, "ip": 1}']
     assert Pseudonyms("default/other").name("email", "ada@example.org") != name
 
