@@ -1,4 +1,4 @@
-"""Memory of a large import: `python -m bench.intake_files [--gigabytes 0.1 10] [--format jsonl|json]`.
+"""Memory of a large import: `python -m bench.intake_files [--gigabytes 0.1 10] [--format json] [--row-bytes 4000]`.
 
 Generated files of those sizes stream through a real import (spool, read, quarantine, Parquet, S3, SQLite), each in a
 process of its own; every thousandth record is broken. The figure is that process's peak resident memory, everything
@@ -38,14 +38,27 @@ from services.ingestion.workflows.imports import Importer
 CHUNK = 256 * 1024
 
 
-async def file(size: int, as_array: bool) -> AsyncIterator[bytes]:
-    """A file of `size` bytes, never held as a whole."""
-    held, sent, number = bytearray(b"[" if as_array else b""), 0, 0
+def templates(row_bytes: int) -> list[bytes]:
+    """Records of a quarter, a half, one and 2.25 times `row_bytes`, as a transcript has short and long turns."""
+    words = "why was I charged twice for one plan this month and who will give me the second payment back? "
+    made = []
+    for share in (0.25, 0.5, 1.0, 2.25):
+        half = max(int(row_bytes * share - 120) // 2, 20)
+        asked, told = (words * (half // len(words) + 1))[:half], ("The second charge goes back to you. " * half)[:half]
+        turns = [
+            {"role": "user", "content": f"Question %d: {asked}"},
+            {"role": "assistant", "content": f"Answer %d. {told}"},
+        ]
+        made.append(json.dumps({"messages": turns}).encode())
+    return made
+
+
+async def file(size: int, as_array: bool, row_bytes: int) -> AsyncIterator[bytes]:
+    """A file of `size` bytes, never held as a whole; every thousandth record is broken."""
+    held, sent, number, made = bytearray(b"[" if as_array else b""), 0, 0, templates(row_bytes)
     while sent + len(held) < size:
         number += 1
-        asked = f"Question {number}: " + "why was I charged twice for one plan this month? " * 10
-        turns = [{"role": "user", "content": asked}, {"role": "assistant", "content": f"Answer {number}. " * 40}]
-        record = json.dumps({"messages": turns if number % 1000 else None}).encode()
+        record = made[number % 4] % (number, number) if number % 1000 else b'{"messages": null}'
         held += (b"," if as_array and number > 1 else b"") + record + b"\n"
         if len(held) >= CHUNK:
             sent += len(held)
@@ -54,7 +67,7 @@ async def file(size: int, as_array: bool) -> AsyncIterator[bytes]:
     yield bytes(held + (b"]" if as_array else b""))
 
 
-async def run(size: int, format_: str, home: Path) -> tuple[ImportRecord, float]:
+async def run(size: int, format_: str, row_bytes: int, home: Path) -> tuple[ImportRecord, float]:
     """Import a file of `size` bytes; returns its counts and the seconds it took."""
     with NatsServer(home / "nats") as server, S3Server(home / "s3") as s3:
         link = NatsLink(server.url, "bench", on_closed=lambda: None)
@@ -76,7 +89,7 @@ async def run(size: int, format_: str, home: Path) -> tuple[ImportRecord, float]
         )
         started = time.monotonic()
         request = ImportRequest(OWNER[0], OWNER[1], f"large.{format_}")
-        record = await importer.run(request, file(size, format_ == "json"))
+        record = await importer.run(request, file(size, format_ == "json", row_bytes))
         seconds = time.monotonic() - started
         await tasks.stop()
         await database.close()
@@ -84,10 +97,10 @@ async def run(size: int, format_: str, home: Path) -> tuple[ImportRecord, float]
     return record, seconds
 
 
-def one(size: int, format_: str) -> tuple[ImportRecord, float, float, float]:
+def one(size: int, format_: str, row_bytes: int) -> tuple[ImportRecord, float, float, float]:
     """One import in this process: its counts, seconds by the clock and of this process's CPU, peak memory in MiB."""
     with tempfile.TemporaryDirectory() as folder:
-        record, seconds = uvloop.run(run(size, format_, Path(folder)))
+        record, seconds = uvloop.run(run(size, format_, row_bytes, Path(folder)))
     return record, seconds, time.process_time(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
@@ -96,21 +109,27 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--gigabytes", type=float, nargs="+", default=[0.1, 10.0])
     parser.add_argument("--format", choices=["jsonl", "json"], default="jsonl")
+    parser.add_argument("--row-bytes", type=int, default=1200, help="mean size of a record; a quarter to 2.25 times it")
     chosen = parser.parse_args()
-    lines = ["| file | rows | accepted + quarantined | rows/s | CPU us a row | peak resident memory |"]
-    lines.append("|---|---|---|---|---|---|")
+    lines = ["| file | rows | accepted + quarantined | rows/s | CPU us a row | MB/s | peak resident memory |"]
+    lines.append("|---|---|---|---|---|---|---|")
     good = True
     spawn = multiprocessing.get_context("spawn")
     for gigabytes in chosen.gigabytes:
         with ProcessPoolExecutor(1, spawn) as alone:
-            record, seconds, spent, peak = alone.submit(one, int(gigabytes * 1e9), chosen.format).result()
+            record, seconds, spent, peak = alone.submit(
+                one, int(gigabytes * 1e9), chosen.format, chosen.row_bytes
+            ).result()
         good &= peak < 1024 and record.rows == record.accepted + record.quarantined
         lines.append(
             f"| {gigabytes:g} GB | {record.rows:,} | {record.accepted:,} + {record.quarantined:,} "
-            f"| {record.rows / seconds:,.0f} | {spent / record.rows * 1e6:.0f} | **{peak:,.0f} MiB** |"
+            f"| {record.rows / seconds:,.0f} | {spent / record.rows * 1e6:.0f} "
+            f"| {gigabytes * 1e3 / seconds:.1f} | **{peak:,.0f} MiB** |"
         )
     sizes = " ".join(f"{each:g}" for each in chosen.gigabytes)
-    command = f"python -m bench.intake_files --gigabytes {sizes} --format {chosen.format}"
+    command = (
+        f"python -m bench.intake_files --gigabytes {sizes} --format {chosen.format} --row-bytes {chosen.row_bytes}"
+    )
     write("intake_files", "Memory of a large import", command, lines)
     return int(not good)
 

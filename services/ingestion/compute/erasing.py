@@ -1,7 +1,9 @@
-"""Segments without a subject: its rows go, and so does what the judgements of others took from them."""
+"""Segments and quarantines without a subject: its rows go, and what the judgements of others took from them."""
 
+import base64
 import json
-from collections.abc import Collection
+import re
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -12,6 +14,9 @@ from services.ingestion.compute.segments import written
 from services.ingestion.domain.rows import hashed_user
 
 _JUDGED = ("judgement", "confidence", "review")
+ERASED = "erased at the request of its subject"
+_QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"')
+_BETWEEN = re.compile(r"[,;\t\r\n:{}\[\]]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +62,34 @@ def inferences_without(data: bytes, tenant: str, user: str) -> tuple[bytes, int]
         return None
     left = table.filter(pc.invert(pc.is_in(table.column("unit"), _strings(mine))))
     return written(left), left.num_rows
+
+
+def quarantine_without(data: bytes, tenant: str, user: str) -> tuple[bytes, list[int]] | None:
+    """A quarantine without the records that name the user, and their numbers; None where it holds none of them.
+
+    A record that could not be read has no field for its user, so every value in it is asked whether it is the user's
+    name. Its line stays, without the record: the counts of the import still hold.
+    """
+    kept, gone = list[str](), list[int]()
+    for line in data.decode().splitlines():
+        told = json.loads(line)
+        raw = told["raw"] if "raw" in told else base64.b64decode(told["raw_base64"]).decode(errors="replace")
+        if any(hashed_user(tenant, name) == user for name in _names(raw)):
+            gone.append(int(told["row"]))
+            line = json.dumps({"row": told["row"], "field": "", "reason": ERASED, "raw": ""})  # noqa: PLW2901
+        kept.append(line + "\n")
+    return ("".join(kept).encode(), gone) if gone else None
+
+
+def _names(raw: str) -> Iterator[str]:
+    """Whatever may be a value of a record in JSON or CSV, each once."""
+    found = dict.fromkeys(each.strip().strip('"') for each in _BETWEEN.split(raw))
+    for quoted in _QUOTED.findall(raw):
+        try:
+            found[str(json.loads(quoted)).strip()] = None
+        except ValueError:
+            found[quoted[1:-1].strip()] = None
+    return (name for name in found if name)
 
 
 def _spoiled(table: pa.Table, gone: Held) -> list[bool]:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from json.encoder import encode_basestring
 from typing import Any
 
 from services.ingestion.domain.faults import BadRowError, json_type, need_text, text_fault
@@ -42,7 +43,7 @@ class Conversation:
 
     def to_json(self) -> str:
         """The messages as a JSON list."""
-        return dump(self.messages)
+        return "[" + ",".join([_dumped(each) for each in self.messages]) + "]"
 
 
 def conversation(value: object, place: str, answer: Sequence[Message] | None = None) -> Conversation:
@@ -140,6 +141,14 @@ def plain(message: Message) -> str:
 def dump(value: object) -> str:
     """Compact JSON with the text as it is."""
     return _COMPACT.encode(value)
+
+
+def _dumped(message: Message) -> str:
+    """As `dump`; most messages are a role and a text, for which no encoder need be made."""
+    content = message["content"]
+    if len(message) == 2 and isinstance(content, str):
+        return f'{{"role":"{message["role"]}","content":{encode_basestring(content)}}}'
+    return dump(message)
 
 
 def _message(value: object, place: str) -> Message:

@@ -1,4 +1,4 @@
-"""Erasure of a subject, told by curation: segments, inference log and database lose it, whatever is killed when."""
+"""Erasure of a subject, told by curation: segments, logs, quarantines and database lose it, whatever is killed when."""
 
 import asyncio
 
@@ -14,14 +14,15 @@ from services.ingestion.handlers.inferences import INFERENCE_SEGMENT
 from services.ingestion.handlers.memory import RecentInferences
 from services.ingestion.handlers.reading import Objects
 from services.ingestion.store import erasing as store
-from services.ingestion.store.erasing import Replaced
-from services.ingestion.store.puts import PutJournal
+from services.ingestion.store.erasing import Cleared, Replaced
+from services.ingestion.store.puts import PutJournal, unlisted
 from services.ingestion.store.segments import Listed, segments_after
 from services.ingestion.store.signals import Owner
 
 log = get_logger(__name__)
 
 ERASURES = "ingestion-erasures"
+QUARANTINE = "quarantine"
 _ALL = 2**31
 
 
@@ -29,7 +30,8 @@ class Erasing:
     """Rewrites what held a subject.
 
     The new segments are listed, the old ones told and the database cleared in one transaction. Objects of the inference
-    log, which nobody else reads, are deleted after it; a segment of rows is deleted by curation, once it reads the new.
+    log and quarantines, which nobody else reads, are deleted after it; a segment of rows is deleted by curation, once
+    it reads the new.
     """
 
     def __init__(
@@ -50,15 +52,21 @@ class Erasing:
             gone = await self._held(owner, user, segments)
             replaced = await self._rows(owner, segments, gone) if gone.rows else []
             logged = await self._inferences(owner, user)
+            cleared = await self._quarantines(owner, user)
             units = await store.units_of(self._database, owner, user)
             responses = {key_of(*owner, "", request) for request in gone.requests}
             # Noted first: what a kill leaves unlisted is swept at the next start.
-            for each in logged:
-                self._journal.note(fact.tenant, each.before)
+            olds = {
+                (fact.tenant, digest)
+                for digest in (*(each.before for each in logged), *(each.before for each in cleared))
+            }
+            for tenant, digest in olds:
+                self._journal.note(tenant, digest)
             async with self._database.unit(envelope, ERASURES) as unit:
                 if unit.already_handled:
                     return
                 await store.replace(unit, owner, [*replaced, *logged])
+                await store.clear(unit, cleared, compute.ERASED)
                 await store.forget(unit, owner, user, units, responses)
                 if replaced:
                     told = tuple(
@@ -71,9 +79,13 @@ class Erasing:
                     )
             if self._recent is not None:
                 self._recent.forget(*owner, units)
-            for each in logged:
-                await self._objects(fact.tenant).delete(each.before)
-        log.info("subject erased", task=fact.task, rows=len(gone.rows), segments=len(replaced), logs=len(logged))
+            # Two imports may have set the very same records aside.
+            for _, digest in sorted(await unlisted(self._database, olds)):
+                await self._objects(fact.tenant).delete(digest)
+        log.info(
+            "subject erased", task=fact.task, rows=len(gone.rows), segments=len(replaced), logs=len(logged),
+            quarantines=len(cleared),
+        )  # fmt: skip
 
     async def _held(self, owner: Owner, user: str, segments: list[Listed]) -> Held:
         rows, requests = set[str](), set[str]()
@@ -103,3 +115,13 @@ class Erasing:
                 after = await self._objects(owner[0]).put_bytes(now[0], kind=INFERENCE_SEGMENT) if now[1] else None
                 replaced.append(Replaced(None, before, after, now[1]))
         return replaced
+
+    async def _quarantines(self, owner: Owner, user: str) -> list[Cleared]:
+        cleared = []
+        for import_id, before in await store.quarantines(self._database, owner):
+            data = await self._objects(owner[0]).get_bytes(before)
+            now = await asyncio.to_thread(compute.quarantine_without, data, owner[0], user)
+            if now is not None:
+                after = await self._objects(owner[0]).put_bytes(now[0], kind=QUARANTINE)
+                cleared.append(Cleared(import_id, before, after, now[1]))
+        return cleared

@@ -14,7 +14,16 @@ from services.ingestion.domain.judgement import Said, unsaid
 from services.ingestion.domain.rows import hashed_user
 from services.ingestion.domain.wire import plainly
 from services.ingestion.store.signals import Owner
-from services.ingestion.store.tables import INFERENCE_SEGMENTS, INFERENCES, SAID, SEGMENTS, WAITING, insert
+from services.ingestion.store.tables import (
+    IMPORTS,
+    INFERENCE_SEGMENTS,
+    INFERENCES,
+    QUARANTINE,
+    SAID,
+    SEGMENTS,
+    WAITING,
+    insert,
+)
 
 _CHUNK = 500
 
@@ -27,6 +36,41 @@ class Replaced:
     before: str
     after: str | None
     rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class Cleared:
+    """The quarantine of an import and the one in its place; `rows` are those that lost their record."""
+
+    import_id: str
+    before: str
+    after: str
+    rows: Sequence[int]
+
+
+async def quarantines(database: Database, owner: Owner) -> list[tuple[str, str]]:
+    """Import and digest of every quarantine of the task."""
+    table = IMPORTS
+    query = (
+        select(table.c.import_id, table.c.quarantine)
+        .where(table.c.tenant == owner[0], table.c.task == owner[1], table.c.quarantine.is_not(None))
+        .order_by(table.c.import_id)
+    )
+    async with database.reading() as session:
+        return [(str(row[0]), str(row[1])) for row in (await session.execute(query)).all()]
+
+
+async def clear(unit: UnitOfWork, cleared: Sequence[Cleared], reason: str) -> None:
+    """List quarantines in the place of others; Conflict when one of those is not listed any more."""
+    for each in cleared:
+        mine = (IMPORTS.c.import_id == each.import_id, IMPORTS.c.quarantine == each.before)
+        done = await unit.session.execute(update(IMPORTS).where(*mine).values(quarantine=each.after))
+        if done.rowcount != 1:  # type: ignore[attr-defined]
+            raise Conflict(f"the quarantine of {each.import_id} is not listed any more", reason="QUARANTINE_MOVED")
+        for at in range(0, len(each.rows), _CHUNK):
+            # What was wrong with a record is told in its own words.
+            rows = (QUARANTINE.c.import_id == each.import_id, QUARANTINE.c.row.in_(each.rows[at : at + _CHUNK]))
+            await unit.session.execute(update(QUARANTINE).where(*rows).values(field="", reason=reason))
 
 
 async def inference_segments(database: Database, owner: Owner) -> list[str]:

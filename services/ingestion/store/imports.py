@@ -17,7 +17,7 @@ from services.ingestion.store.tables import IMPORTED, IMPORTS, INTAKES, QUARANTI
 RUNNING, COMPLETED, FAILED = "running", "completed", "failed"
 MOST_LISTED = 10_000
 """Quarantined records of an import that are listed; its quarantine object holds them all."""
-_CHUNK = 500
+_CHUNK = 5000
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,17 +106,7 @@ async def known_rows(database: Database, record: ImportRecord, row_ids: Collecti
 
 async def stage(unit: UnitOfWork, record: ImportRecord, row_ids: Sequence[str], bad: Sequence[BadRow]) -> None:
     """Remember what a running import took and refused so far."""
-    if row_ids:
-        rows = [
-            {"tenant": record.tenant, "task": record.task, "row_id": each, "import_id": record.import_id}
-            for each in row_ids
-        ]
-        statement = insert(unit.session, IMPORTED)
-        # A row that an import left staged when it was killed is taken over.
-        taken_over = statement.on_conflict_do_update(
-            index_elements=["tenant", "task", "row_id"], set_={"import_id": statement.excluded.import_id}
-        )
-        await unit.session.execute(taken_over, rows)
+    await _take_over(unit, record, row_ids)
     listed = bad[: max(0, MOST_LISTED - record.quarantined)]
     if listed:
         refused = [
@@ -153,6 +143,26 @@ async def fail(unit: UnitOfWork, record: ImportRecord) -> None:
     await unit.session.execute(delete(IMPORTED).where(IMPORTED.c.import_id == record.import_id))
     values = {**_values(record), "state": FAILED, "accepted": 0}
     await unit.session.execute(update(IMPORTS).where(IMPORTS.c.import_id == record.import_id).values(**values))
+
+
+async def _take_over(unit: UnitOfWork, record: ImportRecord, row_ids: Sequence[str]) -> None:
+    """Stage rows; one that an import left staged when it was killed is taken over."""
+    if not row_ids:
+        return
+    if unit.session.get_bind().dialect.name != "sqlite":
+        statement = insert(unit.session, IMPORTED)
+        taken_over = statement.on_conflict_do_update(
+            index_elements=["tenant", "task", "row_id"], set_={"import_id": statement.excluded.import_id}
+        )
+        values = {"tenant": record.tenant, "task": record.task, "import_id": record.import_id}
+        await unit.session.execute(taken_over, [{**values, "row_id": each} for each in row_ids])
+        return
+    # The driver takes values as they are; SQLAlchemy would look at each of them twice.
+    await (await unit.session.connection()).exec_driver_sql(
+        "INSERT INTO imported (tenant, task, row_id, import_id) VALUES (?, ?, ?, ?) "
+        "ON CONFLICT (tenant, task, row_id) DO UPDATE SET import_id = excluded.import_id",
+        [(record.tenant, record.task, each, record.import_id) for each in row_ids],
+    )
 
 
 async def _forget(unit: UnitOfWork, import_id: str) -> None:

@@ -10,8 +10,10 @@ from libs.contracts.envelope import Envelope, envelop
 from libs.contracts.events import SubjectErased
 from libs.contracts.inference import Message
 from libs.testing.wait import eventually
+from services.ingestion.compute.erasing import ERASED
 from services.ingestion.domain.rows import hashed_user
 from services.ingestion.handlers.erasing import Erasing
+from services.ingestion.store import imports
 from services.ingestion.store.puts import JournalledStore, PutJournal
 from services.ingestion.store.segments import segments_after
 from services.ingestion.tests.conftest import House
@@ -83,6 +85,30 @@ async def test_an_erased_user_leaves_every_segment_and_no_judgement_speaks_for_h
     assert later["output"] is None
     assert later["bad"] == 2
     assert len(later["rows"]) == 2
+
+
+async def test_an_erased_user_leaves_the_records_that_an_import_set_aside(house: House, tmp_path: Path) -> None:
+    await house.apply("triage", max_import_errors=1.0, columns={"user": "who"})
+    lines = [
+        json.dumps({"input": "q", "output": "a", "who": "bob"}),
+        json.dumps({"input": "q", "output": None, "who": " ann", "note": SECRET}),
+        json.dumps({"input": SECRET, "output": "a", "created_at": SECRET, "who": "ann"})[:-1],
+        json.dumps({"input": "", "output": "a", "who": "anna"}),
+    ]
+    record = await house.import_bytes("\n".join(lines).encode())
+    assert (record.accepted, record.quarantined) == (1, 3)
+    assert SECRET in await bytes_of_everything(house)
+    for by in ("one", "two"):
+        await erasing(house, tmp_path).erase(asked(by))
+    now = await imports.get(house.database, record.import_id)
+    assert now.quarantined == 3
+    data = await house.objects.for_tenant("default").get_bytes(str(now.quarantine))
+    aside = [json.loads(line) for line in data.decode().splitlines()]
+    assert [(each["row"], each["reason"] == ERASED) for each in aside] == [(2, True), (3, True), (4, False)]
+    assert "anna" in aside[2]["raw"]
+    listed_ = await imports.quarantine_of(house.database, record.import_id, 10)
+    assert [each.reason == ERASED for each in listed_] == [True, True, False]
+    assert SECRET not in await bytes_of_everything(house)
 
 
 async def test_an_erasure_of_somebody_unknown_rewrites_nothing(house: House, tmp_path: Path) -> None:

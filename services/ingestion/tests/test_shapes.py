@@ -1,16 +1,20 @@
 """Every published shape of training data is told from its records, and nothing a record says is lost."""
 
+import hashlib
 import json
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from libs.contracts.task import ColumnMap
 from services.ingestion.domain.columns import resolve, settle
+from services.ingestion.domain.conversations import Conversation, dump
 from services.ingestion.domain.faults import BadRowError
 from services.ingestion.domain.records import Origin, row_of
-from services.ingestion.domain.rows import Row
+from services.ingestion.domain.rows import Row, stable_id
 
 ORIGIN = Origin("default", "a.jsonl", "crm", datetime(2026, 1, 1, tzinfo=UTC))
 USER = {"role": "user", "content": "Weather in Ulm?"}
@@ -170,3 +174,11 @@ def test_a_bad_record_names_its_field_and_what_is_wrong(record: dict[str, Any], 
         read(record)
     assert raised.value.field == field
     assert reason in raised.value.reason
+
+
+@given(st.text(st.characters(codec=None)), st.sampled_from(["user", "assistant"]))
+def test_what_is_written_without_an_encoder_reads_as_with_one(text: str, role: str) -> None:
+    talk = Conversation(({"role": role, "content": text},), None, None, "q", None)
+    assert talk.to_json() == dump([{"role": role, "content": text}])
+    plain = json.dumps([text, role], ensure_ascii=False).encode("utf-8", "surrogatepass")
+    assert stable_id("imp", text, role) == f"imp-{hashlib.sha256(plain).hexdigest()[:32]}"
