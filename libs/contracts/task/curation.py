@@ -126,6 +126,12 @@ class SynthesisSpec(Section):
     per_call: int = Field(4, ge=1, le=20, description="examples asked for in one call")
     max_tokens: int = Field(1_024, ge=16, le=16_384)
     concurrency: int = Field(4, ge=1, le=64)
+    structured: bool = Field(
+        False, description="the endpoint holds replies to a JSON schema (`response_format`), as a small teacher needs"
+    )
+    max_characters: int | None = Field(
+        None, ge=16, le=100_000, description="longest question of a structured reply; without it the endpoint decides"
+    )
 
 
 class CurationSpec(Section):

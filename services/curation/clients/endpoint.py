@@ -4,7 +4,7 @@ import asyncio
 import json
 import re
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import httpx
 
@@ -25,9 +25,16 @@ class Chat(Protocol):
     """Answers chat messages."""
 
     async def complete(
-        self, url: str, model: str, messages: Sequence[dict[str, str]], *, temperature: float, max_tokens: int
+        self,
+        url: str,
+        model: str,
+        messages: Sequence[dict[str, str]],
+        *,
+        temperature: float,
+        max_tokens: int,
+        schema: dict[str, Any] | None = None,
     ) -> str:
-        """The text of the reply."""
+        """The text of the reply; with `schema` the endpoint holds it to that JSON schema."""
         ...
 
 
@@ -43,10 +50,22 @@ class EndpointChat:
         self._headers = {"authorization": f"Bearer {key}"} if key else {}
 
     async def complete(
-        self, url: str, model: str, messages: Sequence[dict[str, str]], *, temperature: float, max_tokens: int
+        self,
+        url: str,
+        model: str,
+        messages: Sequence[dict[str, str]],
+        *,
+        temperature: float,
+        max_tokens: int,
+        schema: dict[str, Any] | None = None,
     ) -> str:
         """As `Chat`."""
-        body = {"model": model, "messages": list(messages), "temperature": temperature, "max_tokens": max_tokens}
+        body: dict[str, Any] = {
+            "model": model, "messages": list(messages), "temperature": temperature, "max_tokens": max_tokens,
+        }  # fmt: skip
+        if schema is not None:
+            held = {"name": "reply", "strict": True, "schema": schema}
+            body["response_format"] = {"type": "json_schema", "json_schema": held}
         pause, why = _FIRST_PAUSE, ""
         for left in range(_TRIES - 1, -1, -1):
             try:

@@ -72,7 +72,12 @@ def prompt(
     if spec.output.schema_ is not None:
         schema = json.dumps(spec.output.schema_, separators=(",", ":"))[:_SHOWN_SCHEMA]
         rules.append(f"Every output is {answer} of this schema: {schema}")
-    rules.append('Reply with one JSON list and nothing else: [{"input": "...", "output": "..."}, ...].')
+    teacher = spec.data.curation.synthesis
+    form = '[{"input": "...", "output": "..."}, ...]'
+    if teacher is not None and teacher.structured:
+        rules.append(f'Reply with one JSON object and nothing else: {{"examples": {form}}}.')
+    else:
+        rules.append(f"Reply with one JSON list and nothing else: {form}.")
     shown = "\n".join(json.dumps({"input": each.input, "output": each.answer}, ensure_ascii=False) for each in seeds)
     wanted = f" of the category {category!r}" if category else ""
     wish = (
@@ -81,6 +86,25 @@ def prompt(
         else f"Rewrite this example into {count} harder ones{wanted}: more constraints, rarer cases, more steps:"
     )
     return [{"role": "system", "content": "\n".join(rules)}, {"role": "user", "content": f"{wish}\n{shown}"}]
+
+
+def reply_schema(spec: TaskSpec, count: int) -> dict[str, Any]:
+    """The JSON schema of a reply with `count` examples: an object, since strict endpoints take no list at the top."""
+    answer: dict[str, Any] = {"type": "string"}
+    asked: dict[str, Any] = {"type": "string", "minLength": 1}
+    teacher = spec.data.curation.synthesis
+    if teacher is not None and teacher.max_characters is not None:
+        asked["maxLength"] = teacher.max_characters
+    if spec.output.format == "json" and spec.output.schema_ is not None:
+        answer = spec.output.schema_
+    example = {
+        "type": "object", "properties": {"input": asked, "output": answer},
+        "required": ["input", "output"], "additionalProperties": False,
+    }  # fmt: skip
+    listed = {"type": "array", "items": example, "minItems": count, "maxItems": count}
+    return {
+        "type": "object", "properties": {"examples": listed}, "required": ["examples"], "additionalProperties": False,
+    }  # fmt: skip
 
 
 def candidates(

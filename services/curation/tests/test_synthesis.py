@@ -78,6 +78,21 @@ def test_the_prompt_tells_schema_category_and_method() -> None:
     assert "where is my parcel" in told
 
 
+async def test_a_structured_teacher_is_held_to_the_schema_of_the_answers(house: House, teacher: Teacher) -> None:
+    answer = {"type": "object", "properties": {"team": {"enum": ["a", "b"]}}, "required": ["team"]}
+    synthesis = {"url": teacher.url, "model": "small", "per_call": 1, "structured": True, "max_characters": 99}
+    policy: dict[str, Any] = {"data": {"curation": {"synthesis": synthesis}}}
+    await house.apply(output={"format": "json", "schema": answer}, **policy)
+    await house.built(tickets(80), **policy)
+    teacher.text = json.dumps({"examples": [{"input": "who paints the old theatre at night", "output": {"team": "a"}}]})
+    assert (await house.synthesis.write("default", "triage", 1, "")).queued == 1
+    (asked,) = teacher.asked
+    told = asked["response_format"]["json_schema"]
+    listed = told["schema"]["properties"]["examples"]
+    assert (told["strict"], listed["minItems"], listed["items"]["properties"]["output"]) == (True, 1, answer)
+    assert listed["items"]["properties"]["input"]["maxLength"] == 99
+
+
 def test_the_weakest_categories_come_first() -> None:
     assert weakest({"a": 9, "b": 2, "c": 5}, {"d": 3}) == ["d", "b", "c", "a"]
 

@@ -20,7 +20,16 @@ from services.curation.clients import child
 from services.curation.clients.endpoint import Chat, judge
 from services.curation.clients.library import Library
 from services.curation.domain.review import Question, value_of
-from services.curation.domain.synthesis import EVOLVE, INVENT, Candidate, Seed, candidates, prompt, weakest
+from services.curation.domain.synthesis import (
+    EVOLVE,
+    INVENT,
+    Candidate,
+    Seed,
+    candidates,
+    prompt,
+    reply_schema,
+    weakest,
+)
 from services.curation.store import datasets as store
 from services.curation.store import policy, review
 
@@ -109,8 +118,10 @@ class Synthesis:
             messages = prompt(spec, shown, method, category, teacher.per_call)
             async with gate:
                 reply = await self._chat.complete(
-                    teacher.url, teacher.model, messages, temperature=teacher.temperature, max_tokens=teacher.max_tokens
-                )
+                    teacher.url, teacher.model, messages, temperature=teacher.temperature,
+                    max_tokens=teacher.max_tokens,
+                    schema=reply_schema(spec, teacher.per_call) if teacher.structured else None,
+                )  # fmt: skip
             asked = digest_bytes(json.dumps(messages, sort_keys=True).encode())
             return candidates(reply, spec, shown, model=teacher.model, method=method, category=category, asked=asked)
 
