@@ -117,7 +117,7 @@ def told(name: str, rows: list[dict[str, Any]], spec: dict[str, Any], validator:
             begun = time.process_time()
             request = {
                 "tenant": "default", "spec": spec, "number": 1, "watermark": 1, "fractions": None, "suite": None,
-                "suite_version": 0, "segments": [str(home / "segment.parquet")], "out": str(home / out),
+                "suite_version": 0, "segments": [(1, str(home / "segment.parquet"))], "out": str(home / out),
             }  # fmt: skip
             results.append(build(request))
             seconds = time.process_time() - begun

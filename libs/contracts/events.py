@@ -60,11 +60,15 @@ class RewrittenSegment(BaseModel):
 
 
 class SegmentsRewritten(Fact):
-    """Segments lost the rows of an erased subject; whoever reads segments deletes the old objects once it knows."""
+    """Segments have other bytes; whoever reads segments deletes the old objects once it knows.
+
+    They lost the rows of an erased subject (`user`), or several small ones share one object from now on: there the
+    column `number` says which segment a row belongs to, and a segment is what it was, row by row.
+    """
 
     subject: ClassVar[str] = "evt.ingestion.segments.rewritten.v1"
 
-    user: str
+    user: str = ""
     segments: tuple[RewrittenSegment, ...]
 
 

@@ -32,6 +32,10 @@ class Library:
         """Files by digest, in order."""
         return [await self.file(tenant, digest) for digest in digests]
 
+    async def segments(self, tenant: str, segments: Iterable[tuple[int, str]]) -> list[tuple[int, str]]:
+        """Number and path of segments given by number and digest."""
+        return [(number, str(await self.file(tenant, digest))) for number, digest in segments]
+
     async def items(self, tenant: str, suite_digest: str) -> Path:
         """The `items.jsonl` of a suite; NotFound names the suite without one."""
         manifest = await self._objects(tenant).get_manifest(suite_digest)

@@ -99,7 +99,7 @@ def context_of(request: dict[str, Any]) -> tuple[list[Row], Context]:
     spec = TaskSpec.model_validate(request["spec"])
     tenant = str(request["tenant"])
     fractions = SplitSpec.model_validate(request["fractions"]) if request["fractions"] else spec.data.split
-    rows = load([Path(each) for each in request["segments"]])
+    rows = load([(int(number), Path(path)) for number, path in request["segments"]])
     placed = ledger_file.placed_in(Path(request["ledger"])) if request.get("ledger") else {}
     synthetic = [row_of(each) for each in request.get("synthetic", [])]
     placed |= places_of(synthetic, placed)

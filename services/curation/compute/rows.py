@@ -2,6 +2,8 @@
 
 import json
 from collections.abc import Sequence
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +21,17 @@ _OPTIONAL = (
     "history", "messages", "tools", "user", "weight", "licence", "rejected", "label", "review", "form", "confidence",
     "revision", "judgement",
 )  # fmt: skip
+NUMBER = "number"
 
 
-def load(paths: Sequence[Path]) -> list[Row]:
-    """Rows of the segments, in order, each id once; DataLoss names a segment that is not one."""
+def load(segments: Sequence[tuple[int, Path]]) -> list[Row]:
+    """Rows of the segments (number and file), in order, each id once; DataLoss names a segment that is not one.
+
+    Small segments that follow each other may lie in one file, whose column `number` tells them apart.
+    """
     rows: dict[str, Row] = {}
-    for path in paths:
+    for path, shared in groupby(segments, key=itemgetter(1)):
+        numbers = [number for number, _ in shared]
         try:
             table = pl.read_parquet(path)
             missing = [name for name in _NEEDED if name not in table.columns]
@@ -32,6 +39,8 @@ def load(paths: Sequence[Path]) -> list[Row]:
             raise DataLoss(f"segment {path.name} cannot be read: {error}", field="segment") from error
         if missing:
             raise DataLoss(f"segment {path.name} lacks the column {missing[0]!r}", field="segment")
+        if NUMBER in table.columns:
+            table = table.filter(pl.col(NUMBER).is_in(numbers))
         present = [name for name in (*_NEEDED, *_OPTIONAL) if name in table.columns]
         for row in table.select(present).iter_rows(named=True):
             rows.setdefault(row["row_id"], _row(row, path.name))

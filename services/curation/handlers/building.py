@@ -45,8 +45,8 @@ class Builder:
         shutil.rmtree(self._work, ignore_errors=True)
 
     async def discard(self, tenant: str, digests: Sequence[str]) -> None:
-        """Delete segments that others stand in for."""
-        for digest in digests:
+        """Delete segments that others stand in for, those aside that are still read somewhere."""
+        for digest in sorted(set(digests) - await store.read_segments(self._database, tenant, digests)):
             await self._library.objects(tenant).delete(digest)
         await self._library.forget(tenant, digests)
 
@@ -67,7 +67,7 @@ class Builder:
             **await self._decided(command),
             "number": command.number,
             "watermark": command.watermark,
-            "segments": [str(path) for path in await self._library.files(tenant, [digest for _, digest in segments])],
+            "segments": await self._library.segments(tenant, segments),
             # The first version's fractions stay: others would move rows from one split to another.
             "fractions": earlier[-1].fractions if earlier else None,
             "suite": str(await self._library.items(tenant, before.suite_digest)) if before else None,

@@ -33,7 +33,7 @@ class Curator:
                 await store.learn_segment(unit, envelope.data)
 
     async def learn_rewritten(self, envelope: Envelope[SegmentsRewritten]) -> None:
-        """Segments lost an erased subject: builds read the new ones from now on, and the old ones go."""
+        """Segments have other bytes: builds read the new objects from now on, and the old ones go."""
         fact = envelope.data
         async with self._database.unit(envelope, REWRITTEN) as unit:
             if not unit.already_handled:

@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -81,6 +82,13 @@ async def replace_segment(unit: UnitOfWork, tenant: str, task: str, given: Rewri
     known = await unit.session.scalar(select(SEGMENTS.c.digest).where(*mine))
     if known != given.after:
         raise Unavailable(f"segment {given.number} of {task} is not known as it was", reason="SEGMENTS_BEHIND")
+
+
+async def read_segments(database: Database, tenant: str, digests: Collection[str]) -> set[str]:
+    """Those of the objects that a segment lies in."""
+    query = select(SEGMENTS.c.digest).where(SEGMENTS.c.tenant == tenant, SEGMENTS.c.digest.in_(sorted(digests)))
+    async with database.reading() as session:
+        return {str(each) for each in (await session.execute(query.distinct())).scalars()}
 
 
 async def segments_to(database: Database, tenant: str, task: str, watermark: int) -> list[tuple[int, str]]:

@@ -103,7 +103,7 @@ def build_files(home: Path, rows: Sequence[Row], **fields: Any) -> tuple[dict[st
     segment = str(write_segment(home / "s.parquet", rows))
     request = {
         "tenant": "default", "number": 1, "watermark": 1, "spec": spec,
-        "segments": [segment], "fractions": None, "suite": None, "suite_version": 0,
+        "segments": [(1, segment)], "fractions": None, "suite": None, "suite_version": 0,
         "out": str(home / "out"), "result": "",
     }  # fmt: skip
     result = build(request)

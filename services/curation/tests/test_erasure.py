@@ -1,8 +1,10 @@
 """A subject who asks for it is gone: rows, what was derived from them, and every version that held them is named."""
 
+import polars as pl
+
 from libs.artifacts import ObjectStore
 from libs.contracts.errors import NotFound
-from libs.contracts.events import RewrittenSegment, SegmentsRewritten, SubjectErased
+from libs.contracts.events import DatasetBuilt, RewrittenSegment, SegmentsRewritten, SubjectErased
 from libs.contracts.stubs.pawl.curation.v1 import curation_pb2 as pb
 from libs.testing.wait import eventually
 from services.curation.store import datasets, erasures
@@ -77,3 +79,30 @@ async def test_a_rewritten_segment_is_read_in_place_of_the_old_one_which_goes(ho
         return False
 
     assert await eventually(gone, 10)
+
+
+async def test_segments_that_share_an_object_give_the_same_version_up_to_any_watermark(house: House) -> None:
+    parts = [tickets(40, at) for at in (0, 40, 80)]
+    olds = [(await house.segment(part)).digest for part in parts]
+    await house.ask(1, watermark=2)
+    first = DatasetBuilt.model_validate((await house.answers(1))[-1][1])
+    tables = [pl.read_parquet(house.home / f"{number}.parquet") for number in (1, 2, 3)]
+    whole = pl.concat([table.with_columns(number=pl.lit(at, pl.Int64)) for at, table in enumerate(tables, 1)])
+    whole.write_parquet(house.home / "whole.parquet")
+    digest = await house.objects.put_file(house.home / "whole.parquet", kind="segment")
+    # Told in two events: the object of the first stays while the second's segment still lies in it.
+    for numbers in ((1, 2), (3,)):
+        told = tuple(RewrittenSegment(number=each, before=olds[each - 1], after=digest) for each in numbers)
+        await house.say(SegmentsRewritten(tenant="default", task="triage", segments=told))
+
+    async def known() -> bool:
+        return {each for _, each in await datasets.segments_to(house.database, "default", "triage", 9)} == {digest}
+
+    await eventually(known, 20)
+    before = len(await house.facts())
+    await house.ask(2, watermark=2)
+    again = DatasetBuilt.model_validate((await house.answers(before + 1))[-1][1])
+    assert (again.splits, again.removed) == (first.splits, first.removed)
+    for name in ("train.jsonl", "validation.jsonl", "test.jsonl"):
+        files = [(await house.objects.get_manifest(each.digest)).files[name].digest for each in (first, again)]
+        assert files[0] == files[1], name

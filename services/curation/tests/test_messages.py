@@ -32,7 +32,7 @@ def published(home: Path, messages: list[dict[str, Any]], **given: Any) -> list[
     path = home / "segment.parquet"
     pl.DataFrame([line]).with_columns(consent=pl.lit(None, pl.Boolean)).write_parquet(path)
     method = "kto" if given.get("label") is False else "lora"
-    version = build_rows(load([path]), data=ALL_TRAIN, recipe={"method": method})
+    version = build_rows(load([(1, path)]), data=ALL_TRAIN, recipe={"method": method})
     (kept,) = version.splits[TRAIN]
     told: list[dict[str, Any]] = line_of(kept, "")["messages"]
     return told

@@ -68,7 +68,7 @@ def test_a_conversation_with_tools_is_published_as_it_came(tmp_path: Path) -> No
     pl.DataFrame([line]).with_columns(pl.col("consent").cast(pl.Boolean)).write_parquet(home / "s.parquet")
     from services.curation.compute.publish import line_of
 
-    (loaded,) = load([home / "s.parquet"])
+    (loaded,) = load([(1, home / "s.parquet")])
     told = line_of(loaded, "")
     assert told["messages"] == messages
     assert told["tools"] == tools

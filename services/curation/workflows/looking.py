@@ -109,7 +109,7 @@ class Looking:
         return {
             "tenant": tenant,
             "spec": applied.spec.model_dump(mode="json", by_alias=True),
-            "segments": [str(path) for path in await self._library.files(tenant, [digest for _, digest in segments])],
+            "segments": await self._library.segments(tenant, segments),
             "decisions": await review.decisions(self._database, tenant, task),
             "undone": [each.rule for each in await policy.overrides(self._database, tenant, task) if each.undone],
             "erased": [each.user for each in await erasures.of_task(self._database, tenant, task)],

@@ -3,14 +3,14 @@
 import base64
 import json
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from services.ingestion.compute.segments import written
+from services.ingestion.compute.segments import segment_of, written
 from services.ingestion.domain.rows import hashed_user
 
 _JUDGED = ("judgement", "confidence", "review")
@@ -35,8 +35,8 @@ def held(data: bytes, user: str) -> Held:
     return Held(frozenset(mine.column("row_id").to_pylist()), frozenset(each for each in requests if each))
 
 
-def rows_without(data: bytes, gone: Held) -> tuple[bytes, int] | None:
-    """A segment of rows and their number without the rows that are gone; None where it holds nothing of them.
+def rows_without(data: bytes, gone: Held, numbers: Sequence[int]) -> tuple[bytes, list[int]] | None:
+    """An object without the rows that are gone, and the rows of each of its segments; None where it holds none of them.
 
     A judgement that heard one of them is taken back: what it says may be what they said.
     """
@@ -50,7 +50,7 @@ def rows_without(data: bytes, gone: Held) -> tuple[bytes, int] | None:
             at, field = left.schema.get_field_index(name), left.schema.field(name)
             cleared = pc.if_else(spoiled, pa.scalar(None, field.type), left.column(name).combine_chunks())
             left = left.set_column(at, field, cleared)
-    return written(left), left.num_rows
+    return written(left), [segment_of(left, number).num_rows for number in numbers]
 
 
 def inferences_without(data: bytes, tenant: str, user: str) -> tuple[bytes, int] | None:

@@ -25,6 +25,7 @@ A segment of rows is what ingestion promises to curation. A column that an older
 - `personal`: JSON, personal data redacted at intake: values per kind
 - `consent`, `licence`: as given
 - `created_at`, `arrived_at`: UTC
+- `number`: only where small segments share an object: the segment that the row belongs to
 """
 
 from collections.abc import Sequence
@@ -33,6 +34,7 @@ from typing import Any
 
 import msgspec
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from libs.contracts.inference import Inference
@@ -82,6 +84,7 @@ _FEW_VALUES = frozenset(
 )  # fmt: skip
 """Columns whose values repeat: only for them a dictionary pays."""
 _VALUES = attrgetter(*ROWS.names)
+NUMBER = "number"
 _JSON = msgspec.json.Encoder()
 
 INFERENCES = pa.schema(
@@ -138,6 +141,22 @@ def merged(parts: Sequence[bytes]) -> bytes:
     """One segment with the rows of several of one schema, in their order."""
     tables = [pq.read_table(pa.BufferReader(part)) for part in parts]
     return written(pa.concat_tables(tables, promote_options="default"))
+
+
+def together(segments: Sequence[tuple[int, bytes]]) -> bytes:
+    """One object for several segments (number and bytes), in which each row says which segment it belongs to."""
+    tables = []
+    for number, data in segments:
+        table = segment_of(pq.read_table(pa.BufferReader(data)), number)
+        tables.append(table.append_column(NUMBER, pa.array([number] * table.num_rows, pa.int64())))
+    return written(pa.concat_tables(tables, promote_options="default"))
+
+
+def segment_of(table: pa.Table, number: int) -> pa.Table:
+    """The rows of one segment of an object, which may hold others too."""
+    if NUMBER not in table.schema.names:
+        return table
+    return table.filter(pc.equal(table.column(NUMBER), number)).drop_columns([NUMBER])
 
 
 def _parquet(columns: dict[str, Any], schema: pa.Schema) -> bytes:

@@ -1,6 +1,7 @@
 """Erasure of a subject, told by curation: segments, logs, quarantines and database lose it, whatever is killed when."""
 
 import asyncio
+from collections.abc import Sequence
 
 from libs.contracts.envelope import Envelope
 from libs.contracts.events import RewrittenSegment, SegmentsRewritten, SubjectErased
@@ -14,6 +15,7 @@ from services.ingestion.handlers.inferences import INFERENCE_SEGMENT
 from services.ingestion.handlers.memory import RecentInferences
 from services.ingestion.handlers.reading import Objects
 from services.ingestion.store import erasing as store
+from services.ingestion.store.compaction import MOST_TOLD
 from services.ingestion.store.erasing import Cleared, Replaced
 from services.ingestion.store.puts import PutJournal, unlisted
 from services.ingestion.store.segments import Listed, segments_after
@@ -68,14 +70,15 @@ class Erasing:
                 await store.replace(unit, owner, [*replaced, *logged])
                 await store.clear(unit, cleared, compute.ERASED)
                 await store.forget(unit, owner, user, units, responses)
-                if replaced:
+                for at in range(0, len(replaced), MOST_TOLD):
                     told = tuple(
                         RewrittenSegment(number=each.number or 0, before=each.before, after=each.after or "")
-                        for each in replaced
+                        for each in replaced[at : at + MOST_TOLD]
                     )
                     unit.emit(
                         SegmentsRewritten(tenant=fact.tenant, task=fact.task, user=user, segments=told),
                         output="rewritten",
+                        key=str(at),
                     )
             if self._recent is not None:
                 self._recent.forget(*owner, units)
@@ -89,8 +92,8 @@ class Erasing:
 
     async def _held(self, owner: Owner, user: str, segments: list[Listed]) -> Held:
         rows, requests = set[str](), set[str]()
-        for each in segments:
-            data = await self._objects(owner[0]).get_bytes(each.digest)
+        for digest, _ in _objects_of(segments):
+            data = await self._objects(owner[0]).get_bytes(digest)
             found = await asyncio.to_thread(compute.held, data, user)
             rows |= found.rows
             requests |= found.requests
@@ -98,12 +101,14 @@ class Erasing:
 
     async def _rows(self, owner: Owner, segments: list[Listed], gone: Held) -> list[Replaced]:
         replaced = []
-        for each in segments:
-            data = await self._objects(owner[0]).get_bytes(each.digest)
-            now = await asyncio.to_thread(compute.rows_without, data, gone)
+        for before, numbers in _objects_of(segments):
+            data = await self._objects(owner[0]).get_bytes(before)
+            now = await asyncio.to_thread(compute.rows_without, data, gone, numbers)
             if now is not None:
-                digest = await self._objects(owner[0]).put_bytes(now[0], kind=SEGMENT)
-                replaced.append(Replaced(each.number, each.digest, digest, now[1]))
+                after = await self._objects(owner[0]).put_bytes(now[0], kind=SEGMENT)
+                replaced += [
+                    Replaced(number, before, after, rows) for number, rows in zip(numbers, now[1], strict=True)
+                ]
         return replaced
 
     async def _inferences(self, owner: Owner, user: str) -> list[Replaced]:
@@ -125,3 +130,11 @@ class Erasing:
                 after = await self._objects(owner[0]).put_bytes(now[0], kind=QUARANTINE)
                 cleared.append(Cleared(import_id, before, after, now[1]))
         return cleared
+
+
+def _objects_of(segments: Sequence[Listed]) -> list[tuple[str, list[int]]]:
+    """Each object once, with the numbers of the segments in it."""
+    found: dict[str, list[int]] = {}
+    for each in segments:
+        found.setdefault(each.digest, []).append(each.number)
+    return list(found.items())

@@ -23,6 +23,7 @@ from libs.outbox.migrate import migrate
 from libs.outbox.relay import Relay
 from libs.testing.servers import NatsServer
 from services.ingestion.clients.tasks import Tasks
+from services.ingestion.compute.segments import segment_of
 from services.ingestion.domain.hygiene import Echoes
 from services.ingestion.domain.imports import ImportRequest
 from services.ingestion.handlers.feedback import FeedbackIntake
@@ -107,7 +108,7 @@ class House:
         found: list[dict[str, Any]] = []
         for segment in await segments_after(self.database, tenant, task, 0, 1000):
             data = await self.objects.for_tenant(tenant).get_bytes(segment.digest)
-            found += pq.read_table(io.BytesIO(data)).to_pylist()
+            found += segment_of(pq.read_table(io.BytesIO(data)), segment.number).to_pylist()
         return found
 
     async def stored(self, stream: str) -> list[tuple[str, dict[str, Any]]]:

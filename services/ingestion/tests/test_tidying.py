@@ -1,9 +1,23 @@
 """Small segments of the inference log become one, what a kill leaves behind is swept, and no row is lost."""
 
+import io
+import json
 from pathlib import Path
+from typing import Any
 
+import pyarrow.parquet as pq
+import pytest
+from sqlalchemy import update
+
+from libs.contracts.errors import Conflict
+from libs.testing.wait import eventually
+from services.ingestion.compute.segments import segment_of
+from services.ingestion.store import compaction
 from services.ingestion.store.puts import JournalledStore, PutJournal
+from services.ingestion.store.segments import segments_after
+from services.ingestion.store.tables import SEGMENTS
 from services.ingestion.tests.conftest import House
+from services.ingestion.tests.test_erasing import ANN, asked, erasing
 from services.ingestion.tests.test_inferences import deliver, inference, listed
 from services.ingestion.workflows.tidying import Tidying
 
@@ -14,7 +28,29 @@ def tidying(house: House, home: Path) -> tuple[Tidying, PutJournal]:
     def kept(tenant: str) -> JournalledStore:
         return JournalledStore(house.objects.for_tenant(tenant), journal, tenant)
 
-    return Tidying(house.database, kept, journal, small=100, most=50, least=3), journal
+    return Tidying(house.database, kept, journal, small=100, most=50, least=3, settled=0.0), journal
+
+
+async def imported(house: House, *numbers: int) -> None:
+    """A segment of two rows for each number; one row is Ann's."""
+    await house.apply("triage", columns={"user": "who"})
+    for number in numbers:
+        lines = [{"input": f"q{number}", "output": "a", "who": who} for who in ("ann", "bob")]
+        await house.import_bytes("\n".join(map(json.dumps, lines)).encode(), name=f"{number}.jsonl")
+
+
+async def by_number(house: House) -> dict[int, list[dict[str, Any]]]:
+    """What a reader of each segment finds."""
+    found = {}
+    for each in await segments_after(house.database, "default", "triage", 0, 100):
+        data = await house.objects.for_tenant("default").get_bytes(each.digest)
+        found[each.number] = segment_of(pq.read_table(io.BytesIO(data)), each.number).to_pylist()
+        assert len(found[each.number]) == each.rows
+    return found
+
+
+async def digests(house: House) -> set[str]:
+    return {each.digest for each in await segments_after(house.database, "default", "triage", 0, 100)}
 
 
 async def objects(house: House) -> set[str]:
@@ -46,3 +82,75 @@ async def test_an_object_that_was_put_and_never_listed_is_swept_and_a_listed_one
     assert await fresh.sweep() == 1
     assert await objects(house) == {named}
     assert journal.noted() == set()
+
+
+async def test_small_segments_share_an_object_and_each_number_reads_what_it_read(house: House, tmp_path: Path) -> None:
+    await imported(house, 1, 2, 3, 4)
+    before, olds = await by_number(house), await digests(house)
+    tidy, _ = tidying(house, tmp_path)
+    assert await tidy.gather() == 3
+    assert await by_number(house) == before
+    (whole,) = await digests(house)
+    # The old objects stay until whoever reads segments knows of the new one.
+    assert olds < await objects(house)
+    (told,) = await eventually(lambda: rewritten(house), 10)
+    assert [each["number"] for each in told["segments"]] == [1, 2, 3, 4]
+    assert {each["before"] for each in told["segments"]} == olds
+    assert {each["after"] for each in told["segments"]} == {whole}
+    assert await tidy.gather() == 0
+    await imported(house, 5, 6)
+    assert await tidy.gather() == 2
+    assert {number: before[number] for number in before} == {
+        number: rows for number, rows in (await by_number(house)).items() if number <= 4
+    }
+    assert len(await digests(house)) == 1
+
+
+async def test_an_erased_user_leaves_an_object_that_segments_share(house: House, tmp_path: Path) -> None:
+    await imported(house, 1, 2, 3)
+    tidy, _ = tidying(house, tmp_path)
+    assert await tidy.gather() == 2
+    await erasing(house, tmp_path).erase(asked())
+    left = await by_number(house)
+    assert {number: len(rows) for number, rows in left.items()} == {1: 1, 2: 1, 3: 1}
+    assert not any(each["user"] == ANN for rows in left.values() for each in rows)
+
+
+async def test_segments_that_move_meanwhile_are_left_as_they_are_and_nothing_read_of_them_stays(
+    house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await imported(house, 1, 2, 3)
+    tidy, _ = tidying(house, tmp_path)
+    relist = compaction.relist
+
+    async def late(unit: Any, owner: Any, segments: Any, digest: str) -> None:
+        await unit.session.execute(update(SEGMENTS).where(SEGMENTS.c.number == 2).values(digest="sha256:moved"))
+        await relist(unit, owner, segments, digest)
+
+    before, stored = await by_number(house), await objects(house)
+    monkeypatch.setattr(compaction, "relist", late)
+    with pytest.raises(Conflict, match="segment 2"):
+        await tidy.gather()
+    assert (await by_number(house), await objects(house)) == (before, stored)
+
+
+async def test_a_kill_before_segments_are_relisted_leaves_them_and_an_orphan_that_is_swept(
+    house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await imported(house, 1, 2, 3)
+    before, stored = await by_number(house), await objects(house)
+    tidy, _ = tidying(house, tmp_path)
+
+    async def killed(*_: Any) -> None:
+        raise RuntimeError("killed")
+
+    monkeypatch.setattr(compaction, "relist", killed)
+    with pytest.raises(RuntimeError):
+        await tidy.gather()
+    fresh, _ = tidying(house, tmp_path)
+    assert await fresh.sweep() == 1
+    assert (await by_number(house), await objects(house)) == (before, stored)
+
+
+async def rewritten(house: House) -> list[dict[str, Any]]:
+    return [body for subject, body in await house.stored("EVT") if "segments.rewritten" in subject]

@@ -1,13 +1,14 @@
 """Small objects become large ones, and objects that nothing names go."""
 
 import asyncio
+import time
 from collections.abc import Callable
 
 from libs.artifacts import ObjectStore
 from libs.contracts.errors import Conflict, NotFound, Transient
 from libs.outbox.database import Database
 from libs.telemetry import counter, get_logger, span
-from services.ingestion.compute.segments import merged
+from services.ingestion.compute.segments import merged, together
 from services.ingestion.store import compaction
 from services.ingestion.store.puts import PutJournal, unlisted
 
@@ -16,13 +17,15 @@ log = get_logger(__name__)
 SMALL_ROWS = 5000
 MOST_ROWS = 50_000
 LEAST_SEGMENTS = 32
+SETTLED_SECONDS = 600.0
 _EVERY_SECONDS = 60.0
 
 
 class Tidying:
-    """Compacts the inference log, whose segments nobody but ingestion names, and sweeps what a kill left behind.
+    """Compacts small objects and sweeps what a kill left behind.
 
-    Segments of rows are announced by digest and stay as they are: whoever was told of one may come for it.
+    The inference log is nobody else's and is merged as it is. Segments of rows are known by number and digest: they
+    keep their numbers and rows and share an object; whoever reads them is told, and deletes the old objects then.
     """
 
     def __init__(
@@ -34,8 +37,13 @@ class Tidying:
         small: int = SMALL_ROWS,
         most: int = MOST_ROWS,
         least: int = LEAST_SEGMENTS,
+        settled: float = SETTLED_SECONDS,
     ) -> None:
-        """Segments below `small` rows are merged up to `most` rows, once a task has `least` of them."""
+        """Segments below `small` rows are merged up to `most` rows, once a task has `least` of them.
+
+        Segments of rows are left alone for `settled` seconds, in which those who were told of them come for them.
+        """
+        self._settled = settled
         self._database = database
         self._objects = objects
         self._journal = journal
@@ -77,12 +85,38 @@ class Tidying:
         counter("inference_segments_merged", "small segments of the inference log that became part of one").inc(fewer)
         return fewer
 
+    async def gather(self) -> int:
+        """Put small segments of rows that follow each other into one object; returns how many objects are fewer."""
+        before, fewer = time.time() - self._settled, 0
+        for owner in await compaction.crowded_rows(self._database, self._small, self._least, before):
+            segments = await compaction.neighbours(self._database, owner, self._small, self._most, self._least, before)
+            if not segments:
+                continue
+            olds = {each.digest for each in segments}
+            with span("gather segments", task=owner[1], segments=len(segments)):
+                store = self._objects(owner[0])
+                held = {digest: await store.get_bytes(digest) for digest in sorted(olds)}
+                parts = [(each.number, held[each.digest]) for each in segments]
+                whole = await store.put_bytes(await asyncio.to_thread(together, parts), kind="segment")
+                try:
+                    async with self._database.unit() as unit:
+                        await compaction.relist(unit, owner, segments, whole)
+                except Conflict:
+                    # A segment that moved lost a subject: what was read of it before must not stay.
+                    for _, digest in await unlisted(self._database, {(owner[0], whole)}):
+                        await store.delete(digest)
+                    raise
+            fewer += len(olds) - 1
+        counter("segments_gathered", "small objects of rows that became part of one").inc(fewer)
+        return fewer
+
     async def run(self) -> None:
         """Tidy until cancelled."""
         while True:
             await asyncio.sleep(_EVERY_SECONDS)
             try:
                 await self.compact()
+                await self.gather()
                 if self._journal.long:
                     self._journal.keep(await unlisted(self._database, self._journal.noted()))
             except (Transient, NotFound, Conflict) as error:
