@@ -1,8 +1,8 @@
 """Identifiers: random for causes, derived for effects, sha256 for content."""
 
 import hashlib
-import os
 import re
+import secrets
 import uuid
 from typing import Annotated
 
@@ -21,7 +21,7 @@ Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
 
 def new_id(prefix: str) -> str:
     """A fresh random id such as `turn-1f0c…` (prefix, 32 hex digits)."""
-    return f"{prefix}-{os.urandom(16).hex()}"
+    return f"{prefix}-{secrets.token_hex(16)}"
 
 
 def derived_id(cause_id: str, output_name: str) -> str:
