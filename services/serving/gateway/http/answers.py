@@ -75,6 +75,7 @@ def completion(shape: Shape, generation: Generation, chunk: Chunk, created: int)
     """The whole response."""
     return {
         **_frame(shape.whole_kind, generation, chunk, created),
+        "pawl": provenance_of(generation, chunk.provenance),
         "choices": [shape.choice(each) for each in (chunk, *chunk.others)],
         "usage": _usage(chunk.usage or Usage()),
     }
@@ -86,15 +87,16 @@ def stream_chunk(
     """One event of a stream; `first` is the first of its answer."""
     frame = _frame(shape.chunk_kind, generation, chunk, created)
     frame["choices"] = [shape.delta(chunk, first=first)]
-    if not first and not chunk.finish_reason:
-        del frame["pawl"]  # said at both ends of a stream, not with every token
+    if first or chunk.finish_reason:
+        frame["pawl"] = provenance_of(generation, chunk.provenance)  # at both ends, not with every token
     return {**frame, "usage": None} if wants_usage else frame
 
 
 def usage_chunk(shape: Shape, generation: Generation, chunk: Chunk, created: int) -> Body:
     """The chunk after the last, where usage was asked for."""
     frame = _frame(shape.chunk_kind, generation, chunk, created)
-    return {**frame, "choices": [], "usage": _usage(chunk.usage or Usage())}
+    proof = provenance_of(generation, chunk.provenance)
+    return {**frame, "pawl": proof, "choices": [], "usage": _usage(chunk.usage or Usage())}
 
 
 def embeddings(model: str, digest: str, found: Embedded, *, base64: bool) -> Body:
@@ -171,7 +173,6 @@ def _frame(kind: str, generation: Generation, chunk: Chunk, created: int) -> Bod
         "created": created,
         "model": generation.version,
         "system_fingerprint": fingerprint(chunk.provenance),
-        "pawl": provenance_of(generation, chunk.provenance),
     }
 
 
