@@ -52,7 +52,7 @@ def compare(originals: int, engine: str) -> None:
         import ray
 
         ray.init(num_cpus=_WORKERS, include_dashboard=False, object_store_memory=200_000_000, log_to_driver=False,
-                 runtime_env={"env_vars": {"PYTHONPATH": str(Path.cwd())}})  # fmt: skip
+                 runtime_env={"env_vars": {"PYTHONPATH": os.pathsep.join([str(Path.cwd()), *sys.path])}})  # fmt: skip
         address = "auto"
     sketcher = daft_sketcher(address=address, partitions=2 * _WORKERS)
     begun = time.perf_counter()
