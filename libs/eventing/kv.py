@@ -27,6 +27,7 @@ GENERATION = "pawl-generation"
 _LAST = "Nats-Expected-Last-Subject-Sequence"
 _DRIFT_SECONDS = 10.0
 _RETRY_SECONDS = 1.0
+_KEEP_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,8 +136,8 @@ class DesiredState(Generic[M]):
 
     `values` holds the last good value of every key. What does not parse is refused and the value before it kept: a
     broken route must not take a working one down. With `cache_path` the state is kept on disk (temporary file, fsync,
-    rename; digest inside) a moment after it was seen, and read at start, so the process answers with NATS away. A
-    change counts at once: it waits neither for the disk nor for the change before it. On reconnection, on any
+    rename; digest inside) within a second after it was seen, and read at start, so the process answers with NATS away.
+    A change counts at once: it waits neither for the disk nor for the change before it. On reconnection, on any
     failure of the watch and when the bucket moved without a word, the whole bucket is read anew.
 
     Args:
@@ -167,6 +168,7 @@ class DesiredState(Generic[M]):
         self._keeping: asyncio.Task[None] | None = None
         self._unkept = False
         self._wake_keeper = asyncio.Event()
+        self._closing = asyncio.Event()
         self._ended = False
         self._resync = asyncio.Event()
         self._watcher: Any = None
@@ -193,6 +195,7 @@ class DesiredState(Generic[M]):
         self._ended = True
         await end(self._task)
         self._wake_keeper.set()
+        self._closing.set()
         if self._keeping is not None:
             await asyncio.wait({self._keeping})
         self._task = self._keeping = None
@@ -335,6 +338,9 @@ class DesiredState(Generic[M]):
             if self._unkept:
                 self._unkept = False
                 await self._write_cache(path)
+                # Changes that come one after another share a write: its fsync holds up whoever else uses the disk.
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._closing.wait(), _KEEP_SECONDS)
             else:
                 self._wake_keeper.clear()
                 await self._wake_keeper.wait()
