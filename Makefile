@@ -40,7 +40,7 @@ down: $(READY) ## stop it
 	$(BIN)/pawl down
 
 test: $(READY) ## all tests, on a real nats-server, S3 and vLLM
-	$(BIN)/python -m pytest -q -m "not chaos" -n 2 --dist loadscope --no-loadscope-reorder --reruns 1
+	$(BIN)/python -m pytest -q -m "not chaos" -n 3 --dist loadscope --no-loadscope-reorder --reruns 1
 
 chaos: $(READY) ## kill every process at every stage of the demo
 	$(BIN)/python -m pytest -q -m chaos
