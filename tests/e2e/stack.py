@@ -129,15 +129,15 @@ def lax_task(directory: Path, **changes: str) -> Path:
     """`small_task` with gates and a rollout that let anything through that does not break: for tests of the loop."""
     gate = "    - {name: %s, kind: %s}"
     lax = {
-        "    - {name: good-enough": gate % ("good-enough", "floor, metric: exact_match, at_least: 0.0"),
-        "    - {name: valid-json": gate % ("valid-json", "floor, metric: json_valid, at_least: 0.0"),
+        "    - {name: good-enough": "",
+        "    - {name: valid-json": gate % ("json", "non_inferiority, against: base, metric: json_valid, margin: 0.9"),
         "    - {name: better-than-base": gate % ("any-base", "non_inferiority, against: base, margin: 0.9"),
         "    - {name: not-worse-than-stable": gate % ("any-stable", "non_inferiority, against: stable, margin: 0.9"),
         "    max_items:": "    max_items: 80",
         "  shadow:": "  shadow: {rate: 1.0, min_pairs: 10, margin: 0.9, alpha: 0.05}",
         "  canary:": "  canary: {steps: [50, 100], min_windows: 5, window_seconds: 3, harm_ratio: 5.0}",
     }
-    return small_task(directory, **lax, **changes)
+    return small_task(directory, **{**lax, **changes})
 
 
 def discard(home: Path) -> None:
