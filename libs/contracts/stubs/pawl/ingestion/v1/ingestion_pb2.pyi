@@ -439,6 +439,10 @@ Global___ListSegmentsRequest: _TypeAlias = ListSegmentsRequest  # noqa: Y015
 
 @_typing.final
 class Segment(_message.Message):
+    """Rows under one number, which stay what they are. Small segments that follow each other may share an object: then its
+    column `number` says which rows are this segment's.
+    """
+
     DESCRIPTOR: _descriptor.Descriptor
 
     NUMBER_FIELD_NUMBER: _builtins.int
