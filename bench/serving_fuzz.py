@@ -87,10 +87,10 @@ def schemathesis(program: str, stack: Stack, number: int) -> str:
             schema["properties"]["model"] = {"anyOf": [{"const": TASK}, schema["properties"]["model"]]}
     place = stack.home / "openapi.json"
     place.write_text(json.dumps(document))
-    command = [program, "run", str(place), "--url", stack.http, "--checks", "not_a_server_error", "--no-color"]
+    command = [str(Path(program).absolute()), "run", str(place), "--url", stack.http, "--checks", "not_a_server_error", "--no-color"]
     command += ["--max-examples", str(max(10, number // _OPERATIONS)), "--phases", "coverage,fuzzing"]
     command += ["--header", f"Authorization: {CLIENT['authorization']}"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=stack.home, capture_output=True, text=True, check=False)
     print(done.stdout[-3000:], done.stderr[-2000:])
     found = re.search(r"\d+ generated.*", done.stdout)
     return f"exit status {done.returncode}; {found[0] if found else 'see its output'}"
@@ -100,7 +100,7 @@ async def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cases", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--schemathesis", default="", help="that program")
+    parser.add_argument("--schemathesis", default="", help="path of that program")
     asked = parser.parse_args()
     lines = ["| what | value |", "|-|-|"]
     faults = 0
