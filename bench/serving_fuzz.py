@@ -87,8 +87,15 @@ def schemathesis(program: str, stack: Stack, number: int) -> str:
             schema["properties"]["model"] = {"anyOf": [{"const": TASK}, schema["properties"]["model"]]}
     place = stack.home / "openapi.json"
     place.write_text(json.dumps(document))
-    command = [str(Path(program).absolute()), "run", str(place), "--url", stack.http, "--checks", "not_a_server_error", "--no-color"]
-    command += ["--max-examples", str(max(10, number // _OPERATIONS)), "--phases", "coverage,fuzzing"]
+    command = [str(Path(program).absolute()), "run", str(place), "--url", stack.http, "--no-color"]
+    command += [
+        "--checks",
+        "not_a_server_error",
+        "--max-examples",
+        str(max(10, number // _OPERATIONS)),
+        "--phases",
+        "coverage,fuzzing",
+    ]
     command += ["--header", f"Authorization: {CLIENT['authorization']}"]
     done = subprocess.run(command, cwd=stack.home, capture_output=True, text=True, check=False)
     print(done.stdout[-3000:], done.stderr[-2000:])
