@@ -29,6 +29,7 @@ from services.evaluator.handlers.judging import admission_by
 from services.evaluator.handlers.live import LiveWatch
 from services.evaluator.handlers.monitor import INFERENCES, OUTCOMES, Monitor
 from services.evaluator.handlers.parity import ParityGate
+from services.evaluator.handlers.production import Production
 from services.evaluator.handlers.suites import Shelf
 from services.evaluator.rpc import SERVICE, EvaluatorServicer, campaigns, live, register
 from services.evaluator.settings import EvaluatorSettings, read_prices
@@ -127,7 +128,8 @@ async def serve(lifecycle: Lifecycle) -> None:
     server.add(register, EvaluatorServicer(reports, ledger, objects, asked), SERVICE)
     blind = campaigns.CampaignServicer(Campaigns(database), reports, objects)
     server.add(campaigns.register, blind, campaigns.SERVICE)
-    seen = live.LiveServicer(kept, LiveReadings(database), ledger, watch.state, reports, objects)
+    readings = LiveReadings(database)
+    seen = live.LiveServicer(kept, readings, ledger, watch.state, reports, objects)
     server.add(live.register, seen, live.SERVICE)
     await server.start()
     lifecycle.on_drain(server.stop, "grpc")
@@ -139,6 +141,7 @@ async def serve(lifecycle: Lifecycle) -> None:
     lifecycle.spawn(_read_streams(backlog, streams), "streams")
     lifecycle.spawn(monitor.run(settings.assess_seconds), "monitor")
     lifecycle.spawn(watch.run(settings.assess_seconds), "live")
+    lifecycle.spawn(Production(kept, readings).run(settings.production_seconds), "production")
     lifecycle.spawn(asked.run(), "asked")
     lifecycle.spawn(_prune(answers, settings.answers_days * _DAY), "answers")
     await lifecycle.wait_stopped()

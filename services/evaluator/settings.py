@@ -38,6 +38,8 @@ class EvaluatorSettings(ServiceSettings):
     """An interpreter that has lm-eval, for suites of kind harness; empty is the evaluator's own."""
     assess_seconds: Seconds = 1.0
     """How often open watches are looked at."""
+    production_seconds: Seconds = 60.0
+    """How often rates and drift of production are measured for those who alert on them."""
     settle_seconds: Annotated[float, Field(ge=0.0, le=3600.0)] = 2.0
     """How long after its end a user-window waits for outcomes still under way."""
     evidence_days: Annotated[float, Field(gt=0.0)] = 90.0

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pytest
 import pytest_asyncio
+from prometheus_client import REGISTRY
 from sqlalchemy import func, insert, select, update
 
 from libs.artifacts import ObjectStore
@@ -31,6 +33,7 @@ from libs.testing.wait import eventually
 from services.evaluator.clients import Backlog
 from services.evaluator.handlers.live import LiveWatch
 from services.evaluator.handlers.monitor import INFERENCES, OUTCOMES, Monitor
+from services.evaluator.handlers.production import Production
 from services.evaluator.rpc import live as rpc
 from services.evaluator.store import METADATA, Ledger, Reports
 from services.evaluator.store.live import Live
@@ -268,6 +271,34 @@ async def test_the_live_view_tells_versions_segments_shadow_and_the_watch(
     assert abs(told["shadow"]["latency_ratio"]["value"] - 2.0) < 1e-6
     assert told["drift"]["reference_users"] == 20
     assert told["lateness"]["feedback"] == 10
+
+
+async def test_rates_and_drift_are_metrics_and_what_moved_is_said_once(
+    home: Home, link: NatsLink, traffic: Traffic, caplog: pytest.LogCaptureFixture
+) -> None:
+    watch = await home.start()
+    await applied(link, watch)
+    production = Production(watch.live, LiveReadings(watch.database))
+    for number in range(60):
+        # The first twenty say what is usual; those after them write in another language, and more.
+        usual, later = "the printer does not work", "der Drucker geht seit heute morgen nicht mehr, bitte " * 9
+        asked = (Message(role="user", content=usual if number < 20 else later),)
+        await send(link, traffic.inference(Role.STABLE, right(1), unit=f"u{number}", latency_ms=5.0, messages=asked))
+    await eventually(lambda: _is(watch, 60), 30.0)
+    for _ in range(2):
+        await production.look()
+
+    def shown(name: str, **labels: str) -> float | None:
+        return REGISTRY.get_sample_value(f"pawl_{name}", {"tenant": TENANT, "task": TASK, **labels})
+
+    assert shown("live_rate", role="stable", rate="errors") == 0.0
+    assert shown("live_rate", role="stable", rate="satisfaction") is None, "nobody said anything"
+    assert shown("live_drift_moved", trait="language") == shown("live_drift_moved", trait="length") == 1.0
+    assert (shown("live_drift_index", trait="language") or 0.0) > 1.0
+    moved = sum(
+        shown("live_drift_moved", trait=trait) or 0.0 for trait in ("length", "language", "category", "cluster")
+    )
+    assert sum("inputs have moved" in record.getMessage() for record in caplog.records) == moved
 
 
 async def test_a_broker_that_is_away_or_bare_only_makes_the_watch_wait(home: Home, link: NatsLink) -> None:
