@@ -1,7 +1,6 @@
 """Wiring of the gateway: tables, engines, journal, doors."""
 
 import asyncio
-import gc
 
 from libs.eventing.connection import NatsLink
 from libs.runtime.grpc_server import GrpcServer
@@ -82,9 +81,6 @@ async def serve(settings: GatewaySettings, lifecycle: Lifecycle) -> None:
         await asyncio.gather(http.stop(), grpc.stop(settings.drain_seconds / 2))
 
     lifecycle.on_drain(close_doors, "doors")
-    # What was made until now stays for good: going through it again and again would hold up answers for nothing.
-    gc.collect()
-    gc.freeze()
     await lifecycle.wait_stopped()
 
 
