@@ -117,7 +117,7 @@ def write_task(directory: Path, task: str, recipe: dict[str, Any], items: int) -
         evaluation={
             "concurrency": 32,
             "suite": {"max_items": items},
-            "metrics": list(METRICS),
+            "metrics": [JUDGED],
             "arms": ["base", "fine_tuned"],
             "gates": [{"name": "answers", "kind": "floor", "metric": "json_valid", "at_least": 0.0}],
         },

@@ -163,7 +163,7 @@ class CheckpointSaved(RunFact):
 
 
 class RunCompleted(RunFact):
-    """The adapter is durable; `adapter_digest` is its manifest, `run_manifest_digest` says how to make it again."""
+    """What was trained is durable, `adapter_digest` its manifest; `run_manifest_digest` says how to make it again."""
 
     subject: ClassVar[str] = "evt.trainer.run.completed.v1"
 
@@ -179,6 +179,7 @@ class RunCompleted(RunFact):
         0, description="last reported step of the attempt before this one, 0 if never interrupted"
     )
     resumed_at_step: int = 0
+    whole: bool = Field(False, description="the weights are a base of their own and no adapter to `base_digest`")
 
 
 class RunFailed(RunFact):

@@ -220,12 +220,13 @@ def reproduce(run_id: RunId, directory: Dir = None) -> None:
 def export(
     run_id: RunId,
     destination: Annotated[Path, typer.Argument(help="directory to write to; new or empty")],
+    form: Annotated[str, typer.Option(help="merged, or nf4: the same in four bits")] = "merged",
     directory: Dir = None,
 ) -> None:
     """Write base and adapter of a run as one model that loads without Pawl."""
-    with connect(directory) as pawl, out.status("merging"):
-        digest = pawl.export_run(run_id, destination)
-    out.print(f"{destination}: merged model {short(digest)}", highlight=False)
+    with connect(directory) as pawl, out.status("writing"):
+        digest = pawl.export_run(run_id, destination, form=form)
+    out.print(f"{destination}: {form} model {short(digest)}", highlight=False)
 
 
 def _of(pawl: Pawl, name: str, file: Path | None, *, imagined: bool) -> tuple[TaskSpec, str, str]:

@@ -44,8 +44,8 @@ class Makes(Protocol):
     def reproduce(self, run_id: str) -> AsyncIterator[tuple[int, int, bool | None, str]]:
         """Yields (step, steps, same, why)."""
 
-    async def export(self, run_id: str) -> str:
-        """Digest of the merged model."""
+    async def export(self, run_id: str, form: str = "") -> str:
+        """Digest of the model, merged or in another form."""
 
 
 class TrainerRpc(trainer_pb2_grpc.TrainerServiceServicer):
@@ -130,8 +130,8 @@ class TrainerRpc(trainer_pb2_grpc.TrainerServiceServicer):
         request: trainer_pb2.ExportRunRequest,
         context: Any,  # noqa: ARG002
     ) -> trainer_pb2.ExportRunResponse:
-        """The merged model of a run."""
-        return trainer_pb2.ExportRunResponse(digest=await self._makes.export(_given(request.run_id)))
+        """The model of a run, merged or in four bits."""
+        return trainer_pb2.ExportRunResponse(digest=await self._makes.export(_given(request.run_id), request.form))
 
     async def SweepRecipe(  # noqa: N802 - named by the proto
         self,

@@ -40,6 +40,8 @@ from services.trainer.store import RunStore
 _WATTS_PER_THREAD = 8.0
 _HISTORY = 50
 _WANTED = {"qlora": ("bitsandbytes",)}
+_FORMS: dict[str, tuple[str, ...]] = {"merged": (), "nf4": ("bitsandbytes",)}
+"""Forms of an export, with the optional packages that write them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,20 +183,28 @@ class Remaking:
             await asyncio.to_thread(shutil.rmtree, place, True)
             await self._nursery.prepare()
 
-    async def export(self, run_id: str) -> str:
-        """Digest of the merged model of a run, in object storage."""
+    async def export(self, run_id: str, form: str = "") -> str:
+        """Digest of the model of a run, in object storage: `merged`, which is the default, or in four bits, `nf4`."""
+        if form not in ("", *_FORMS):
+            raise InvalidInput(f"no export {form!r}; there are {', '.join(_FORMS)}", field="form")
         run, manifest = await self._ended(run_id)
         base = await self._workspace.tree(run.tenant, run.base_digest, "base model")
         adapter = await self._workspace.tree(run.tenant, run.adapter_digest, "adapter")
         place = self._workspace.directory(f"export-{new_id('run')}")
         try:
-            work = Export(
-                base=str(base), adapter=str(adapter), destination=str(place / "merged"), threads=self._here.threads
-            )
-            said = await self._nursery.ask(work)
+            work = Export.model_validate(
+                {"base": str(base), "adapter": str(adapter), "destination": str(place / "model"),
+                 "form": form or "merged", "threads": self._here.threads}
+            )  # fmt: skip
+            said = await self._nursery.ask(work, _FORMS[work.form])
             if not isinstance(said, Exported):
                 raise FailedPrecondition(f"the export ended with {said.kind}", reason="EXPORT_BROKE")
-            about: dict[str, object] = {"run_id": run_id, "merged_from": run.adapter_digest, **_lineage(manifest)}
+            about: dict[str, object] = {
+                "run_id": run_id,
+                "merged_from": run.adapter_digest,
+                "form": work.form,
+                **_lineage(manifest),
+            }
             return await self._workspace.upload(run.tenant, Path(said.path), kind="base", about=about)
         finally:
             await asyncio.to_thread(shutil.rmtree, place, True)

@@ -63,6 +63,9 @@ class SweepSpec(Section):
     )
     trials: int = Field(8, ge=1, le=200)
     max_steps: int | None = Field(None, ge=1, description="of a trial; default: as many as the recipe's")
+    at_once: int = Field(
+        4, ge=1, le=32, description="trials in one pass over the base, where they differ in rank, scale or rate alone"
+    )
 
     @model_validator(mode="after")
     def _choices(self) -> Self:
@@ -90,8 +93,15 @@ class Training(Section):
     replay: ReplaySpec | None = None
     sweep: SweepSpec | None = None
     processes: int = Field(1, ge=1, le=1024, description="processes that share each step, one per GPU where there are")
+    shard: bool = Field(False, description="each of the processes holds a part of the weights and their state (FSDP2)")
     checkpoint_steps: int = Field(50, ge=1)
     seed: int = 0
+
+    @model_validator(mode="after")
+    def _shared_out(self) -> Self:
+        if self.shard and self.processes == 1:
+            raise ValueError("shard needs processes: how many hold a part each")
+        return self
 
 
 class Adapted(Training):
@@ -121,6 +131,12 @@ class QloraRecipe(_Answers):
 
     method: Literal["qlora"] = "qlora"
     double_quantisation: bool = True
+
+    @model_validator(mode="after")
+    def _in_one_piece(self) -> Self:
+        if self.shard:
+            raise ValueError("a base in 4 bits is not shared out: shard with method lora, or qlora in each process")
+        return self
 
 
 class FullRecipe(Training):

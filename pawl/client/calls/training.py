@@ -75,12 +75,15 @@ class TrainingCalls(Calls):
             request = trainer_pb2.ReproduceRunRequest(run_id=run_id)
             yield from self._trainer().ReproduceRun(request, timeout=REMAKE_SECONDS)
 
-    def export_run(self, run_id: str, destination: Path) -> str:
-        """Write base and adapter of a run, merged, to a directory; returns the digest they have in object storage."""
+    def export_run(self, run_id: str, destination: Path, *, form: str = "merged") -> str:
+        """Write base and adapter of a run, merged, to a directory; returns the digest they have in object storage.
+
+        `form` "nf4" writes the same in four bits.
+        """
         if destination.exists() and any(destination.iterdir()):
             raise InvalidInput(f"{destination} is not empty", field="destination")
         with rpc("trainer"):
-            request = trainer_pb2.ExportRunRequest(run_id=run_id)
+            request = trainer_pb2.ExportRunRequest(run_id=run_id, form=form)
             digest = self._trainer().ExportRun(request, timeout=SURVEY_SECONDS).digest
         asyncio.run(self.connection.objects().fetch_tree(digest, destination))
         return digest

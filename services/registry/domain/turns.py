@@ -47,7 +47,7 @@ def dataset_built(task: Task, fact: DatasetBuilt, occasion: Occasion) -> Decisio
         spec=task.spec,
         run_id=run_id,
         dataset_digest=fact.digest,
-        base_digest=task.base_digest,
+        base_digest=_base_asked(task),
         continue_from=task.stable.adapter_digest if task.spec.recipe.start == "stable" else "",
     )
     return enter(
@@ -103,8 +103,8 @@ def run_completed(task: Task, fact: RunCompleted, occasion: Occasion) -> Decisio
     version = Version(
         number=number,
         digest=fact.adapter_digest,
-        base_digest=fact.base_digest,
-        adapter_digest=fact.adapter_digest,
+        base_digest=fact.adapter_digest if fact.whole else fact.base_digest,
+        adapter_digest="" if fact.whole else fact.adapter_digest,
         status=Status.CANDIDATE,
         dataset_digest=fact.dataset_digest,
         run_id=fact.run_id,
@@ -226,9 +226,14 @@ def _evaluate(task: Task, turn: Turn, version: Version, occasion: Occasion) -> D
     return evaluating.also(Send(command, report_id))
 
 
+def _base_asked(task: Task) -> str:
+    """What a run begins with: stable may be a base of its own, where every weight was trained."""
+    return task.stable.base_digest if task.spec.recipe.start == "stable" else task.base_digest
+
+
 def _not_as_asked(task: Task, turn: Turn, fact: RunCompleted) -> str | None:
     for what, wanted, got in (
-        ("base", task.base_digest, fact.base_digest),
+        ("base", _base_asked(task), fact.base_digest),
         ("dataset", turn.dataset_digest, fact.dataset_digest),
     ):
         if wanted != got:

@@ -135,6 +135,25 @@ def test_a_task_that_says_so_continues_from_stable() -> None:
     assert world.commands(TrainModel)[-1].continue_from == adapter(1)
 
 
+def test_trained_weights_are_a_base_that_an_engine_of_its_own_serves_and_a_later_run_goes_on_from() -> None:
+    world = World(spec_of(recipe={"method": "full", "start": "stable"}))
+    world.to_training()
+    world.decide(turns.run_completed, trained(world.turn, 1).model_copy(update={"whole": True}))
+    arm = world.route.version(1)
+    assert arm is not None
+    assert (arm.digest, arm.base_digest, arm.adapter_digest) == (adapter(1), adapter(1), "")
+    world.tick()
+    assert world.turn.reason == f"no engine serves base {adapter(1)[:19]}"
+    world.more_bases.append(adapter(1))
+    world.tick()
+    world.decide(turns.report_completed, report(world.turn, Verdict.PASS))
+    while world.turn.is_open:
+        world.assess(Verdict.PASS)
+    world.to_training(watermark=2)
+    again = world.commands(TrainModel)[-1]
+    assert (again.base_digest, again.continue_from) == (adapter(1), "")
+
+
 def test_a_refused_dataset_fails_the_turn_with_curations_reason() -> None:
     world = World()
     world.decide(triggers.segment_written, segment(1, corrections=10))

@@ -114,9 +114,11 @@ def assessment(turn: Turn, verdict: Verdict, at: datetime, **changes: Any) -> As
     return Assessment(**values | changes)
 
 
-def engine(*routable: str, at: datetime, failed: dict[str, str] | None = None, name: str = "e1") -> EngineReport:
+def engine(
+    *routable: str, at: datetime, failed: dict[str, str] | None = None, name: str = "e1", base: str = BASE
+) -> EngineReport:
     return EngineReport(
-        engine_id=name, address="127.0.0.1:1", base_digest=BASE, routable=(BASE, *routable), failed=failed or {},
+        engine_id=name, address="127.0.0.1:1", base_digest=base, routable=(base, *routable), failed=failed or {},
         started_at=START, beat_at=at,
     )  # fmt: skip
 
@@ -134,6 +136,7 @@ class World:
         self.loaded: list[str] = []
         self.refusals: dict[str, str] = {}
         self.has_engine = True
+        self.more_bases: list[str] = []
 
     def occasion(self) -> Occasion:
         self.count += 1
@@ -150,7 +153,8 @@ class World:
 
     def fleet(self) -> Fleet:
         at = self.now
-        return Fleet((engine(*self.loaded, at=at, failed=self.refusals),) if self.has_engine else ())
+        others = (engine(at=at, name=f"of-{base}", base=base) for base in self.more_bases)
+        return Fleet((*others, engine(*self.loaded, at=at, failed=self.refusals)) if self.has_engine else ())
 
     def tick(self) -> Task:
         self.decide(lambda task, occasion: engines_reported(task, self.fleet(), occasion))

@@ -120,12 +120,13 @@ class Nursery:
         self._given.append(taken)
         return taken
 
-    async def ask(self, work: Survey | Export) -> Said:
+    async def ask(self, work: Survey | Export, wanted: tuple[str, ...] = ()) -> Said:
         """Have a process do a short piece of work, the waiting one if it lives; returns its last word.
 
-        Raises FailedPrecondition with the reason it gave, or Unavailable when it died.
+        `wanted` names optional packages that it needs. Raises FailedPrecondition with the reason it gave, or
+        Unavailable when it died.
         """
-        trainee = await self._ready()
+        trainee = await (self._spawn(wanted) if wanted else self._ready())
         try:
             await trainee.give(work)
             async for word in trainee.words():

@@ -210,9 +210,12 @@ def _drop_older(checkpoints: Path, committed: int) -> None:
 
 
 def _keep_newest(directory: Path, count: int) -> None:
-    files = sorted(directory.glob("*.npz"), key=lambda file: file.stat().st_mtime, reverse=True)
-    for old in files[count:]:
-        old.unlink(missing_ok=True)
+    if not directory.is_dir():
+        return
+    # What a process is still writing has a name with a dot before it.
+    held = [path for path in directory.iterdir() if not path.name.startswith(".")]
+    for old in sorted(held, key=lambda path: path.stat().st_mtime, reverse=True)[count:]:
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def _remove_tree(path: Path) -> None:

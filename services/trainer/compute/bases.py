@@ -101,7 +101,7 @@ def load_model(
         if isinstance(error, torch.OutOfMemoryError):
             raise
         raise FailedPrecondition(f"{what} cannot be loaded: {error}", reason="BASE_INVALID") from error
-    if "device_map" not in more:
+    if "device_map" not in more and machine.shards == 1:
         model.to(machine.device)
     model.requires_grad_(False)
     fit_out(model, machine, tokens, states)

@@ -35,23 +35,30 @@ class Position:
     best: dict[str, torch.Tensor] = field(default_factory=dict)
 
 
-def write(directory: Path, learner: Learner, optimizer: torch.optim.Optimizer, position: Position) -> Path:
-    """Write a checkpoint and return its directory: files, then hashes, then a rename, each on disk before the next."""
+def write(directory: Path, learner: Learner, optimizer: torch.optim.Optimizer, position: Position) -> Path | None:
+    """Write a checkpoint and return its directory: files, then hashes, then a rename, each on disk before the next.
+
+    Of several processes all call it and the first writes; the others get None. What is written is the same however the
+    weights are placed, so that a run goes on with another number of processes.
+    """
+    named = learner.trainable()
+    weights = learner.placement.gather(dict(named))
+    moments = learner.placement.gather(
+        {
+            f"{moment}/{name}": optimizer.state[weight][moment]
+            for name, weight in named
+            for moment in _MOMENTS
+            if weight in optimizer.state
+        }
+    )
+    if weights is None or moments is None:
+        return None
     final = directory / f"step-{position.step:08d}"
     temporary = directory / f".writing-{final.name}-{os.getpid()}"
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
-    named = learner.trainable()
-    save_file({name: weight.detach().cpu().contiguous() for name, weight in named}, temporary / _WEIGHTS)
-    save_file(
-        {
-            f"{moment}/{name}": optimizer.state[weight][moment].detach().cpu().contiguous()
-            for name, weight in named
-            for moment in _MOMENTS
-            if weight in optimizer.state
-        },
-        temporary / _OPTIMIZER,
-    )
+    save_file(weights, temporary / _WEIGHTS)
+    save_file(moments, temporary / _OPTIMIZER)
     if position.best:
         save_file({name: weight.contiguous() for name, weight in position.best.items()}, temporary / _BEST)
     state = {
@@ -89,16 +96,14 @@ def read(directory: Path, learner: Learner, optimizer: torch.optim.Optimizer, pl
     if state["plan"] != plan_digest:
         raise FailedPrecondition("the checkpoint belongs to other rows or another recipe", reason="CHECKPOINT_FOREIGN")
     step = int(state["step"])
-    named = learner.trainable()
-    with torch.no_grad():
-        for name, weight in named:
-            weight.copy_(weights[name])
-    for name, weight in named:
+    for name, weight in learner.trainable():
+        learner.placement.put(weight, weights[name])
         if f"{_MOMENTS[0]}/{name}" in moments:
-            optimizer.state[weight] = {
-                "step": torch.tensor(float(step), device=weight.device if weight.is_cuda else None),
-                **{moment: moments[f"{moment}/{name}"].to(weight.device) for moment in _MOMENTS},
-            }
+            held = {moment: torch.zeros_like(weight) for moment in _MOMENTS}
+            for moment, tensor in held.items():
+                learner.placement.put(tensor, moments[f"{moment}/{name}"])
+            device = weight.device if weight.is_cuda else None
+            optimizer.state[weight] = {"step": torch.tensor(float(step), device=device), **held}
     curve, validation = (tuple((int(at), float(loss)) for at, loss in state[name]) for name in ("curve", "validation"))
     return Position(step, plan_digest, float(state["seconds"]), curve, validation, int(state["split"]), best)
 

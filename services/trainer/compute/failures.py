@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from libs.contracts.errors import PawlError, Transient
 from libs.contracts.task import Training
 from services.trainer.compute.machine import is_out_of_memory, peak_memory_bytes
+from services.trainer.compute.ranks import OutOfStep
 from services.trainer.domain.protocol import Failed, Word
 
 log = logging.getLogger(__name__)
@@ -63,5 +64,7 @@ def _out_of_memory(recipe: Training | None, error: BaseException) -> Failed:
     held = peak_memory_bytes() / 2**30
     return Failed(
         reason="OUT_OF_MEMORY",
+        # Of a run in step with others: the next attempt begins with smaller pieces.
+        again=isinstance(error, OutOfStep),
         message=f"out of memory after holding {held:.2f} GiB: {mend} ({first}; pid {os.getpid()})",
     )

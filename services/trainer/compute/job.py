@@ -5,6 +5,7 @@ import signal
 from collections.abc import Sequence
 from pathlib import Path
 
+from services.trainer.compute import parity
 from services.trainer.compute.batches import collate
 from services.trainer.compute.card import write_card
 from services.trainer.compute.examples import Item
@@ -15,7 +16,7 @@ from services.trainer.compute.loop import Eyes, Loop
 from services.trainer.compute.machine import Machine, choose, environment, peak_flops, peak_memory_bytes
 from services.trainer.compute.mask import check_isolation, decode, trained_ids
 from services.trainer.compute.methods import METHODS, Language
-from services.trainer.compute.parity import write_parity
+from services.trainer.compute.placement import Whole
 from services.trainer.compute.ranks import Alone, Group, join, leave
 from services.trainer.compute.stepper import Stepper
 from services.trainer.compute.validation import Validation, write_samples
@@ -56,8 +57,18 @@ class _Training:
         baseline = peak_memory_bytes(machine)
         inputs, recipe = read_inputs(self._job), self._job.recipe
         kept = inputs.items.kept
-        plan = plan_run([item.item_id for item in kept], [item.length for item in kept], recipe)
+        lengths = [item.length for item in kept]
+        plan = plan_run([item.item_id for item in kept], lengths, recipe)
         learner = self._method.prepare(self._job, machine)
+        if machine.shards > 1:
+            # Half a second of imports that no other run has a use for.
+            from services.trainer.compute.shards import Shards
+
+            learner.placement = Shards(
+                learner.model, learner.plain, machine, rank=self._group.rank, world=self._group.world
+            )
+        else:
+            learner.placement = Whole(self._group.rank)
         loop, stepper, validation, share = self._loop(learner, inputs, plan)
         self._say(
             Ready(
@@ -82,7 +93,7 @@ class _Training:
         if validation is not None:
             validation.restore_best(learner)
         output = self._save(learner, inputs, position.curve)
-        seen = sum(inputs.items.kept[at].length for step in plan.steps[: loop.step] for b in step for at in b)
+        seen = sum(lengths[at] for step in plan.steps[: loop.step] for b in step for at in b)
         last = [loss for _, loss in position.curve[-_SMOOTHED:]]
         return Finished(
             path=str(output),
@@ -125,7 +136,7 @@ class _Training:
             if samples is not None and inputs.held_out
             else None,
         )
-        share = _FLOPS.get(recipe.method, _ADAPTER_FLOPS) * learner.weights / peak_flops(machine)
+        share = _FLOPS.get(recipe.method, _ADAPTER_FLOPS) * learner.weights / peak_flops(machine) / self._group.world
         loop = Loop(
             stepper, plan, recipe, checkpoints=Path(job.workspace) / "checkpoints", eyes=eyes,
             flops_share=share, say=self._say, stop=self._stopping,
@@ -145,12 +156,15 @@ class _Training:
 
     def _save(self, learner: Learner, inputs: Inputs, losses: Sequence[tuple[int, float]]) -> Path:
         output = Path(self._job.workspace) / "adapter"
-        if self._group.rank:
-            return output
-        shutil.rmtree(output, ignore_errors=True)
+        speaks = self._group.rank == 0
+        if speaks:
+            shutil.rmtree(output, ignore_errors=True)
         self._method.save(learner, self._job, output)
-        write_card(self._job, inputs.items, tuple(losses), output)
-        write_parity(learner, inputs.language, self._job.system, inputs.context, output)
+        if speaks or learner.placement.shared:
+            made = parity.record(learner, inputs.language, self._job.system, inputs.context)
+        if speaks:
+            write_card(self._job, inputs.items, tuple(losses), output)
+            parity.write(made, output)
         return output
 
     def _say(self, word: Word) -> None:

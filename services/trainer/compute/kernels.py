@@ -56,7 +56,7 @@ def fit_out(model: Any, machine: Machine, tokens: int, states: int) -> None:
 
         # The loss stays ours: it never sees the tokens that are not trained.
         _apply_liger_kernel_to_instance(model, fused_linear_cross_entropy=False, cross_entropy=False)
-    held = states * sum(weight.numel() * weight.element_size() for weight in model.parameters())
+    held = states * sum(weight.numel() * weight.element_size() for weight in model.parameters()) // machine.shards
     total = int(torch.cuda.get_device_properties(machine.device).total_memory)
     if recomputes(model.config, held, tokens, total):
         recompute(model)

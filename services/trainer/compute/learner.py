@@ -9,6 +9,7 @@ from torch.utils.checkpoint import checkpoint
 
 from services.trainer.compute.batches import Batch
 from services.trainer.compute.machine import Machine
+from services.trainer.compute.placement import Placement, Whole
 
 _CHUNK_LOGITS = 1 << 25
 """Logits held at once, as numbers; beyond, the head runs over chunks and again in the backward pass."""
@@ -29,6 +30,7 @@ class Learner:
         self._decoder = self.plain.get_decoder() if hasattr(self.plain, "get_decoder") else None
         self._head = self.plain.get_output_embeddings()
         self._short_cut = False
+        self.placement: Placement = Whole()
 
     def trainable(self) -> list[tuple[str, torch.nn.Parameter]]:
         """Trained parameters by name, in a fixed order."""
@@ -42,6 +44,9 @@ class Learner:
 
     def losses(self, batch: Batch) -> torch.Tensor:
         """Cross-entropy (nats, fp32) of each trained token, in the order of `batch.places`."""
+        return self.placement.within(lambda: self._losses(batch))
+
+    def _losses(self, batch: Batch) -> torch.Tensor:
         with self._reduced():
             if not self._short_cut:
                 return _cross_entropy(self._whole(batch), batch.targets)
@@ -54,6 +59,9 @@ class Learner:
 
     def losses_and_divergences(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         """What `losses` gives, and KL(base || model) (nats, fp32) at each trained token; a model with a LoRA only."""
+        return self.placement.within(lambda: self._beside_base(batch))
+
+    def _beside_base(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         with torch.no_grad(), self._reduced(), self.model.disable_adapter():
             before = self._hidden(batch) if self._short_cut else self._whole(batch)
         with self._reduced():
@@ -65,8 +73,12 @@ class Learner:
 
     def logits(self, batch: Batch) -> torch.Tensor:
         """Logits [trained tokens, vocabulary], fp32."""
-        with self._reduced():
-            return (self._head(self._hidden(batch)) if self._short_cut else self._whole(batch)).float()
+
+        def found() -> torch.Tensor:
+            with self._reduced():
+                return (self._head(self._hidden(batch)) if self._short_cut else self._whole(batch)).float()
+
+        return self.placement.within(found)
 
     def try_short_cut(self, batch: Batch) -> bool:
         """Skip the head for tokens that are not trained, if that gives this model's own logits.
@@ -78,9 +90,12 @@ class Learner:
         few = batch.places[:8]
         if not len(few):
             return False
-        with torch.no_grad(), self._reduced():
-            whole = self._whole(batch)[:8].float()
-            short = self._head(self._hidden(batch)[:8]).float()
+
+        def both() -> tuple[torch.Tensor, torch.Tensor]:
+            with torch.no_grad(), self._reduced():
+                return self._whole(batch)[:8].float(), self._head(self._hidden(batch)[:8]).float()
+
+        whole, short = self.placement.within(both)
         # A model whose logits are not finite has no size to compare by; the loop will say what is wrong with it.
         size = float(whole.abs().max())
         self._short_cut = math.isfinite(size) and bool(torch.allclose(whole, short, rtol=1e-2, atol=1e-2 * size))

@@ -154,11 +154,10 @@ class Loop:
     def _save(self) -> None:
         if self._saved_at == self.step:
             return
-        if self._stepper.group.rank:
-            return
         path = checkpoint.write(self._checkpoints, self._stepper.learner, self._stepper.optimizer, self.position)
         self._saved_at = self.step
-        self._say(Saved(step=self.step, path=str(path)))
+        if path is not None:
+            self._say(Saved(step=self.step, path=str(path)))
 
     def _progress(self, loss: float, tokens_per_second: float, eta: float) -> Progress:
         machine: Machine = self._stepper.learner.machine

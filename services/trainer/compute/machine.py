@@ -23,10 +23,15 @@ _RECORDED = ("torch", "transformers", "peft", "tokenizers", "safetensors", "nump
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """Device and the type the frozen weights and activations have; adapter, gradients and optimizer are fp32."""
+    """Device and the type the frozen weights and activations have; adapter, gradients and optimizer are fp32.
+
+    With several `shards`, so many processes hold a part of the model each: it is loaded beside the device, and placed
+    as it is shared out.
+    """
 
     device: torch.device
     dtype: torch.dtype
+    shards: int = 1
 
     @property
     def autocast(self) -> bool:
@@ -56,7 +61,8 @@ def choose(job: Job | Survey) -> Machine:
         dtype = torch.bfloat16 if job.precision == "bf16" else torch.float32
     if name == "cuda":
         torch.cuda.set_device(local_rank())
-    return Machine(torch.device("cuda", local_rank()) if name == "cuda" else torch.device(name), dtype)
+    place = torch.device("cuda", local_rank()) if name == "cuda" else torch.device(name)
+    return Machine(place, dtype, job.recipe.processes if job.recipe.shard else 1)
 
 
 def fast_bf16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:

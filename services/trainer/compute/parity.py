@@ -31,8 +31,8 @@ SMALL = 2_000_000_000
 
 
 @torch.no_grad()  # type: ignore[untyped-decorator]
-def write_parity(learner: Learner, language: Language, system: str, context: int, directory: Path) -> dict[str, Any]:
-    """Write `parity.json`: of every prompt that fits, its token ids, the greedy answer's and their log-probabilities.
+def record(learner: Learner, language: Language, system: str, context: int) -> dict[str, Any]:
+    """What `parity.json` holds: of every prompt that fits, its token ids, the greedy answer's and how likely they are.
 
     Computed in fp32 where that is affordable (`precision` says), with the adapter and without it. Weights are as
     trained; the model is left as it was.
@@ -40,10 +40,26 @@ def write_parity(learner: Learner, language: Language, system: str, context: int
     learner.model.eval()
     small = learner.machine.device.type == "cpu" or sum(p.numel() for p in learner.plain.parameters()) < SMALL
     quantised = getattr(learner.plain, "is_loaded_in_4bit", False)
-    exact = small and not quantised
+    exact = small and not quantised and not learner.placement.shared
     before = {name: weight.dtype for name, weight in learner.plain.named_parameters()} if exact else {}
     if exact:
         learner.plain.float()
+    items = learner.placement.within(lambda: _answers(learner, language, system, context))
+    for name, weight in learner.plain.named_parameters():
+        if name in before:
+            weight.data = weight.data.to(before[name])
+    learner.model.train()
+    exact = exact or learner.machine.dtype is torch.float32
+    kind = "nf4" if quantised else ("fp32" if exact else str(learner.machine.dtype).removeprefix("torch."))
+    return {"format": FORMAT, "precision": kind, "items": items}
+
+
+def write(made: dict[str, Any], directory: Path) -> None:
+    """Write `parity.json`."""
+    (directory / PARITY_FILE).write_text(json.dumps(made, indent=1, sort_keys=True) + "\n")
+
+
+def _answers(learner: Learner, language: Language, system: str, context: int) -> list[dict[str, Any]]:
     items = []
     for text in PROMPTS:
         messages = [*([{"role": "system", "content": system}] if system else []), {"role": "user", "content": text}]
@@ -60,14 +76,7 @@ def write_parity(learner: Learner, language: Language, system: str, context: int
                 "base_logprobs": _without_adapter(learner, prompt, answer),
             }
         )
-    for name, weight in learner.plain.named_parameters():
-        if name in before:
-            weight.data = weight.data.to(before[name])
-    learner.model.train()
-    kind = "fp32" if exact else ("nf4" if quantised else str(learner.machine.dtype).removeprefix("torch."))
-    made = {"format": FORMAT, "precision": kind, "items": items}
-    (directory / PARITY_FILE).write_text(json.dumps(made, indent=1, sort_keys=True) + "\n")
-    return made
+    return items
 
 
 @torch.no_grad()  # type: ignore[untyped-decorator]

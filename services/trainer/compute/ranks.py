@@ -16,6 +16,11 @@ from services.trainer.domain.protocol import Job
 
 _PATIENCE = timedelta(minutes=10)
 _JOB = "PAWL_RANK_JOB"
+_OUT_OF_MEMORY = "pawl/out-of-memory"
+
+
+class OutOfStep(MemoryError):
+    """Memory ran out in the middle of a step that several processes take together: it cannot be taken again alone."""
 
 
 class Group(Protocol):
@@ -38,6 +43,12 @@ class Group(Protocol):
     def sum_gradients(self, weights: Iterable[torch.nn.Parameter]) -> None:
         """Replace every gradient by the sum of everyone's; one that is missing counts as zeros."""
 
+    def tell_out_of_memory(self, reason: str) -> None:
+        """Leave word, for who waits in the middle of a step, why this process will not go on with it."""
+
+    def told_out_of_memory(self) -> str:
+        """The word that one of the others has left; "" where none has."""
+
 
 class Alone:
     """A run in one process."""
@@ -55,6 +66,13 @@ class Alone:
 
     def sum_gradients(self, weights: Iterable[torch.nn.Parameter]) -> None:
         """Nothing to add."""
+
+    def tell_out_of_memory(self, reason: str) -> None:
+        """Nobody waits."""
+
+    def told_out_of_memory(self) -> str:
+        """Nobody says anything."""
+        return ""
 
 
 class Processes:
@@ -84,6 +102,15 @@ class Processes:
         parts = flat.split([weight.numel() for weight in held])
         for weight, part in zip(held, parts, strict=True):
             weight.grad = part.view_as(weight).clone()
+
+    def tell_out_of_memory(self, reason: str) -> None:
+        """By the store that all of them met at."""
+        dist.distributed_c10d._get_default_store().set(_OUT_OF_MEMORY, reason)  # noqa: SLF001 - there is no other way
+
+    def told_out_of_memory(self) -> str:
+        """From the same store."""
+        store = dist.distributed_c10d._get_default_store()  # noqa: SLF001 - there is no other way
+        return store.get(_OUT_OF_MEMORY).decode() if store.check([_OUT_OF_MEMORY]) else ""
 
 
 def join(job: Job, device: torch.device) -> Group:

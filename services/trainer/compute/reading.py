@@ -4,36 +4,36 @@ import hashlib
 import json
 import os
 import random
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from libs.contracts.errors import FailedPrecondition
 from libs.contracts.task import RecipeSpec, Training
+from services.trainer.compute import corpus
 from services.trainer.compute.bases import identity
-from services.trainer.compute.examples import Example, Item
+from services.trainer.compute.corpus import Chosen, Corpus, Packed, Part
+from services.trainer.compute.examples import Item
 from services.trainer.compute.methods import METHODS, Language
-from services.trainer.compute.rows import read_rows
+from services.trainer.compute.rows import Row, read_rows
 
-_FORMAT = 1
+_FORMAT = 2
 
 
 @dataclass(frozen=True, slots=True)
 class Items:
-    """What training sees; how many rows were too long for it, and how many of a kind the method does not learn from."""
+    """What training sees; how many rows were too long for it, and how many of a kind the method does not learn from.
 
-    kept: tuple[Item, ...]
+    `trained_share` is the share of tokens that the loss is taken over.
+    """
+
+    kept: Sequence[Item]
     too_long: int
     skipped: int
     digest: str
-
-    @property
-    def trained_share(self) -> float:
-        """Share of tokens the loss is taken over."""
-        total = sum(item.length for item in self.kept)
-        return sum(sum(sequence.trained) for item in self.kept for sequence in item.sequences) / max(1, total)
+    trained_share: float
 
 
 def read_items(
@@ -49,54 +49,71 @@ def read_items(
     Raises FailedPrecondition: DATASET_EMPTY, NOTHING_FITS, TOO_MANY_DROPPED or what the method demands of rows;
     InvalidInput naming the line that is wrong.
     """
-    items, rows = _tokenised(file, base, language, recipe, cache)
+    own = _tokenised(file, base, language, recipe, cache)
+    parts, rows = [Part(own, np.arange(len(own)))], own.rows
     if replay is not None and recipe.replay is not None:
-        general, _ = _tokenised(replay / "train.jsonl", base, language, recipe, cache)
-        drawn = drawn_for_replay(general, len(items), recipe.replay.share, recipe.seed)
-        items, rows = [*items, *drawn], rows + len(drawn)
-    digest = hashlib.sha256()
-    for item in items:
-        for sequence in item.sequences:
-            digest.update(f"{item.item_id}\x1f{sequence.tokens}\x1f{sequence.trained}\x1e".encode())
-    kept = [item for item in items if max(len(sequence.tokens) for sequence in item.sequences) <= recipe.max_length]
-    too_long = len(items) - len(kept)
-    _check_dropped(len(items), too_long, recipe)
-    packed = pack(kept, recipe.max_length) if recipe.packing else kept
-    return Items(tuple(packed), too_long, max(0, rows - len(items)), f"sha256:{digest.hexdigest()}")
+        general = _tokenised(replay / "train.jsonl", base, language, recipe, cache)
+        drawn = drawn_for_replay(len(general), len(own), recipe.replay.share, recipe.seed)
+        parts.append(Part(general, np.asarray(drawn, np.int64), "replay/"))
+        rows += len(drawn)
+    total = sum(len(part.places) for part in parts)
+    digest = _digest_of(parts)
+    fitting = [
+        Part(part.corpus, part.places[part.corpus.longest[part.places] <= recipe.max_length], part.prefix)
+        for part in parts
+    ]
+    kept: Sequence[Item] = Chosen(fitting)
+    too_long = total - len(kept)
+    _check_dropped(total, too_long, recipe)
+    share = _trained_share(fitting)
+    if recipe.packing:
+        lengths = [int(length) for part in fitting for length in part.corpus.lengths[part.places]]
+        kept = Packed(kept, pack(lengths, recipe.max_length))
+    return Items(kept, too_long, max(0, rows - total), digest, share)
 
 
-def drawn_for_replay(general: Sequence[Item], rows: int, share: float, seed: int) -> list[Item]:
-    """So many general items that they are `share` of the whole beside `rows` others: in their order, or all there are.
+def drawn_for_replay(general: int, rows: int, share: float, seed: int) -> list[int]:
+    """Places of so many of `general` items that they are `share` of the whole beside `rows` others, or of all.
 
     Those too long for the recipe count towards it as any row does.
     """
-    count = min(len(general), round(rows * share / (1 - share)))
-    places = sorted(random.Random(f"pawl/replay/{seed}").sample(range(len(general)), count))
-    return [_renamed(general[at], f"replay/{general[at].item_id}") for at in places]
+    count = min(general, round(rows * share / (1 - share)))
+    return sorted(random.Random(f"pawl/replay/{seed}").sample(range(general), count))
 
 
-def pack(items: Sequence[Item], room: int) -> list[Item]:
-    """Items of several examples each, of at most `room` tokens: first fit, longest first (Johnson, 1973)."""
-    bins: list[list[int]] = []
-    left: list[int] = []
-    for at in sorted(range(len(items)), key=lambda at: (-items[at].length, at)):
-        need = items[at].length
-        place = next((number for number, free in enumerate(left) if free >= need), None)
-        if place is None:
-            bins.append([])
-            left.append(room)
-            place = len(bins) - 1
-        bins[place].append(at)
-        left[place] -= need
-    packed = []
-    for held in bins:
-        sequences = tuple(sequence for at in sorted(held) for sequence in items[at].sequences)
-        packed.append(Item("+".join(sequence.row_id for sequence in sequences), sequences, packed=True))
-    return packed
+def pack(lengths: Sequence[int], room: int) -> list[list[int]]:
+    """Places of what goes together into at most `room` tokens: first fit, longest first (Johnson, 1973)."""
+    width = 1 << max(0, len(lengths) - 1).bit_length()
+    # The most that any bin below a node has left; a bin that is not begun has all of it.
+    most = [room] * (2 * width)
+    bins: list[list[int]] = [[] for _ in lengths]
+    for at in sorted(range(len(lengths)), key=lambda at: (-lengths[at], at)):
+        node = 1
+        while node < width:
+            node = 2 * node if most[2 * node] >= lengths[at] else 2 * node + 1
+        bins[node - width].append(at)
+        most[node] -= lengths[at]
+        while node > 1:
+            node //= 2
+            most[node] = max(most[2 * node], most[2 * node + 1])
+    return [sorted(held) for held in bins if held]
 
 
-def _renamed(item: Item, name: str) -> Item:
-    return replace(item, item_id=name, sequences=tuple(replace(each, row_id=name) for each in item.sequences))
+def _digest_of(parts: Sequence[Part]) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        for at in part.places.tolist():
+            tokens, trained = part.corpus.stretch(at)
+            digest.update(f"{part.prefix}{part.corpus.name_of(at)}\x1f{len(tokens)}\x1f".encode())
+            digest.update(tokens.tobytes())
+            digest.update(trained.tobytes())
+    return f"sha256:{digest.hexdigest()}"
+
+
+def _trained_share(parts: Sequence[Part]) -> float:
+    total = sum(int(part.corpus.lengths[part.places].sum()) for part in parts)
+    trained = sum(int(part.corpus.stretch(at)[1].sum()) for part in parts for at in part.places.tolist())
+    return trained / max(1, total)
 
 
 def _check_dropped(total: int, too_long: int, recipe: Training) -> None:
@@ -120,73 +137,31 @@ def _check_dropped(total: int, too_long: int, recipe: Training) -> None:
         )  # fmt: skip
 
 
-def _tokenised(
-    file: Path, base: Path, language: Language, recipe: RecipeSpec, cache: Path | None
-) -> tuple[list[Item], int]:
-    key = hashlib.sha256(json.dumps([_FORMAT, _reader(recipe), identity(base), sorted(language.stops)]).encode())
+def _tokenised(file: Path, base: Path, language: Language, recipe: RecipeSpec, cache: Path | None) -> Corpus:
     if cache is None or not file.is_file():
-        return _read(file, language, recipe)
+        return _read(file, language, recipe, None)
+    key = hashlib.sha256(json.dumps([_FORMAT, _reader(recipe), identity(base), sorted(language.stops)]).encode())
     with file.open("rb") as opened:
         key.update(hashlib.file_digest(opened, "sha256").digest())
-    kept = cache / f"{key.hexdigest()}.npz"
+    kept = cache / key.hexdigest()
     try:
-        found = _load(kept)
+        found = corpus.load(kept)
         os.utime(kept)
         return found
     except (OSError, ValueError, KeyError):
-        items, rows = _read(file, language, recipe)
-    cache.mkdir(parents=True, exist_ok=True)
-    partial = cache / f".{kept.name}-{os.getpid()}"
-    with partial.open("wb") as opened:
-        _store(opened, items, rows)
-    partial.replace(kept)
-    return items, rows
+        return _read(file, language, recipe, kept)
 
 
 def _reader(recipe: RecipeSpec) -> str:
     return METHODS[recipe.method].read.__name__
 
 
-def _read(file: Path, language: Language, recipe: RecipeSpec) -> tuple[list[Item], int]:
-    rows = 0
+def _read(file: Path, language: Language, recipe: RecipeSpec, cache: Path | None) -> Corpus:
+    count = [0]
 
-    def counted() -> Iterable[object]:
-        nonlocal rows
+    def counted() -> Iterator[Row]:
         for row in read_rows(file):
-            rows += 1
+            count[0] += 1
             yield row
 
-    items = list(METHODS[recipe.method].read(counted(), language))  # type: ignore[arg-type]
-    return items, rows
-
-
-def _store(opened: object, items: Sequence[Item], rows: int) -> None:
-    sequences = [sequence for item in items for sequence in item.sequences]
-    about = {
-        "rows": rows,
-        "items": [[item.item_id, len(item.sequences), item.good] for item in items],
-        "ids": [sequence.row_id for sequence in sequences],
-    }
-    np.savez(
-        opened,  # type: ignore[arg-type]
-        about=np.frombuffer(json.dumps(about).encode(), dtype=np.uint8),
-        lengths=np.array([len(sequence.tokens) for sequence in sequences], dtype=np.int64),
-        tokens=np.array([token for sequence in sequences for token in sequence.tokens], dtype=np.int32),
-        trained=np.array([on for sequence in sequences for on in sequence.trained], dtype=np.bool_),
-    )
-
-
-def _load(file: Path) -> tuple[list[Item], int]:
-    with np.load(file, allow_pickle=False) as held:
-        about = json.loads(held["about"].tobytes())
-        tokens, trained = held["tokens"].tolist(), held["trained"].tolist()
-        ends = held["lengths"].cumsum().tolist()
-    sequences, start = [], 0
-    for row_id, end in zip(about["ids"], ends, strict=True):
-        sequences.append(Example(row_id, tuple(tokens[start:end]), tuple(trained[start:end])))
-        start = end
-    items, at = [], 0
-    for item_id, count, good in about["items"]:
-        items.append(Item(item_id, tuple(sequences[at : at + count]), good=good))
-        at += count
-    return items, int(about["rows"])
+    return corpus.gather(METHODS[recipe.method].read(counted(), language), count, cache)

@@ -27,7 +27,7 @@ def serve(message: Mapping[str, Any], channel: Channel) -> None:
             job = work.job
             guarded(lambda: search(job, channel), channel, recipe=job.recipe, directory=job.workspace)
         case Export():
-            from services.trainer.compute.export import merge
+            from services.trainer.compute.export import export
 
             torch.set_num_threads(work.threads or torch.get_num_threads())
-            guarded(lambda: merge(work), channel, recipe=None, directory=work.destination)
+            guarded(lambda: export(work), channel, recipe=None, directory=work.destination)

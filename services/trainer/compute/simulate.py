@@ -20,6 +20,8 @@ from services.trainer.compute.parity import SMALL
 from services.trainer.domain.protocol import Job, Survey
 
 _LAYERS = (1, 2)
+_WHOLE_LAYERS = 3
+"""Layers that are whole at once where weights are shared out: one computes, one is on its way, one is given back."""
 
 
 class _Ledger(TorchDispatchMode):  # type: ignore[misc]
@@ -69,16 +71,28 @@ def step_memory(survey: Survey, machine: Machine, batch: tuple[int, int, int], m
     device = survey.planned if survey.planned != "here" else machine.device.type
     kind = torch.bfloat16 if device == "cuda" else machine.dtype
 
-    def whole(light: bool) -> dict[str, int]:
+    def found(light: bool) -> dict[str, int]:
         small, large = (_run(survey, config, count, (device, kind), batch, light=light) for count in _LAYERS)
-        return {name: small[name] + (large[name] - small[name]) * (layers - 1) for name in small}
+        layer = {name: large[name] - small[name] for name in small}
+        parts = _parts(survey, {name: small[name] + layer[name] * (layers - 1) for name in small}, kind, device)
+        at_once = small["parameters"] + (_WHOLE_LAYERS - 1) * layer["parameters"]
+        return (
+            _shared(parts, survey.recipe.processes, at_once * kind.itemsize, device) if survey.recipe.shard else parts
+        )
 
-    found = whole(light=False)
-    parts = _parts(survey, found, kind, device)
+    parts = found(light=False)
     held = parts["weights"] * (4 if survey.recipe.method == "full" else 1)
     if device != "cpu" and recomputes(config, held, survey.recipe.max_length, memory):
-        parts = _parts(survey, whole(light=True), kind, device)
+        parts = found(light=True)
     return parts
+
+
+def _shared(parts: dict[str, int], processes: int, at_once: int, device: str) -> dict[str, int]:
+    """The parts of one of so many processes; `at_once` bytes are whole while a layer computes."""
+    split = {name: -(-parts[name] // processes) for name in ("weights", "adapter", "gradients", "optimizer")}
+    # The first process gathers what it writes in the processor's memory: weights that are trained and both moments.
+    saving = parts["trainable"] * 12 if device == "cpu" else 0
+    return {**parts, **split, "activations": parts["activations"] + at_once, "saving": saving}
 
 
 def _parts(survey: Survey, whole: dict[str, int], kind: torch.dtype, device: str) -> dict[str, int]:
@@ -93,7 +107,7 @@ def _parts(survey: Survey, whole: dict[str, int], kind: torch.dtype, device: str
     activations = max(0, in_step - gradients)
     # The parity record is computed in fp32 where that is affordable.
     small = device == "cpu" or whole["parameters"] < SMALL
-    exact = whole["parameters"] * (4 - stored) if small and not quantised else 0
+    exact = whole["parameters"] * (4 - stored) if small and not quantised and not survey.recipe.shard else 0
     return {
         "parameters": whole["parameters"],
         "trainable": whole["trainable"],

@@ -3,6 +3,7 @@
 import contextlib
 import gc
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import torch
 
@@ -13,13 +14,16 @@ from services.trainer.compute.examples import Item
 from services.trainer.compute.learner import Learner
 from services.trainer.compute.machine import is_out_of_memory
 from services.trainer.compute.methods import Objective
-from services.trainer.compute.ranks import Alone, Group
+from services.trainer.compute.placement import whole
+from services.trainer.compute.ranks import Alone, Group, OutOfStep
 from services.trainer.domain.protocol import Squeezed
 from services.trainer.domain.watch import pieces
 
-_CLIP = 1.0
+CLIP = 1.0
+"""Norm that the gradients of a step are cut down to."""
 _NAMED_ROWS = 8
 _ALONE = Alone()
+T = TypeVar("T")
 
 
 class Stepper:
@@ -51,7 +55,7 @@ class Stepper:
         self.learner = learner
         self.items = items
         self.split = split
-        self.optimizer = _optimizer(learner, recipe)
+        self.optimizer = optimizer_of([weight for _, weight in learner.trainable()], recipe.learning_rate)
         self._objective = objective
         self._recipe = recipe
         self._pad = pad
@@ -61,14 +65,17 @@ class Stepper:
     def take(self, number: int, micro: Sequence[tuple[int, ...]], learning_rate: float) -> float:
         """Step `number` (from 1) over its micro-batches; returns its loss.
 
-        Out of memory, it is undone and taken again in smaller pieces; the effective batch stays.
-        Raises FailedPrecondition (NAN_LOSS) naming the rows; MemoryError when single rows do not fit.
+        Out of memory, it is undone and taken again in smaller pieces; the effective batch stays. Raises
+        FailedPrecondition (NAN_LOSS) naming the rows; MemoryError when single rows do not fit; OutOfStep when weights
+        are shared out, since the other processes are then in the middle of a layer and the run has to begin again.
         """
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
         loss = self._within_memory(number, micro)
-        self.group.sum_gradients(weight for _, weight in self.learner.trainable())
-        norm = torch.nn.utils.clip_grad_norm_([weight for _, weight in self.learner.trainable()], _CLIP)
+        weights = [weight for _, weight in self.learner.trainable()]
+        if not self.learner.placement.shared:
+            self.group.sum_gradients(weights)
+        norm = whole(torch.nn.utils.clip_grad_norm_(weights, CLIP))
         if not (loss == loss and abs(loss) != float("inf")) or not torch.isfinite(norm):
             raise FailedPrecondition(
                 f"loss is {loss:g} and the gradient norm {float(norm):g} at step {number}; rows of the batch: "
@@ -81,19 +88,37 @@ class Stepper:
 
     def _within_memory(self, number: int, micro: Sequence[tuple[int, ...]]) -> float:
         while True:
-            loss, failure = 0.0, None
-            try:
-                loss = self._gradients(number, micro)
-            except (RuntimeError, MemoryError) as error:
-                if not is_out_of_memory(error):
-                    raise
-                # Without its frames, which hold the tensors there is no room for.
-                failure = MemoryError(str(error))
+            # Between the parts all processes agree: whoever is out of memory must not leave the others to wait.
+            opened, failure = self._attempted(lambda: self._open(number, micro))
             if not self.group.any(failure is not None):
-                return self.group.total(loss)
+                batches, weight = opened or ([], 0.0)
+                total = self.group.total(weight)
+                loss, failure = self._attempted(lambda: self._gradients(batches, total))  # noqa: B023 - called at once
+                del batches
+                if not self.group.any(failure is not None):
+                    return self.group.total(loss or 0.0)
+            opened = None
+            reason = str(failure or "another process").strip().partition("\n")[0]
             if max(len(batch) for batch in micro) <= self.split * self.group.world:
                 raise failure or MemoryError("another process of the run is out of memory")
-            self._squeeze(number, str(failure or "another process").strip().partition("\n")[0])
+            self._squeeze(number, reason)
+
+    def _attempted(self, work: Callable[[], T]) -> tuple[T | None, MemoryError | None]:
+        """What the work gives, or that memory was not enough for it."""
+        try:
+            return work(), None
+        except (RuntimeError, MemoryError) as error:
+            short = is_out_of_memory(error)
+            if self.learner.placement.shared:
+                if short:
+                    self.group.tell_out_of_memory(str(error))
+                told = self.group.told_out_of_memory()
+                if told:
+                    raise OutOfStep(told) from None
+            if not short:
+                raise
+            # Without its frames, which hold the tensors there is no room for.
+            return None, MemoryError(str(error))
 
     def named(self, micro: Sequence[tuple[int, ...]]) -> str:
         """The rows of a step, in words."""
@@ -101,25 +126,37 @@ class Stepper:
         more = f" and {len(ids) - _NAMED_ROWS} more" if len(ids) > _NAMED_ROWS else ""
         return ", ".join(ids[:_NAMED_ROWS]) + more
 
-    def batches(self, micro: Sequence[tuple[int, ...]]) -> list[Batch]:
-        """The batches a step is taken in."""
-        device = self.learner.machine.device
-        return [
-            collate([(at, self.items[at]) for at in piece], self._pad, device)
-            for batch in micro
-            for piece in pieces(batch, self.split * self.group.world)[self.group.rank :: self.group.world]
-        ]
+    def batches(self, micro: Sequence[tuple[int, ...]]) -> list[tuple[Batch, bool]]:
+        """The batches that this process takes of a step, and whether each counts.
 
-    def _gradients(self, number: int, micro: Sequence[tuple[int, ...]]) -> float:
+        Where weights are shared out every process computes as often as the others: one with less to do repeats a piece
+        that does not count.
+        """
+        device = self.learner.machine.device
+        found = []
+        for batch in micro:
+            cut = pieces(batch, self.split * self.group.world)
+            mine = [(piece, True) for piece in cut[self.group.rank :: self.group.world]]
+            if self.learner.placement.shared:
+                mine += [(cut[0], False)] * (-(-len(cut) // self.group.world) - len(mine))
+            found += [(collate([(at, self.items[at]) for at in piece], self._pad, device), on) for piece, on in mine]
+        return found
+
+    def _open(self, number: int, micro: Sequence[tuple[int, ...]]) -> tuple[list[tuple[Batch, bool]], float]:
+        """The batches of this process and what they weigh."""
         if getattr(self._recipe, "dropout", 0.0):
             # The state of the generator is then a function of seed and step, and a resumed run draws the same.
             torch.manual_seed((self._recipe.seed * 1_000_003 + number - 1) * self.group.world + self.group.rank)
         batches = self.batches(micro)
-        self._objective.open_step(self.learner, batches)
-        weight = self.group.total(self._objective.weight(batches))
+        counted = [batch for batch, counts in batches if counts]
+        self._objective.open_step(self.learner, counted)
+        return batches, self._objective.weight(counted)
+
+    def _gradients(self, batches: Sequence[tuple[Batch, bool]], weight: float) -> float:
         total = 0.0
-        for batch in batches:
+        for batch, counts in batches:
             loss = self._objective.loss(self.learner, batch) / weight
+            loss = loss if counts else loss * 0.0
             loss.backward()
             total += loss.item()
         return total
@@ -133,7 +170,6 @@ class Stepper:
         self._say(Squeezed(step=number, split=self.split, reason=reason[:300]))
 
 
-def _optimizer(learner: Learner, recipe: Training) -> torch.optim.AdamW:
+def optimizer_of(weights: Sequence[torch.nn.Parameter], learning_rate: float) -> torch.optim.AdamW:
     """AdamW without weight decay (Loshchilov and Hutter, 2019), one fused kernel per step."""
-    weights = [weight for _, weight in learner.trainable()]
-    return torch.optim.AdamW(weights, lr=recipe.learning_rate, betas=(0.9, 0.98), weight_decay=0.0, fused=True)
+    return torch.optim.AdamW(weights, lr=learning_rate, betas=(0.9, 0.98), weight_decay=0.0, fused=True)

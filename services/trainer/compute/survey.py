@@ -4,6 +4,7 @@ from pathlib import Path
 
 from libs.contracts.errors import InvalidInput
 from services.trainer.compute.bases import check_base, check_context, load_tokenizer, pad_of
+from services.trainer.compute.corpus import Packed
 from services.trainer.compute.examples import Example, Item
 from services.trainer.compute.machine import Machine, environment, memory_total, peak_flops, peak_memory_bytes
 from services.trainer.compute.mask import check_masks, check_text, show
@@ -13,6 +14,7 @@ from services.trainer.compute.rows import read_rows
 from services.trainer.compute.simulate import step_memory
 from services.trainer.domain.plan import plan_run
 from services.trainer.domain.protocol import MaskedRow, Survey, Surveyed
+from services.trainer.domain.watch import pieces
 
 _ANSWER_SHARE = 4
 
@@ -37,8 +39,12 @@ def look(survey: Survey, machine: Machine) -> Surveyed:
         items = _imagined(survey)
     lengths = [item.length for item in items.kept]
     plan = plan_run([item.item_id for item in items.kept], lengths, survey.recipe)
-    shapes = [_shape([items.kept[at] for at in batch]) for step in plan.steps for batch in step]
-    largest = max(shapes, key=lambda shape: shape[0] * shape[1] ** 2)
+    batches = [batch for step in plan.steps for batch in step]
+    shapes = [_shape([items.kept[at] for at in batch]) for batch in batches]
+    # Of several processes each takes a part of every batch.
+    parts = (pieces(batch, survey.recipe.processes)[0] for batch in batches)
+    each = [_shape([items.kept[at] for at in part]) for part in parts] if survey.recipe.processes > 1 else shapes
+    largest = max(each, key=lambda shape: shape[0] * shape[1] ** 2)
     here = memory_total(machine, survey.memory_limit_bytes)
     memory = step_memory(survey, machine, largest, survey.planned_memory or here) if survey.simulate else {}
     return Surveyed(
@@ -79,11 +85,13 @@ def _imagined(survey: Survey) -> Items:
     longest = min(max(survey.longest_tokens, survey.mean_tokens), survey.recipe.max_length)
     mean = min(survey.mean_tokens, longest)
     pair = 2 if survey.recipe.method in ("dpo", "kto") else 1
-    made = []
+    made, answered = [], 0
     for row in range(survey.rows):
         length = max(2, longest if row % 20 == 0 else mean)
         answer = max(1, length // _ANSWER_SHARE)
+        answered += answer * pair
         one = Example(f"row-{row}", (0,) * length, (False,) * (length - answer) + (True,) * answer)
         made.append(Item(one.row_id, (one,) * pair))
-    kept = pack(made, survey.recipe.max_length) if survey.recipe.packing else made
-    return Items(tuple(kept), 0, 0, "")
+    bins = pack([item.length for item in made], survey.recipe.max_length) if survey.recipe.packing else None
+    share = answered / sum(item.length for item in made)
+    return Items(Packed(made, bins) if bins is not None else made, 0, 0, "", share)

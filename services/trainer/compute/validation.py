@@ -1,6 +1,7 @@
 """The validation split during a run: its loss, the best weights, and answers to look at."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -55,15 +56,16 @@ class Validation:
         # Rounded as it is kept in checkpoints, so that a resumed run compares the same numbers.
         loss: float = round(self.measure(learner), 6)
         if self.patience.add(step, loss) and self.patience.allowed is not None:
-            self.best = {name: weight.detach().cpu().clone() for name, weight in learner.trainable()}
+            whole = learner.placement.gather(dict(learner.trainable())) or {}
+            self.best = {name: weight.clone() for name, weight in whole.items()}
         return loss
 
-    @torch.no_grad()  # type: ignore[untyped-decorator]
     def restore_best(self, learner: Learner) -> None:
         """Put the best weights back, where they were kept."""
+        if self.patience.allowed is None or not self.patience.best_step:
+            return
         for name, weight in learner.trainable():
-            if name in self.best:
-                weight.copy_(self.best[name])
+            learner.placement.put(weight, self.best.get(name))
 
 
 @torch.no_grad()  # type: ignore[untyped-decorator]
@@ -75,9 +77,12 @@ def write_samples(learner: Learner, items: Sequence[Item], spec: SampleSpec, lan
         asked, answer = _cut(item.sequences[0])
         prompt = torch.tensor([asked], device=learner.machine.device)
         with torch.autocast(learner.machine.device.type, torch.bfloat16, enabled=learner.machine.autocast):
-            out = learner.model.generate(
-                input_ids=prompt, attention_mask=torch.ones_like(prompt), max_new_tokens=spec.max_tokens,
-                do_sample=False, pad_token_id=language.pad, eos_token_id=sorted(language.stops),
+            out = learner.placement.within(
+                partial(
+                    learner.model.generate, input_ids=prompt, attention_mask=torch.ones_like(prompt),
+                    max_new_tokens=spec.max_tokens, do_sample=False, pad_token_id=language.pad,
+                    eos_token_id=sorted(language.stops),
+                )
             )  # fmt: skip
         tokenizer: Any = language.tokenizer
         made.append(

@@ -187,5 +187,6 @@ def _suggestions(seen: Surveyed, recipe: RecipeSpec, memory: Mapping[str, int], 
         found.append(f"method lora: no gradients and moments of frozen weights, {freed / 2**30:.1f} GiB less")
     if recipe.max_length > 2 * seen.mean_tokens:
         found.append(f"a max_length nearer to the mean of {seen.mean_tokens:.0f} tokens: longer rows are dropped")
-    found.append(f"a device with {memory['peak'] / 2**30:.1f} GiB, or recipe.processes over several")
+    share = "" if recipe.shard or recipe.method == "qlora" else " with shard: true, each of which holds a part"
+    found.append(f"a device with {memory['peak'] / 2**30:.1f} GiB, or recipe.processes over several{share}")
     return found

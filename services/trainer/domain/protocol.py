@@ -66,12 +66,13 @@ class Survey(Word):
 
 
 class Export(Word):
-    """To the child: write base and adapter as one model, in the base's precision, to `destination`."""
+    """To the child: write what a run made as one model to `destination`, in the base's precision or in four bits."""
 
     kind: Literal["export"] = "export"
     base: str
     adapter: str
     destination: str
+    form: Literal["merged", "nf4"] = "merged"
     threads: int = Field(0, ge=0)
 
 

@@ -219,6 +219,7 @@ class TrainHandler:
             loss_curve=finished.loss_curve,
             killed_at_step=attempt.killed_at_step,
             resumed_at_step=ready.start_step,
+            whole=command.spec.recipe.method == "full",
         )
         await self._store.completed(attempt, cause, fact, actual_of(finished, ready))
         log.info(

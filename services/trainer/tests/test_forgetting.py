@@ -8,8 +8,9 @@ from pydantic import ValidationError
 
 from libs.contracts.task import recipe_of
 from services.trainer.compute import learner
-from services.trainer.compute.examples import Example, Item
-from services.trainer.compute.reading import drawn_for_replay
+from services.trainer.compute.bases import load_tokenizer, pad_of
+from services.trainer.compute.methods import Language
+from services.trainer.compute.reading import drawn_for_replay, read_items
 from services.trainer.tests.support import write_dataset
 from services.trainer.tests.test_methods import losses
 from services.trainer.tests.test_training import Recorder, train
@@ -53,12 +54,19 @@ def test_general_rows_are_the_share_asked_for_of_all_that_is_trained(base: Path,
 
 
 def test_which_general_rows_are_drawn_is_decided_by_the_seed_and_none_is_drawn_twice() -> None:
-    general = [Item(f"row-{at}", (Example(f"row-{at}", (1, 2), (False, True)),)) for at in range(50)]
-    one, again, other = (drawn_for_replay(general, 60, 0.25, seed) for seed in (0, 0, 1))
+    one, again, other = (drawn_for_replay(50, 60, 0.25, seed) for seed in (0, 0, 1))
     assert one == again != other
-    assert len({item.item_id for item in one}) == len(one) == 20
-    assert all(item.item_id == item.sequences[0].row_id == f"replay/{item.item_id[7:]}" for item in one)
-    assert len(drawn_for_replay(general, 1000, 0.5, 0)) == 50
+    assert len(set(one)) == len(one) == 20
+    assert drawn_for_replay(50, 1000, 0.5, 0) == list(range(50))
+
+
+def test_a_general_row_is_told_apart_from_a_row_of_the_same_name(base: Path, dataset: Path) -> None:
+    tokenizer, stops = load_tokenizer(base)
+    language = Language(tokenizer, stops, pad_of(tokenizer, stops))
+    recipe = recipe_of(replay=REPLAY)
+    items = read_items(dataset / "train.jsonl", base, language, recipe, None, dataset).kept
+    assert (items[0].item_id, items[-1].item_id[:11]) == ("row-0", "replay/row-")
+    assert items[-1].sequences[0].row_id == items[-1].item_id
 
 
 @pytest.mark.parametrize("method", ["dpo", "kto"])

@@ -1,6 +1,7 @@
 """Which tokens train, and the runs that are refused because the wrong ones would."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from libs.contracts.task import recipe_of
 from libs.testing.models import tiny_base
 from services.trainer.compute.bases import check_base, load_model, load_tokenizer, pad_of
 from services.trainer.compute.batches import collate
+from services.trainer.compute.corpus import Packed
 from services.trainer.compute.examples import Example, Item
 from services.trainer.compute.learner import Learner
 from services.trainer.compute.machine import Machine
@@ -30,7 +32,7 @@ def language(base: Path) -> Language:
 
 
 @pytest.fixture
-def items(base: Path, dataset: Path, language: Language) -> tuple[Item, ...]:
+def items(base: Path, dataset: Path, language: Language) -> Sequence[Item]:
     return read_items(dataset / "train.jsonl", base, language, recipe_of(), None).kept
 
 
@@ -39,7 +41,7 @@ def with_mask(item: Item, trained: list[bool]) -> Item:
     return Item(item.item_id, (Example(sequence.row_id, sequence.tokens, tuple(trained)),))
 
 
-def test_the_xray_shows_the_answer_and_its_stop_token_as_trained(items: tuple[Item, ...], language: Language) -> None:
+def test_the_xray_shows_the_answer_and_its_stop_token_as_trained(items: Sequence[Item], language: Language) -> None:
     row = show(items[0], language)[0]
     assert row.parts == (("<|bos|><|user|>add 0<|end|><|assistant|>", False), ("sum 0<|end|>", True))
     assert row.stop_trained
@@ -55,7 +57,7 @@ def test_the_xray_shows_the_answer_and_its_stop_token_as_trained(items: tuple[It
     ],
 )
 def test_a_wrong_mask_refuses_the_run_with_the_row_and_the_mend(
-    items: tuple[Item, ...], language: Language, change: Any, said: str
+    items: Sequence[Item], language: Language, change: Any, said: str
 ) -> None:
     check_masks(items, language)
     broken = with_mask(items[3], change(list(items[3].sequences[0].trained)))
@@ -65,7 +67,7 @@ def test_a_wrong_mask_refuses_the_run_with_the_row_and_the_mend(
 
 
 def test_trained_tokens_that_do_not_read_as_the_answer_refuse_the_run(
-    items: tuple[Item, ...], dataset: Path, language: Language
+    items: Sequence[Item], dataset: Path, language: Language
 ) -> None:
     rows = dataset / "train.jsonl"
     check_text(read_rows(rows), items, language)
@@ -80,30 +82,34 @@ def test_trained_tokens_that_do_not_read_as_the_answer_refuse_the_run(
 
 @pytest.mark.parametrize("architecture", ["llama", "qwen3"])
 def test_packed_examples_are_blind_to_each_other(
-    tmp_path: Path, items: tuple[Item, ...], language: Language, architecture: Any
+    tmp_path: Path, items: Sequence[Item], language: Language, architecture: Any
 ) -> None:
     base = tiny_base(tmp_path / "base", architecture=architecture)
     learner = Learner(load_model(base, CPU), CPU)
-    packed = pack(items[:24], 256)
+    packed = packed_in(items[:24], 256)
     assert max(len(item.sequences) for item in packed) > 2
     assert max(item.length for item in packed) <= 256
     assert sorted(s.row_id for item in packed for s in item.sequences) == sorted(item.item_id for item in items[:24])
     assert check_isolation(learner, list(enumerate(packed)), language.pad) < 1e-3
 
 
+def packed_in(items: Sequence[Item], room: int) -> Packed:
+    return Packed(items, pack([item.length for item in items], room))
+
+
 def test_a_model_that_looks_across_the_borders_refuses_packing(
-    base: Path, items: tuple[Item, ...], language: Language, monkeypatch: pytest.MonkeyPatch
+    base: Path, items: Sequence[Item], language: Language, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     learner = Learner(load_model(base, CPU), CPU)
     # What a mask of ones does: attention over the whole row, silently.
     monkeypatch.setattr("services.trainer.compute.learner._layout", lambda _: {"use_cache": False})
     with pytest.raises(FailedPrecondition, match=r"recipe\.packing to false") as caught:
-        check_isolation(learner, list(enumerate(pack(items[:8], 256))), language.pad)
+        check_isolation(learner, list(enumerate(packed_in(items[:8], 256))), language.pad)
     assert caught.value.reason == "PACKING_LEAKS"
 
 
 def test_the_loss_of_a_row_does_not_depend_on_the_rows_beside_it(
-    base: Path, items: tuple[Item, ...], language: Language
+    base: Path, items: Sequence[Item], language: Language
 ) -> None:
     learner = Learner(load_model(base, CPU), CPU)
     some = list(enumerate(items[:6]))
@@ -115,17 +121,33 @@ def test_the_loss_of_a_row_does_not_depend_on_the_rows_beside_it(
 def test_tokenised_rows_are_kept_by_digest_and_give_the_same_items(
     base: Path, dataset: Path, language: Language, tmp_path: Path
 ) -> None:
-    def read(**recipe: Any) -> Any:
-        return read_items(dataset / "train.jsonl", base, language, recipe_of(**recipe), tmp_path)
+    def read(cache: Path | None = tmp_path, **recipe: Any) -> Any:
+        return read_items(dataset / "train.jsonl", base, language, recipe_of(**recipe), cache)
 
     first = read()
+    items = list(first.kept)
+    assert items == list(read(None).kept)
     kept = list(tmp_path.iterdir())
     assert len(kept) == 1
-    assert read() == first
-    assert read(packing=True).digest == first.digest
-    assert len(list(tmp_path.iterdir())) == 1
-    kept[0].write_bytes(b"damaged")
-    assert read() == first
+    assert list(read().kept) == items
+    assert read(packing=True).digest == first.digest == read(None).digest
+    assert list(tmp_path.iterdir()) == kept
+    (kept[0] / "tokens.i32").write_bytes(b"damaged")
+    assert list(read().kept) == items
+
+
+def test_first_fit_is_found_among_many_as_among_few() -> None:
+    lengths = [(at * 37) % 90 + 5 for at in range(400)]
+    left: list[int] = []
+    bins: list[list[int]] = []
+    for at in sorted(range(len(lengths)), key=lambda at: (-lengths[at], at)):
+        place = next((number for number, free in enumerate(left) if free >= lengths[at]), len(left))
+        if place == len(left):
+            left.append(128)
+            bins.append([])
+        left[place] -= lengths[at]
+        bins[place].append(at)
+    assert pack(lengths, 128) == [sorted(held) for held in bins]
 
 
 @pytest.mark.parametrize(

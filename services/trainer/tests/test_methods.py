@@ -15,11 +15,12 @@ from transformers import AutoModelForCausalLM
 
 from libs.contracts.errors import FailedPrecondition
 from libs.testing.models import tiny_base
-from services.trainer.compute.export import merge
+from services.trainer.compute.export import export
 from services.trainer.domain.protocol import Export
 from services.trainer.tests.test_training import Recorder, train
 
 ANSWERS = ("alpha beta", "gamma delta")
+TRAINED = Path(__file__).parents[3] / "examples" / "support-triage" / "base"
 
 
 def write_rows(directory: Path, count: int = 40, **more: Any) -> Path:
@@ -162,7 +163,7 @@ def test_base_and_adapter_are_exported_as_one_model_that_answers_like_the_two(
     base: Path, dataset: Path, tmp_path: Path
 ) -> None:
     adapter = Path(train(base, dataset, tmp_path / "run", rslora=True).last("finished")["path"])
-    merge(Export(base=str(base), adapter=str(adapter), destination=str(tmp_path / "merged")))
+    export(Export(base=str(base), adapter=str(adapter), destination=str(tmp_path / "merged")))
     one = AutoModelForCausalLM.from_pretrained(tmp_path / "merged").eval()
     two = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), adapter).eval()
     tokens = torch.arange(6, 60)[None]
@@ -172,6 +173,62 @@ def test_base_and_adapter_are_exported_as_one_model_that_answers_like_the_two(
     assert names <= {f.name for f in (tmp_path / "merged").iterdir()}
 
 
+def in_four_bits_from(base: Path, dataset: Path, home: Path, what: str) -> "subprocess.CompletedProcess[str]":
+    """In a process of its own, as the service starts it: the libraries look for bitsandbytes as they load."""
+    code = f"import sys; from services.trainer.tests.test_methods import {what} as go; go(*sys.argv[1:])"
+    paths = [str(each) for each in (base, dataset, home)]
+    return subprocess.run([sys.executable, "-c", code, *paths], capture_output=True, text=True, timeout=170)
+
+
+def test_an_export_in_four_bits_that_is_another_model_by_then_is_refused(
+    base: Path, dataset: Path, tmp_path: Path
+) -> None:
+    done = in_four_bits_from(base, dataset, tmp_path, "another_in_four_bits")
+    assert done.returncode
+    assert "is answered otherwise: token 1 is" in done.stderr
+
+
+def another_in_four_bits(base: str, dataset: str, home: str) -> None:
+    """What the test above runs: the weights of another run stand where those of the record stood."""
+    mine = Path(train(Path(base), Path(dataset), Path(home) / "run").last("finished")["path"])
+    other = Path(
+        train(Path(base), Path(dataset), Path(home) / "other", seed=1, learning_rate=3e-2).last("finished")["path"]
+    )
+    shutil.copyfile(other / "adapter_model.safetensors", mine / "adapter_model.safetensors")
+    destination = str(Path(home) / "small")
+    export(Export.model_validate({"base": base, "adapter": str(mine), "destination": destination, "form": "nf4"}))
+
+
+def test_an_export_in_four_bits_loads_in_plain_transformers_and_is_near_to_what_was_trained(
+    dataset: Path, tmp_path: Path
+) -> None:
+    done = in_four_bits_from(TRAINED, dataset, tmp_path, "exported_in_four_bits")
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout.splitlines()[-1]) < 0.4
+    size = [(tmp_path / name / "model.safetensors").stat().st_size for name in ("small", "merged")]
+    assert size[0] < 0.6 * size[1]
+    record = json.loads((tmp_path / "small" / "parity.json").read_text())
+    assert record["precision"] == "nf4"
+    assert {"tokenizer.json", "chat_template.jinja", "pawl.json"} <= {f.name for f in (tmp_path / "small").iterdir()}
+
+
+def exported_in_four_bits(base: str, dataset: str, home: str) -> None:
+    """What the test above runs: train, export twice, and compare as anybody would."""
+    place = Path(home)
+    adapter = train(Path(base), Path(dataset), place / "run", max_steps=10).last("finished")["path"]
+    models = []
+    for name, form in (("merged", "merged"), ("small", "nf4")):
+        export(
+            Export.model_validate({"base": base, "adapter": adapter, "destination": str(place / name), "form": form})
+        )
+        models.append(AutoModelForCausalLM.from_pretrained(place / name, dtype=torch.float32).eval())
+    assert models[1].is_loaded_in_4bit
+    tokens = torch.arange(6, 60)[None]
+    with torch.no_grad():
+        said = [model(input_ids=tokens).logits.log_softmax(-1) for model in models]
+    sys.stdout.write(f"\n{float((said[0] - said[1]).abs().mean())}\n")
+
+
 def test_a_merged_model_that_answers_otherwise_is_refused_with_the_first_token_that_differs(
     base: Path, dataset: Path, tmp_path: Path
 ) -> None:
@@ -179,7 +236,7 @@ def test_a_merged_model_that_answers_otherwise_is_refused_with_the_first_token_t
     other = Path(train(base, dataset, tmp_path / "other", seed=1, learning_rate=3e-2).last("finished")["path"])
     shutil.copyfile(other / "adapter_model.safetensors", adapter / "adapter_model.safetensors")
     with pytest.raises(FailedPrecondition, match=r"token \d is \d+, and \d+ where it was trained") as refused:
-        merge(Export(base=str(base), adapter=str(adapter), destination=str(tmp_path / "merged")))
+        export(Export(base=str(base), adapter=str(adapter), destination=str(tmp_path / "merged")))
     assert refused.value.reason == "PARITY"
 
 

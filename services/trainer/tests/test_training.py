@@ -2,8 +2,6 @@
 
 import errno
 import json
-import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -272,25 +270,6 @@ def test_a_base_without_a_chat_template_is_refused_with_the_mend(dataset: Path, 
     failed = train(bare, dataset, tmp_path / "run").last("failed")
     assert failed["reason"] == "NO_CHAT_TEMPLATE"
     assert "chat_template.jinja" in failed["message"]
-
-
-def test_two_processes_take_the_steps_of_one(base: Path, dataset: Path, tmp_path: Path) -> None:
-    """Sums in another order: the losses agree to one part in ten thousand, the adapters nearly so."""
-    alone = train(base, dataset, tmp_path / "alone", max_steps=8)
-    code = "import sys; from services.trainer.tests.test_training import in_two; in_two(*sys.argv[1:])"
-    paths = [str(each) for each in (base, dataset, tmp_path / "two")]
-    done = subprocess.run([sys.executable, "-c", code, *paths], capture_output=True, text=True, timeout=170)
-    assert done.returncode == 0, done.stderr
-    curve = json.loads(done.stdout.splitlines()[-1])
-    assert [loss for _, loss in curve] == pytest.approx(
-        [loss for _, loss in alone.last("finished")["loss_curve"]], rel=1e-4
-    )
-
-
-def in_two(base: str, dataset: str, workspace: str) -> None:
-    """What the test above runs in a process of its own, which may join a group."""
-    channel = train(Path(base), Path(dataset), Path(workspace), max_steps=8, processes=2)
-    sys.stdout.write("\n" + json.dumps(channel.last("finished")["loss_curve"]) + "\n")
 
 
 def test_an_adapter_carries_what_it_says_to_fixed_prompts_with_and_without_it(

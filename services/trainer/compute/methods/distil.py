@@ -1,6 +1,7 @@
 """Distillation from a teacher's weights: its distribution over each answer token, mixed with the row's own answer."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -68,10 +69,9 @@ class Distillation:
     def _ask(self, items: Sequence[Item], language: Language) -> Kept:
         check_base(self._teacher, what="the teacher")
         same_vocabulary(language.tokenizer, load_tokenizer(self._teacher, what="the teacher")[0])
-        model = load_model(
-            self._teacher, self._machine, tokens=self._recipe.max_length, what="the teacher"
-        ).eval()  # fmt: skip
-        teacher = Learner(model, self._machine)
+        machine = replace(self._machine, shards=1)
+        model = load_model(self._teacher, machine, tokens=self._recipe.max_length, what="the teacher").eval()
+        teacher = Learner(model, machine)
         total = int(self._starts[-1])
         width = min(self._recipe.top_k, model.config.vocab_size - 1)
         ids, log_probs = torch.zeros(total, width, dtype=torch.int32), torch.zeros(total, width + 1)

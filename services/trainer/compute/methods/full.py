@@ -33,11 +33,17 @@ def prepare_full(job: Job, machine: Machine) -> Learner:
 
 def save_weights(learner: Learner, job: Job, directory: Path) -> None:
     """Write the model in the base's own layout and precision, with its tokenizer, template and `pawl.json`."""
+    # A weight that two modules share is written once, under its first name.
+    once = {name for name, _ in (*learner.plain.named_parameters(), *learner.plain.named_buffers())}
+    state = {name: tensor for name, tensor in learner.plain.state_dict().items() if name in once}
+    held = learner.placement.gather(state)
+    if held is None:
+        return
     directory.mkdir(parents=True, exist_ok=True)
     base = Path(job.base)
     kind = stored_dtype(base) or torch.float32
-    state = {name: tensor.detach().to("cpu", kind) for name, tensor in learner.plain.state_dict().items()}
-    learner.plain.save_pretrained(directory, state_dict=state, safe_serialization=True)
+    stored = {name: tensor.to(kind) for name, tensor in held.items()}
+    learner.plain.save_pretrained(directory, state_dict=stored, safe_serialization=True)
     copy_beside(base, directory)
     write_json(
         directory / "pawl.json",

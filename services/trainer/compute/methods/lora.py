@@ -53,11 +53,11 @@ def attach(base: Any, job: Job, machine: Machine) -> Learner:
 
 def save_adapter(learner: Learner, job: Job, directory: Path) -> None:
     """Write the adapter in PEFT's layout with `pawl.json`; the same weights and run give the same bytes."""
+    held = learner.placement.gather(dict(sorted(get_peft_model_state_dict(learner.model).items())))
+    if held is None:
+        return
     directory.mkdir(parents=True, exist_ok=True)
-    weights = {
-        name: tensor.detach().to("cpu", torch.float32).contiguous()
-        for name, tensor in sorted(get_peft_model_state_dict(learner.model).items())
-    }
+    weights = {name: tensor.to(torch.float32) for name, tensor in held.items()}
     save_file(weights, directory / ADAPTER_FILE, metadata={"format": "pt"})
     config = learner.model.peft_config["default"].to_dict()
     config["inference_mode"] = True

@@ -42,7 +42,10 @@ class Objective(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """One way to train. `read` yields an item per row it can use and raises InvalidInput for one it cannot."""
+    """One way to train. `read` yields an item per row it can use and raises InvalidInput for one it cannot.
+
+    Of several processes all that hold a part of the weights call `save`, and the first writes.
+    """
 
     read: Callable[[Iterator[Row], Language], Iterator[Item]]
     prepare: Callable[[Job, Machine], Learner]
