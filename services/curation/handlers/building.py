@@ -46,9 +46,10 @@ class Builder:
 
     async def discard(self, tenant: str, digests: Sequence[str]) -> None:
         """Delete segments that others stand in for, those aside that are still read somewhere."""
-        for digest in sorted(set(digests) - await store.read_segments(self._database, tenant, digests)):
+        gone = sorted(set(digests) - await store.read_segments(self._database, tenant, digests))
+        for digest in gone:
             await self._library.objects(tenant).delete(digest)
-        await self._library.forget(tenant, digests)
+        await self._library.forget(tenant, gone)
 
     async def build(self, command: BuildDataset, segments: Sequence[tuple[int, str]]) -> Built:
         """Build the version of a command from these segments."""

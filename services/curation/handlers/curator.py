@@ -2,7 +2,7 @@
 
 from libs.contracts.commands import BuildDataset
 from libs.contracts.envelope import Envelope
-from libs.contracts.errors import InvalidInput, NotFound, Unavailable
+from libs.contracts.errors import FailedPrecondition, InvalidInput, NotFound, Unavailable
 from libs.contracts.events import DatasetBuilt, DatasetRefused, SegmentsRewritten, SegmentWritten, TaskApplied
 from libs.eventing.cloudevents import decode
 from libs.eventing.deadletters import Letter
@@ -63,7 +63,8 @@ class Curator:
                 )
             try:
                 built = await self._builder.build(command, segments)
-            except NotFound as error:
+            except (NotFound, FailedPrecondition) as error:
+                # An object that went, or a copy of it that the child was about to read.
                 now = await store.segments_to(self._database, command.tenant, command.task, command.watermark)
                 if now == segments:
                     raise

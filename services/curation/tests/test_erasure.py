@@ -1,6 +1,10 @@
 """A subject who asks for it is gone: rows, what was derived from them, and every version that held them is named."""
 
+from collections.abc import Iterable
+from pathlib import Path
+
 import polars as pl
+import pytest
 
 from libs.artifacts import ObjectStore
 from libs.contracts.errors import NotFound
@@ -79,6 +83,29 @@ async def test_a_rewritten_segment_is_read_in_place_of_the_old_one_which_goes(ho
         return False
 
     assert await eventually(gone, 10)
+
+
+async def test_a_build_whose_segments_are_rewritten_under_it_reads_the_new_ones(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = await house.segment(tickets(120))
+    new = await house.objects.put_file(write_segment(house.home / "new.parquet", tickets(120)[:110]), kind="segment")
+    fetched = house.library.segments
+    handed: list[list[tuple[int, str]]] = []
+
+    async def rewritten_meanwhile(tenant: str, segments: Iterable[tuple[int, str]]) -> list[tuple[int, str]]:
+        found = await fetched(tenant, segments)
+        if not handed:
+            change = RewrittenSegment(number=1, before=old.digest, after=new)
+            await house.say(SegmentsRewritten(tenant="default", task="triage", segments=(change,)))
+            await eventually(lambda: not Path(found[0][1]).exists(), 10)
+        handed.append(found)
+        return found
+
+    monkeypatch.setattr(house.library, "segments", rewritten_meanwhile)
+    built = await house.built([])
+    assert sum(built.splits.values()) + sum(built.removed.values()) == 110
+    assert len(handed) == 2
 
 
 async def test_segments_that_share_an_object_give_the_same_version_up_to_any_watermark(house: House) -> None:
