@@ -39,7 +39,7 @@ def watch(
     directory: Dir = None,
 ) -> None:
     """Follow the newest turn of a task to its end; status 1 unless it is promoted."""
-    seen, deadline = 0, time.monotonic() + timeout
+    seen, waited, deadline = 0, "", time.monotonic() + timeout
     with connect(directory) as pawl:
         while time.monotonic() < deadline:
             turns = pawl.turns(task)
@@ -48,6 +48,9 @@ def watch(
                 for step in newest.steps[seen:]:
                     out.print(f"{step.at.ToDatetime():%H:%M:%S} {step.state:<18} {step.reason}", highlight=False)
                 seen = len(newest.steps)
+                if newest.waits_for not in ("", waited):
+                    waited = newest.waits_for
+                    out.print(f"{'':8} {newest.state:<18} {waited}", style="dim", highlight=False)
                 if newest.state in ENDS:
                     raise typer.Exit(0 if newest.state == "promoted" else 1)
             time.sleep(0.5)

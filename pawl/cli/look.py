@@ -50,7 +50,11 @@ def turns(task: Task, directory: Dir = None) -> None:
     with connect(directory) as pawl:
         for each in pawl.turns(task):
             table.add_row(
-                each.turn_id, each.trigger, each.state, f"@{each.version}" if each.version else "-", each.reason
+                each.turn_id,
+                each.trigger,
+                each.state,
+                f"@{each.version}" if each.version else "-",
+                each.waits_for or each.reason,
             )
     out.print(table)
 

@@ -5,9 +5,10 @@ from datetime import datetime
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from libs.contracts.estimates import Verdict
 from libs.contracts.stubs.pawl.registry.v1 import registry_pb2 as pb
 from services.registry.domain.routing import compose
-from services.registry.domain.state import Task, Turn, Version
+from services.registry.domain.state import LIVE, Task, Turn, Version
 from services.registry.store.reading import Entry
 
 
@@ -39,7 +40,14 @@ def turn_message(task: str, turn: Turn) -> pb.Turn:
         opened_at=_time(turn.opened_at),
         closed_at=_time(turn.closed_at),
         progress_json=json.dumps(dict(turn.progress)) if turn.progress else "",
+        waits_for=_waits_for(turn),
     )
+
+
+def _waits_for(turn: Turn) -> str:
+    found = turn.assessment
+    # A pass that is held says so in the turn's own reason.
+    return found.reason if found and turn.state in LIVE and found.verdict is not Verdict.PASS else ""
 
 
 def version_message(task: str, version: Version) -> pb.Version:

@@ -13,6 +13,7 @@ from services.registry.domain import applying, hands, turns
 from services.registry.domain.decision import PutRun
 from services.registry.domain.routing import Fleet
 from services.registry.domain.state import Grounds, Status
+from services.registry.rpc.messages import turn_message
 from services.registry.tests.world import BASE, World, adapter, engine, report, run_failure, spec_of
 
 
@@ -67,6 +68,16 @@ def test_inconclusive_evidence_holds_for_ever() -> None:
     for _ in range(50):
         world.assess(Verdict.INCONCLUSIVE)
     assert (world.route, world.state) == (before, TurnState.SHADOW)
+
+
+def test_a_live_turn_tells_what_its_evidence_lacks() -> None:
+    world = World()
+    world.to_shadow()
+    assert turn_message("triage", world.turn).waits_for == ""
+    world.assess(Verdict.INCONCLUSIVE, reason="not decided: 0 pairs")
+    assert turn_message("triage", world.turn).waits_for == "not decided: 0 pairs"
+    world.assess(Verdict.PASS)
+    assert turn_message("triage", world.turn).waits_for == ""
 
 
 def test_evidence_of_another_generation_stage_or_version_does_not_count() -> None:

@@ -178,6 +178,7 @@ class Turn(_message.Message):
     OPENED_AT_FIELD_NUMBER: _builtins.int
     CLOSED_AT_FIELD_NUMBER: _builtins.int
     PROGRESS_JSON_FIELD_NUMBER: _builtins.int
+    WAITS_FOR_FIELD_NUMBER: _builtins.int
     turn_id: _builtins.str
     task: _builtins.str
     trigger: _builtins.str
@@ -191,6 +192,8 @@ class Turn(_message.Message):
     report_id: _builtins.str
     progress_json: _builtins.str
     """latest progress of the run, as JSON"""
+    waits_for: _builtins.str
+    """while it is live: what its evidence shows so far, and what is missing"""
     @_builtins.property
     def steps(self) -> _containers.RepeatedCompositeFieldContainer[Global___Step]: ...
     @_builtins.property
@@ -214,10 +217,11 @@ class Turn(_message.Message):
         opened_at: _timestamp_pb2.Timestamp | None = ...,
         closed_at: _timestamp_pb2.Timestamp | None = ...,
         progress_json: _builtins.str = ...,
+        waits_for: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["closed_at", b"closed_at", "opened_at", b"opened_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["closed_at", b"closed_at", "dataset_number", b"dataset_number", "opened_at", b"opened_at", "progress_json", b"progress_json", "reason", b"reason", "report_id", b"report_id", "run_id", b"run_id", "state", b"state", "steps", b"steps", "task", b"task", "traceparent", b"traceparent", "trigger", b"trigger", "turn_id", b"turn_id", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["closed_at", b"closed_at", "dataset_number", b"dataset_number", "opened_at", b"opened_at", "progress_json", b"progress_json", "reason", b"reason", "report_id", b"report_id", "run_id", b"run_id", "state", b"state", "steps", b"steps", "task", b"task", "traceparent", b"traceparent", "trigger", b"trigger", "turn_id", b"turn_id", "version", b"version", "waits_for", b"waits_for"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
