@@ -39,8 +39,9 @@ class Passport:
     def incomparable(self, other: "Passport") -> str | None:
         """Why two scores must not be subtracted, or None.
 
-        Scores of our own engine must come from one base, tokenizer and template: a changed template alone moves scores
-        by points. A model outside has its own by nature; there the comparison is between whole systems.
+        Scores of our own engine must come from one tokenizer and template, for a changed template alone moves scores by
+        points; and those of an arm from one base, which two arms need not share: where every weight was trained, the
+        version is a base of its own. A model outside has its own by nature; there whole systems are compared.
         """
         for what, mine, theirs in (
             ("metric signature", self.signature, other.signature),
@@ -50,10 +51,15 @@ class Passport:
             if mine != theirs:
                 return f"different values of {what}: {mine} and {theirs}"
         if self.engine == other.engine == ENGINE_MODE:
-            for what in ("bases", "tokenizers", "templates"):
-                seen = sorted({*getattr(self, what), *getattr(other, what)})
+            for what, seen in (
+                ("base", {*self.bases}),
+                ("base", {*other.bases}),
+                ("tokenizer", {*self.tokenizers, *other.tokenizers}),
+                ("template", {*self.templates, *other.templates}),
+            ):
                 if len(seen) > 1:
-                    return f"answers come from {len(seen)} different values of {what[:-1]}_digest: {', '.join(seen)}"
+                    told = ", ".join(sorted(seen))
+                    return f"answers come from {len(seen)} different values of {what}_digest: {told}"
         return None
 
 

@@ -3,6 +3,7 @@
 import copy
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -137,6 +138,24 @@ def test_scores_of_other_templates_signatures_or_suites_refuse_to_be_subtracted(
     assert moved is not None
     with pytest.raises(Incomparable, match="metric signature"):
         changed.minus(moved)
+
+
+def test_a_version_whose_every_weight_was_trained_is_compared_with_the_base_it_came_from() -> None:
+    own = OURS.model_copy(update={"base_digest": "d1"})
+    base = arm("base", lambda _: False, 80)
+    gate = {"name": "better", "kind": "superiority", "against": "base"}
+    made = sheet(80, arm("fine_tuned", lambda _: True, 80, 1, made_by=own), base)
+    report, document = build(made, {"gates": [gate]})
+    assert report.verdict is Verdict.PASS
+    assert document["differences"]["base"]["exact_match"]["value"] == pytest.approx(1.0)
+
+
+def test_an_arm_whose_answers_come_from_two_bases_is_compared_with_nothing() -> None:
+    changing = arm("fine_tuned", lambda _: True, 80, 1)
+    moved = {"i0": replace(changing.answers["i0"], provenance=OURS.model_copy(update={"base_digest": "other"}))}
+    mixed = replace(changing, answers={**changing.answers, **moved})
+    document = build(sheet(80, mixed, arm("base", lambda _: False, 80)), {"gates": []})[1]
+    assert "2 different values of base_digest" in document["incomparable"]["base"]["exact_match"]
 
 
 def test_a_model_outside_is_compared_as_a_whole_system() -> None:
