@@ -47,7 +47,7 @@ class Learner:
         return self.placement.within(lambda: self._losses(batch))
 
     def _losses(self, batch: Batch) -> torch.Tensor:
-        with self._reduced():
+        with self.reduced():
             if not self._short_cut:
                 return _cross_entropy(self._whole(batch), batch.targets)
             hidden = self._hidden(batch)
@@ -62,9 +62,9 @@ class Learner:
         return self.placement.within(lambda: self._beside_base(batch))
 
     def _beside_base(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-        with torch.no_grad(), self._reduced(), self.model.disable_adapter():
+        with torch.no_grad(), self.reduced(), self.model.disable_adapter():
             before = self._hidden(batch) if self._short_cut else self._whole(batch)
-        with self._reduced():
+        with self.reduced():
             now = self._hidden(batch) if self._short_cut else self._whole(batch)
             at_once = self._at_once()
             parts = zip(now.split(at_once), before.split(at_once), batch.targets.split(at_once), strict=True)
@@ -75,7 +75,7 @@ class Learner:
         """Logits [trained tokens, vocabulary], fp32."""
 
         def found() -> torch.Tensor:
-            with self._reduced():
+            with self.reduced():
                 return (self._head(self._hidden(batch)) if self._short_cut else self._whole(batch)).float()
 
         return self.placement.within(found)
@@ -92,7 +92,7 @@ class Learner:
             return False
 
         def both() -> tuple[torch.Tensor, torch.Tensor]:
-            with torch.no_grad(), self._reduced():
+            with torch.no_grad(), self.reduced():
                 return self._whole(batch)[:8].float(), self._head(self._hidden(batch)[:8]).float()
 
         whole, short = self.placement.within(both)
@@ -128,7 +128,8 @@ class Learner:
     def _part(self, hidden: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         return _cross_entropy(self._head(hidden), targets)
 
-    def _reduced(self) -> torch.autocast:
+    def reduced(self) -> torch.autocast:
+        """Products in the machine's precision, while this lasts."""
         return torch.autocast(self.machine.device.type, torch.bfloat16, enabled=self.machine.autocast)
 
 

@@ -1,5 +1,6 @@
 """What the trained model says to fixed prompts, token by token, for whoever serves it to compare with."""
 
+import contextlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -44,7 +45,8 @@ def record(learner: Learner, language: Language, system: str, context: int) -> d
     before = {name: weight.dtype for name, weight in learner.plain.named_parameters()} if exact else {}
     if exact:
         learner.plain.float()
-    items = learner.placement.within(lambda: _answers(learner, language, system, context))
+    with contextlib.nullcontext() if exact else learner.reduced():
+        items = learner.placement.within(lambda: _answers(learner, language, system, context))
     for name, weight in learner.plain.named_parameters():
         if name in before:
             weight.data = weight.data.to(before[name])

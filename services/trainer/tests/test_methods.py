@@ -42,13 +42,14 @@ def losses(channel: Recorder) -> list[float]:
     return [loss for _, loss in channel.last("finished")["loss_curve"]]
 
 
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_a_lora_over_a_base_in_four_bits_learns_and_is_shipped_like_any_other(
-    base: Path, dataset: Path, tmp_path: Path
+    base: Path, dataset: Path, tmp_path: Path, precision: str
 ) -> None:
     """In a process of its own, as the service starts it: the libraries look for bitsandbytes as they load."""
     code = "import sys; from services.trainer.tests.test_methods import in_four_bits; in_four_bits(*sys.argv[1:])"
-    paths = [str(each) for each in (base, dataset, tmp_path / "run")]
-    done = subprocess.run([sys.executable, "-c", code, *paths], capture_output=True, text=True, timeout=170)
+    told = [*(str(each) for each in (base, dataset, tmp_path / "run")), precision]
+    done = subprocess.run([sys.executable, "-c", code, *told], capture_output=True, text=True, timeout=170)
     assert done.returncode == 0, done.stderr
     curve = json.loads(done.stdout.splitlines()[-1])
     assert curve[-1][1] < curve[0][1] * 0.75
@@ -58,9 +59,10 @@ def test_a_lora_over_a_base_in_four_bits_learns_and_is_shipped_like_any_other(
     assert all(".lora_" in name for name in shipped)
 
 
-def in_four_bits(base: str, dataset: str, workspace: str) -> None:
+def in_four_bits(base: str, dataset: str, workspace: str, precision: str) -> None:
     """What the test above runs."""
-    channel = train(Path(base), Path(dataset), Path(workspace), method="qlora", max_steps=25)
+    places = (Path(base), Path(dataset), Path(workspace))
+    channel = train(*places, method="qlora", max_steps=25, precision=precision)
     sys.stdout.write("\n" + json.dumps(channel.last("finished")["loss_curve"]) + "\n")
 
 

@@ -45,22 +45,26 @@ class Recorder:
         return found[-1]
 
 
-def train(base: Path, dataset: Path, workspace: Path, stop_after: int | None = None, **more: Any) -> Recorder:
+def job_of(base: Path, dataset: Path, workspace: Path, **more: Any) -> Job:
     recipe = {"learning_rate": 3e-3, "rank": 8, "batch_size": 8, "max_steps": 12, "checkpoint_steps": 5, "epochs": 9}
     fields: dict[str, Any] = {
         name: more.pop(name) for name in ("resume_from", "continue_from", "split", "cache", "system") if name in more
     }
+    precision = more.pop("precision", "fp32")
     for name in ("teacher", "replay"):
         if f"{name}_directory" in more:
             fields[name] = more.pop(f"{name}_directory")
     wanted = {name: value for name, value in {**recipe, **more}.items() if value is not None}
-    job = Job(
+    return Job(
         run_id="run-1", base=str(base), base_digest=DIGEST, dataset=str(dataset), dataset_digest=DIGEST,
-        workspace=str(workspace), recipe=recipe_of(**wanted), device="cpu", precision="fp32", threads=1,
+        workspace=str(workspace), recipe=recipe_of(**wanted), device="cpu", precision=precision, threads=1,
         **fields,
     )  # fmt: skip
+
+
+def train(base: Path, dataset: Path, workspace: Path, stop_after: int | None = None, **more: Any) -> Recorder:
     channel = Recorder(stop_after)
-    run_job(job, channel)
+    run_job(job_of(base, dataset, workspace, **more), channel)
     return channel
 
 
