@@ -23,7 +23,11 @@ SHAPES: dict[str, dict[str, Any]] = {
     "40M": {"hidden_size": 512, "intermediate_size": 1408, "num_hidden_layers": 12},
     "120M": {"hidden_size": 768, "intermediate_size": 2112, "num_hidden_layers": 16},
 }
-RUNS = (("4M", "lora", 64), ("40M", "lora", 16), ("40M", "full", 8), ("120M", "lora", 8), ("120M", "full", 4))
+RUNS = (
+    ("4M", "lora", 64, 1), ("40M", "lora", 16, 1), ("40M", "full", 8, 1), ("120M", "lora", 8, 1),
+    ("120M", "full", 4, 1), ("120M", "lora", 8, 2), ("120M", "full", 4, 2),
+)  # fmt: skip
+"""Shape, method, batch, processes; of several each holds a part of the weights, and the first is measured."""
 BAR = 0.10
 
 
@@ -45,11 +49,12 @@ def make_base(directory: Path, shape: str) -> Path:
     return directory
 
 
-def one(kind: str, base: Path, data: Path, workspace: Path, method: str, batch: int) -> dict[str, Any]:
+def one(kind: str, base: Path, data: Path, workspace: Path, method: str, batch: int, processes: int) -> dict[str, Any]:
     """Plan or run, in this process."""
     from libs.contracts.task import recipe_of
 
-    recipe = {"method": method, "batch_size": batch, "max_length": 384, "max_steps": 4, "checkpoint_steps": 2}
+    recipe = {"method": method, "batch_size": batch, "max_length": 384, "max_steps": 4, "checkpoint_steps": 2,
+              "processes": processes, "shard": processes > 1}  # fmt: skip
     if kind == "run":
         done = train(base, data, workspace, **recipe).last("finished")
         return {"peak": done["peak_memory_bytes"]}
@@ -68,12 +73,12 @@ def one(kind: str, base: Path, data: Path, workspace: Path, method: str, batch: 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--one", nargs=6, help="used by the benchmark itself")
+    parser.add_argument("--one", nargs=7, help="used by the benchmark itself")
     options = parser.parse_args()
     quiet()
     if options.one:
-        kind, base, data, workspace, method, batch = options.one
-        said = one(kind, Path(base), Path(data), Path(workspace), method, int(batch))
+        kind, base, data, workspace, method, batch, processes = options.one
+        said = one(kind, Path(base), Path(data), Path(workspace), method, int(batch), int(processes))
         sys.stdout.write("\n" + json.dumps(said) + "\n")
         return
     lines = [
@@ -81,20 +86,20 @@ def main() -> None:
         "",
         f"`python -m bench.training_memory`, {platform.machine()}, {os.cpu_count()} cores, uncalibrated plan; MiB.",
         "",
-        "| shape | method | batch | before the model | weights | activations | planned peak | peak | off |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| shape | method | batch | processes | before the model | weights | activations | planned peak | peak | off |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     worst = 0.0
     with tempfile.TemporaryDirectory() as name:
         home = Path(name)
         data = write_dataset(home / "data", 128)
-        for shape, method, batch in RUNS:
+        for shape, method, batch, processes in RUNS:
             base = home / shape
             if not base.exists():
                 make_base(base, shape)
             found: dict[str, dict[str, Any]] = {}
             for kind in ("plan", "run"):
-                arguments = [kind, str(base), str(data), str(home / "run"), method, str(batch)]
+                arguments = [kind, str(base), str(data), str(home / "run"), method, str(batch), str(processes)]
                 command = [sys.executable, "-m", "bench.training_memory", "--one", *arguments]
                 done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
                 if done.returncode:
@@ -105,7 +110,7 @@ def main() -> None:
             worst = max(worst, abs(off))
             sizes = [plan["overhead"], plan["weights"], plan["activations"], plan["peak"], peak]
             cells = " | ".join(f"{size / 2**20:,.0f}" for size in sizes)
-            lines.append(f"| {shape} | {method} | {batch} | {cells} | {off:+.1%} |")
+            lines.append(f"| {shape} | {method} | {batch} | {processes} | {cells} | {off:+.1%} |")
             print(lines[-1], flush=True)
     lines += ["", f"Furthest off: **{worst:.1%}** (bar: {BAR:.0%}).", ""]
     RESULTS.mkdir(exist_ok=True)

@@ -200,7 +200,6 @@ class KtoRecipe(_Preferences):
     method: Literal["kto"] = "kto"
     learning_rate: float = Field(1e-5, gt=0.0, le=1.0)
     beta: float = Field(0.1, gt=0.0, le=10.0)
-    processes: int = Field(1, ge=1, le=1, description="one: the divergence is measured over the whole step")
     good_weight: float = Field(1.0, ge=0.0)
     bad_weight: float = Field(1.0, ge=0.0)
 

@@ -75,13 +75,13 @@ def collate(items: Sequence[tuple[int, Item]], pad: int, device: torch.device) -
     )
 
 
-def every_other(batch: Batch) -> Batch:
-    """The first, third, fifth row of a batch whose rows hold one sequence each."""
+def every_other(batch: Batch, first: int = 0) -> Batch:
+    """Every second row of a batch whose rows hold one sequence each, from the `first` on."""
     width = batch.tokens.shape[1]
     row = batch.places // width
-    held = row % 2 == 0
+    held = row % 2 == first
     places = (row // 2 * width + batch.places % width)[held]
     return Batch(
-        batch.tokens[::2], None, places, batch.targets[held], batch.owners[held] // 2, len(batch.tokens[::2]),
-        batch.items,
+        batch.tokens[first::2], None, places, batch.targets[held], batch.owners[held] // 2,
+        len(batch.tokens[first::2]), batch.items,
     )  # fmt: skip

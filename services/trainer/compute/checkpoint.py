@@ -41,24 +41,25 @@ def write(directory: Path, learner: Learner, optimizer: torch.optim.Optimizer, p
     Of several processes all call it and the first writes; the others get None. What is written is the same however the
     weights are placed, so that a run goes on with another number of processes.
     """
-    named = learner.trainable()
-    weights = learner.placement.gather(dict(named))
-    moments = learner.placement.gather(
-        {
-            f"{moment}/{name}": optimizer.state[weight][moment]
-            for name, weight in named
-            for moment in _MOMENTS
-            if weight in optimizer.state
-        }
-    )
-    if weights is None or moments is None:
-        return None
     final = directory / f"step-{position.step:08d}"
     temporary = directory / f".writing-{final.name}-{os.getpid()}"
     shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    save_file(weights, temporary / _WEIGHTS)
-    save_file(moments, temporary / _OPTIMIZER)
+    named = learner.trainable()
+    moments = {
+        f"{moment}/{name}": optimizer.state[weight][moment]
+        for name, weight in named
+        for moment in _MOMENTS
+        if weight in optimizer.state
+    }
+    # One after the other: where weights are shared out, what is written is whole in this process for as long.
+    for name, tensors in ((_WEIGHTS, dict(named)), (_OPTIMIZER, moments)):
+        held = learner.placement.gather(tensors)
+        if held is not None:
+            temporary.mkdir(parents=True, exist_ok=True)
+            save_file(held, temporary / name)
+        del held
+    if not temporary.exists():
+        return None
     if position.best:
         save_file({name: weight.contiguous() for name, weight in position.best.items()}, temporary / _BEST)
     state = {

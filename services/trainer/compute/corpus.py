@@ -1,5 +1,6 @@
 """Tokenised rows as columns: on disk as they are in memory, mapped and not read, an item made when it is looked at."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -141,11 +142,15 @@ def gather(items: Iterable[Item], counted: Sequence[int], cache: Path | None) ->
         with (partial / _TOKENS).open("wb") as one, (partial / _TRAINED).open("wb") as two:
             about = _write(items, counted, one, two)
         (partial / _ABOUT).write_text(json.dumps(about))
+        # Mapped before they are moved: whatever another process of the run does with the place, these files stay.
+        found = load(partial)
         shutil.rmtree(cache, ignore_errors=True)
-        partial.rename(cache)
+        with contextlib.suppress(OSError):
+            # Another was there first, with the same.
+            partial.rename(cache)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-    return load(cache)
+    return found
 
 
 def load(cache: Path) -> Corpus:

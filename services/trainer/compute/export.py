@@ -68,7 +68,7 @@ def _merge(base: Path, adapter: Path, destination: Path) -> None:
 
 
 def _quantise(whole: Path, destination: Path) -> None:
-    """NF4 with double quantisation, in the layout of bitsandbytes that transformers and vLLM read."""
+    """NF4 with double quantisation, in the layout of bitsandbytes; transformers reads it, vLLM does so no more."""
     check_base(whole)
     how = BitsAndBytesConfig(
         load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True,

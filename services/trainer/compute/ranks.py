@@ -101,7 +101,7 @@ class Processes:
         dist.all_reduce(flat)
         parts = flat.split([weight.numel() for weight in held])
         for weight, part in zip(held, parts, strict=True):
-            weight.grad = part.view_as(weight).clone()
+            weight.grad = part.view_as(weight)
 
     def tell_out_of_memory(self, reason: str) -> None:
         """By the store that all of them met at."""

@@ -65,15 +65,15 @@ class Round:
         for number, micro in enumerate(steps, start=1):
             if stop():
                 return False
+            if not self._together.names:
+                return True
             self._take(number, micro)
-            if number % every == 0 or number == len(steps):
+            if self._together.names and (number % every == 0 or number == len(steps)):
                 for name, loss in self._measured().items():
                     self._seats[name].loss = loss
                     if give_up(name, number, loss) and number < len(steps):
                         self._seats[name].pruned = True
                         self._together.drop(name)
-            if not self._together.names:
-                return True
         return True
 
     def _take(self, number: int, micro: Sequence[tuple[int, ...]]) -> None:

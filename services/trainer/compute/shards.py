@@ -81,7 +81,6 @@ class Shards:
 
 
 def _layers(plain: Any) -> list[torch.nn.Module]:
-    """The layers of a model: the longest list of modules in its decoder."""
-    decoder = plain.get_decoder() if hasattr(plain, "get_decoder") else plain
-    lists = [module for module in decoder.modules() if isinstance(module, torch.nn.ModuleList)]
-    return list(max(lists, key=len, default=[]))
+    """The layers of a model: what it names itself as not to be split."""
+    named = set(plain._no_split_modules or ())  # noqa: SLF001 - as accelerate reads it; there is no public way
+    return [module for module in plain.modules() if type(module).__name__ in named]

@@ -90,8 +90,9 @@ def step_memory(survey: Survey, machine: Machine, batch: tuple[int, int, int], m
 def _shared(parts: dict[str, int], processes: int, at_once: int, device: str) -> dict[str, int]:
     """The parts of one of so many processes; `at_once` bytes are whole while a layer computes."""
     split = {name: -(-parts[name] // processes) for name in ("weights", "adapter", "gradients", "optimizer")}
-    # The first process gathers what it writes in the processor's memory: weights that are trained and both moments.
-    saving = parts["trainable"] * 12 if device == "cpu" else 0
+    # In the processor's memory: a model is whole before it is shared out, and the first process gathers what it writes,
+    # at most both moments.
+    saving = max(parts["weights"] - split["weights"], parts["optimizer"]) if device == "cpu" else 0
     return {**parts, **split, "activations": parts["activations"] + at_once, "saving": saving}
 
 
@@ -105,6 +106,9 @@ def _parts(survey: Survey, whole: dict[str, int], kind: torch.dtype, device: str
     optimizer = whole["trainable"] * 8
     gradients = whole["trainable"] * 4
     activations = max(0, in_step - gradients)
+    if survey.recipe.processes > 1 and not survey.recipe.shard:
+        # Once the activations are gone, the gradients of all are summed beside this process's own.
+        activations = max(activations, gradients)
     # The parity record is computed in fp32 where that is affordable.
     small = device == "cpu" or whole["parameters"] < SMALL
     exact = whole["parameters"] * (4 - stored) if small and not quantised and not survey.recipe.shard else 0

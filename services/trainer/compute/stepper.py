@@ -91,8 +91,9 @@ class Stepper:
             # Between the parts all processes agree: whoever is out of memory must not leave the others to wait.
             opened, failure = self._attempted(lambda: self._open(number, micro))
             if not self.group.any(failure is not None):
-                batches, weight = opened or ([], 0.0)
+                batches, weight, ahead = opened or ([], 0.0, 0.0)
                 total = self.group.total(weight)
+                self._objective.open_step(self.group.total(ahead) / total)
                 loss, failure = self._attempted(lambda: self._gradients(batches, total))  # noqa: B023 - called at once
                 del batches
                 if not self.group.any(failure is not None):
@@ -142,15 +143,15 @@ class Stepper:
             found += [(collate([(at, self.items[at]) for at in piece], self._pad, device), on) for piece, on in mine]
         return found
 
-    def _open(self, number: int, micro: Sequence[tuple[int, ...]]) -> tuple[list[tuple[Batch, bool]], float]:
-        """The batches of this process and what they weigh."""
+    def _open(self, number: int, micro: Sequence[tuple[int, ...]]) -> tuple[list[tuple[Batch, bool]], float, float]:
+        """The batches of this process, what they weigh, and what the step has to know of them."""
         if getattr(self._recipe, "dropout", 0.0):
             # The state of the generator is then a function of seed and step, and a resumed run draws the same.
             torch.manual_seed((self._recipe.seed * 1_000_003 + number - 1) * self.group.world + self.group.rank)
         batches = self.batches(micro)
-        counted = [batch for batch, counts in batches if counts]
-        self._objective.open_step(self.learner, counted)
-        return batches, self._objective.weight(counted)
+        # Every process looks at as many as the others, as it computes as many.
+        ahead = sum(self._objective.ahead(self.learner, batch) * counts for batch, counts in batches)
+        return batches, self._objective.weight([batch for batch, counts in batches if counts]), ahead
 
     def _gradients(self, batches: Sequence[tuple[Batch, bool]], weight: float) -> float:
         total = 0.0

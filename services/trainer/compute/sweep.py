@@ -44,6 +44,8 @@ def search(job: Job, channel: Channel) -> Swept | Stopped:
     Raises what a run would be refused with, and FailedPrecondition where there is nothing to compare by.
     """
     spec = declared(job.recipe)
+    # Trials are compared in this process alone, which has the whole model.
+    job = job.model_copy(update={"recipe": job.recipe.model_copy(update={"processes": 1, "shard": False})})
     machine = choose(job)
     inputs = read_inputs(job)
     if not inputs.held_out:

@@ -45,9 +45,10 @@ class Validation:
         weight: float = 0.0
         total: float = 0.0
         for batch in in_batches(self._items, self._at_once, self._language, learner.machine.device):
-            self._objective.open_step(learner, [batch])
+            counted = self._objective.weight([batch])
+            self._objective.open_step(self._objective.ahead(learner, batch) / counted)
             total += self._objective.loss(learner, batch).item()
-            weight += self._objective.weight([batch])
+            weight += counted
         learner.model.train()
         return total / weight
 

@@ -1,7 +1,9 @@
 """Which tokens train, and the runs that are refused because the wrong ones would."""
 
 import json
-from collections.abc import Sequence
+import os
+import shutil
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import torch
 from libs.contracts.errors import FailedPrecondition
 from libs.contracts.task import recipe_of
 from libs.testing.models import tiny_base
+from services.trainer.compute import corpus
 from services.trainer.compute.bases import check_base, load_model, load_tokenizer, pad_of
 from services.trainer.compute.batches import collate
 from services.trainer.compute.corpus import Packed
@@ -134,6 +137,35 @@ def test_tokenised_rows_are_kept_by_digest_and_give_the_same_items(
     assert list(tmp_path.iterdir()) == kept
     (kept[0] / "tokens.i32").write_bytes(b"damaged")
     assert list(read().kept) == items
+
+
+def test_processes_that_tokenise_the_same_rows_at_once_leave_each_other_theirs(
+    items: Sequence[Item], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Here the second begins and ends while the first still writes, and the third while the first puts its files."""
+    here = os.getpid()
+
+    def as_another(pid: int) -> None:
+        monkeypatch.setattr(os, "getpid", lambda: pid)
+        corpus.gather(iter(items), [len(items)], tmp_path / "rows")
+        monkeypatch.setattr(os, "getpid", lambda: here)
+
+    def slowly() -> Iterator[Item]:
+        yield from items
+        as_another(2)
+
+    forget = shutil.rmtree
+
+    def interrupted(place: Path, *more: Any, **options: Any) -> None:
+        forget(place, *more, **options)
+        if place.name == "rows" and os.getpid() == here:
+            as_another(3)
+
+    monkeypatch.setattr(shutil, "rmtree", interrupted)
+    found = corpus.gather(slowly(), [len(items)], tmp_path / "rows")
+    monkeypatch.undo()
+    assert list(found) == list(corpus.load(tmp_path / "rows")) == list(items)
+    assert [place.name for place in tmp_path.iterdir()] == ["rows"]
 
 
 def test_first_fit_is_found_among_many_as_among_few() -> None:

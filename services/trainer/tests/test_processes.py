@@ -12,9 +12,11 @@ import torch
 from safetensors.torch import load_file
 
 from libs.contracts.task import recipe_of
+from libs.testing.servers import free_port
 from services.trainer.clients.workspace import newest_verified
+from services.trainer.domain.protocol import CHECKPOINT_STATE
 from services.trainer.tests.support import write_dataset
-from services.trainer.tests.test_training import Recorder, train
+from services.trainer.tests.test_training import Recorder, job_of, train
 
 SAME = 1e-4
 """Relative difference allowed between the losses of one process and of two, in fp32: sums in another order."""
@@ -47,7 +49,7 @@ def in_two(base: Path, dataset: Path, workspace: Path, scarce: str = "", **recip
             )
         )  # fmt: skip
     try:
-        told = [process.communicate(timeout=120) for process in both]
+        told = [process.communicate(timeout=200) for process in both]
     finally:
         for process in both:
             process.kill()
@@ -135,6 +137,56 @@ def test_weights_shared_out_over_two_processes_learn_what_they_do_in_one(
     said = [json.loads((tmp_path / each / "adapter" / "parity.json").read_text()) for each in ("two", "alone")]
     assert said[0]["precision"] == said[1]["precision"] == "fp32"
     assert said[0]["items"][0]["logprobs"] == pytest.approx(said[1]["items"][0]["logprobs"], abs=1e-2)
+
+
+def test_a_base_in_half_the_precision_of_its_adapter_is_shared_out_too(
+    base: Path, dataset: Path, tmp_path: Path
+) -> None:
+    recipe: dict[str, Any] = {"precision": "bf16", "packing": True, "max_length": 64, "batch_size": 4}
+    alone = train(base, dataset, tmp_path / "alone", max_steps=6, **recipe)
+    two = in_two(base, dataset, tmp_path / "two", shard=True, **recipe)
+    assert losses(two) == pytest.approx(losses(alone.said), rel=2e-2)
+
+
+@pytest.mark.parametrize("shard", [False, True], ids=["whole", "shared"])
+def test_what_a_loss_needs_of_the_whole_step_is_summed_over_the_processes(
+    base: Path, tmp_path: Path, *, shard: bool
+) -> None:
+    """KTO, whose divergence is the step's mean; in its last batch is an answer for one of the two alone."""
+    data = write_dataset(tmp_path / "data", 8)
+    rows = [json.loads(line) for line in (data / "train.jsonl").read_text().splitlines()]
+    (data / "train.jsonl").write_text("".join(json.dumps({**row, "rejected": "no"}) + "\n" for row in rows))
+    recipe: dict[str, Any] = {"method": "kto", "batch_size": 5, "max_steps": 8}
+    alone = train(base, data, tmp_path / "alone", **recipe)
+    two = in_two(base, data, tmp_path / "two", shard=shard, **recipe)
+    assert losses(two) == pytest.approx(losses(alone.said), rel=SAME, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    "launcher",
+    [
+        ["torch.distributed.run", "--nproc-per-node", "2", "--master-port"],
+        ["accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1",
+         "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port"],
+    ],
+    ids=["torchrun", "accelerate"],
+)  # fmt: skip
+def test_processes_that_a_launcher_started_take_the_steps_of_one(
+    base: Path, dataset: Path, tmp_path: Path, launcher: list[str]
+) -> None:
+    alone = train(base, dataset, tmp_path / "alone", max_steps=6)
+    told = tmp_path / "job.json"
+    job = job_of(base, dataset, tmp_path / "two", max_steps=6, processes=2)
+    told.write_text(json.dumps({"job": job.model_dump(mode="json")}))
+    command = [sys.executable, "-m", *launcher, str(free_port()), "-m", "services.trainer.compute.rank"]
+    told_by = {**os.environ, "PAWL_RANK_JOB": str(told)}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=150, env=told_by)
+    assert done.returncode == 0, done.stderr
+    newest = newest_verified(tmp_path / "two" / "checkpoints")
+    assert newest is not None
+    state = json.loads((newest[1] / CHECKPOINT_STATE).read_text())
+    assert [loss for _, loss in state["curve"]] == pytest.approx(losses(alone.said), rel=SAME)
+    assert (tmp_path / "two" / "adapter" / "adapter_model.safetensors").is_file()
 
 
 def test_a_checkpoint_of_shared_out_weights_is_gone_on_from_by_any_number_of_processes(

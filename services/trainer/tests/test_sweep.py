@@ -13,6 +13,7 @@ from libs.contracts.task import recipe_of
 from services.trainer.compute import sweep
 from services.trainer.compute.bases import load_model
 from services.trainer.compute.failures import guarded
+from services.trainer.compute.machine import Machine, choose
 from services.trainer.compute.together import Together
 from services.trainer.domain.protocol import Job
 from services.trainer.domain.sweeping import declared
@@ -109,6 +110,14 @@ def test_a_trial_that_goes_wrong_leaves_those_beside_it_alone(base: Path, held_o
     assert len({word["loss"] for word in good}) == 1
 
 
+def test_trials_that_all_go_wrong_at_once_end_the_search_with_what_to_lower(
+    base: Path, held_out: Path, tmp_path: Path
+) -> None:
+    channel = searched(base, held_out, tmp_path, {"alpha": [10**40]}, at_once=4)
+    assert [word["loss"] for word in channel.said if word["kind"] == "tried"] == [None] * 4
+    assert channel.last("failed")["reason"] == "NO_TRIAL"
+
+
 def test_a_round_that_memory_does_not_hold_is_tried_one_by_one(
     base: Path, held_out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -117,6 +126,22 @@ def test_a_round_that_memory_does_not_hold_is_tried_one_by_one(
 
     monkeypatch.setattr(Together, "losses", never)
     assert len(tried(searched(base, held_out, tmp_path, {"rank": [8, 16]}, at_once=4))) == 4
+
+
+def test_a_search_over_a_recipe_of_several_processes_has_the_whole_model_in_its_own(
+    base: Path, held_out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machines: list[Machine] = []
+
+    def noted(job: Job) -> Machine:
+        machines.append(choose(job))
+        return machines[-1]
+
+    monkeypatch.setattr(sweep, "choose", noted)
+    shared = tried(searched(base, held_out, tmp_path / "shared", {"rank": [8, 16]}, processes=2, shard=True))
+    assert [machine.shards for machine in machines] == [1]
+    alone = tried(searched(base, held_out, tmp_path / "alone", {"rank": [8, 16]}))
+    assert [word["loss"] for word in shared] == [word["loss"] for word in alone]
 
 
 def test_a_search_without_rows_held_out_is_refused_with_the_mend(base: Path, dataset: Path, tmp_path: Path) -> None:

@@ -72,7 +72,7 @@ def beside(base: str, dataset: str, method: str, recipe: str) -> None:
     objective.settle(learner, items, language)
     move(learner.model)
     batch = collate(list(enumerate(items)), language.pad, machine.device)
-    objective.open_step(learner, [batch])
+    objective.open_step(objective.ahead(learner, batch) / objective.weight([batch]))
     loss = objective.loss(learner, batch) / objective.weight([batch])
     loss.backward()
     ours = {"loss": float(loss), "norms": norms(learner.model)}

@@ -8,7 +8,7 @@ from services.trainer.compute.batches import Batch
 from services.trainer.compute.examples import Item, render
 from services.trainer.compute.learner import Learner
 from services.trainer.compute.machine import Machine
-from services.trainer.compute.methods.shape import Language
+from services.trainer.compute.methods.shape import Language, Objective
 from services.trainer.compute.rows import Row
 from services.trainer.domain.protocol import Job
 
@@ -20,7 +20,7 @@ def read_answers(rows: Iterator[Row], language: Language) -> Iterator[Item]:
         yield Item(example.row_id, (example,))
 
 
-class Completion:
+class Completion(Objective):
     """Mean cross-entropy per trained token of the whole step, so accumulation does not change what is learned.
 
     With `kl_to_base`, plus that many times KL(base || model) at the same tokens: what the base would have said there
@@ -29,12 +29,6 @@ class Completion:
 
     def __init__(self, job: Job, machine: Machine) -> None:  # noqa: ARG002 - as every objective is made
         self._kl: float = getattr(job.recipe, "kl_to_base", 0.0)
-
-    def settle(self, learner: Learner, items: Sequence[Item], language: Language) -> None:
-        """Nothing to compute ahead."""
-
-    def open_step(self, learner: Learner, batches: Sequence[Batch]) -> None:
-        """Nothing to know of the step."""
 
     def weight(self, batches: Sequence[Batch]) -> float:
         """Trained tokens."""

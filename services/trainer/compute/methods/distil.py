@@ -15,13 +15,13 @@ from services.trainer.compute.examples import Item
 from services.trainer.compute.learner import Learner
 from services.trainer.compute.machine import Machine
 from services.trainer.compute.methods.reference import Kept, in_batches, kept
-from services.trainer.compute.methods.shape import Language
+from services.trainer.compute.methods.shape import Language, Objective
 from services.trainer.domain.protocol import Job
 
 _SMALLEST = 1e-8
 
 
-class Distillation:
+class Distillation(Objective):
     """Hinton and others (2015): mix · T² · KL(teacher || student) at temperature T, plus (1 - mix) · cross-entropy.
 
     The teacher's `top_k` likeliest tokens keep their probabilities; all others are one bucket, on both sides. They are
@@ -45,9 +45,6 @@ class Distillation:
         self._starts = torch.tensor([0, *counts]).cumsum(0)
         found = kept(self._kept_in, "teacher", items, lambda: self._ask(items, language))
         self._ids, self._log_probs = found["ids"], found["log_probs"]
-
-    def open_step(self, learner: Learner, batches: Sequence[Batch]) -> None:
-        """Nothing to know of the step."""
 
     def weight(self, batches: Sequence[Batch]) -> float:
         """Trained tokens."""

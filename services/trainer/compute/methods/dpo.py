@@ -15,7 +15,7 @@ from services.trainer.compute.examples import Item, render
 from services.trainer.compute.learner import Learner
 from services.trainer.compute.machine import Machine
 from services.trainer.compute.methods.reference import kept, reference_log_probs
-from services.trainer.compute.methods.shape import Language
+from services.trainer.compute.methods.shape import Language, Objective
 from services.trainer.compute.rows import Row
 from services.trainer.domain.protocol import Job
 
@@ -37,7 +37,7 @@ def read_pairs(rows: Iterator[Row], language: Language) -> Iterator[Item]:
         )  # fmt: skip
 
 
-class Preference:
+class Preference(Objective):
     """Rafailov and others (2023), eq. 7, with label smoothing and, if wanted, the chosen answer's own loss."""
 
     def __init__(self, job: Job, machine: Machine) -> None:
@@ -53,9 +53,6 @@ class Preference:
             lambda: reference_log_probs(learner, items, self._recipe.batch_size, language),
         )  # fmt: skip
         self._reference = found["log_probs"].to(self._device)
-
-    def open_step(self, learner: Learner, batches: Sequence[Batch]) -> None:
-        """Nothing to know of the step."""
 
     def weight(self, batches: Sequence[Batch]) -> float:
         """Pairs."""

@@ -14,7 +14,7 @@ from services.trainer.compute.examples import Example, Item, render
 from services.trainer.compute.learner import Learner
 from services.trainer.compute.machine import Machine
 from services.trainer.compute.methods.reference import kept, reference_log_probs, sequence_log_probs
-from services.trainer.compute.methods.shape import Language
+from services.trainer.compute.methods.shape import Language, Objective
 from services.trainer.compute.rows import Messages, Row
 from services.trainer.domain.protocol import Job
 
@@ -41,7 +41,7 @@ def read_verdicts(rows: Iterator[Row], language: Language) -> Iterator[Item]:
         yield Item(examples[at].row_id, (examples[at], _crossed(examples[at], examples[other])), good=good)
 
 
-class Verdicts:
+class Verdicts(Objective):
     """Ethayarajh and others (2024), eq. 8; the divergence is the step's mean over mismatched answers, at least 0."""
 
     def __init__(self, job: Job, machine: Machine) -> None:
@@ -50,7 +50,7 @@ class Verdicts:
         self._device = machine.device
         self._reference = torch.empty(0)
         self._good = torch.empty(0, dtype=torch.bool)
-        self._divergence = torch.zeros(())
+        self._divergence = 0.0
 
     def settle(self, learner: Learner, items: Sequence[Item], language: Language) -> None:
         """The log-probabilities that the model as it begins gives to every answer and its mismatched one."""
@@ -62,13 +62,14 @@ class Verdicts:
         self._good = torch.tensor([item.good for item in items], device=self._device)
 
     @torch.no_grad()  # type: ignore[untyped-decorator]
-    def open_step(self, learner: Learner, batches: Sequence[Batch]) -> None:
-        """How far the model has moved, over the whole step."""
-        moved = [
-            (sequence_log_probs(learner, batch).view(-1, 2) - self._reference[list(batch.items)])[:, 1]
-            for batch in batches
-        ]
-        self._divergence = torch.cat(moved).mean().clamp(min=0.0)
+    def ahead(self, learner: Learner, batch: Batch) -> float:
+        """How far the model has moved on the mismatched answers."""
+        moved = sequence_log_probs(learner, every_other(batch, 1)) - self._reference[list(batch.items)][:, 1]
+        return float(moved.sum().item())
+
+    def open_step(self, ahead: float) -> None:
+        """Keep the divergence."""
+        self._divergence = max(0.0, ahead)
 
     def weight(self, batches: Sequence[Batch]) -> float:
         """Answers."""

@@ -1,9 +1,10 @@
 """The shape of a method: what it reads, how it prepares a model, what its loss is, what it saves."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 
@@ -24,18 +25,24 @@ class Language:
     pad: int
 
 
-class Objective(Protocol):
+class Objective(ABC):
     """What a method minimises. A step's loss is the sum of `loss` over its batches, divided by `weight` of them all."""
 
-    def settle(self, learner: Learner, items: Sequence[Item], language: Language) -> None:
+    def settle(self, learner: Learner, items: Sequence[Item], language: Language) -> None:  # noqa: B027 - need not
         """Compute once, from the model as it begins, what every step needs. Called before anything is trained."""
 
-    def open_step(self, learner: Learner, batches: Sequence[Batch]) -> None:
-        """See a whole step before its first loss, so that how it is cut into batches changes nothing."""
+    def ahead(self, learner: Learner, batch: Batch) -> float:  # noqa: ARG002 - most losses need nothing of the step
+        """What the losses of a whole step depend on, summed over one of its batches."""
+        return 0.0
 
+    def open_step(self, ahead: float) -> None:  # noqa: B027 - need not
+        """Told `ahead` of the whole step, divided by its weight: how it is cut, and over how many, changes nothing."""
+
+    @abstractmethod
     def weight(self, batches: Sequence[Batch]) -> float:
         """What the sum of a step's losses is divided by."""
 
+    @abstractmethod
     def loss(self, learner: Learner, batch: Batch) -> torch.Tensor:
         """Loss of a batch, summed; fp32 scalar."""
 
