@@ -259,7 +259,10 @@ def told(turns: list[Turn]) -> list[str]:
         if turn.name.startswith("distil"):
             lines.append(f"{turn.name} less its twin (lora, seed 0): **{turn.value() - twin.value():+.3f}**.")
     teacher = turns[0].value()
-    lines.append(f"The teacher itself, on its own suite: {teacher:.3f}; the twin learns from right answers only.")
+    lines.append(
+        f"The teacher itself, on its own suite: {teacher:.3f}; the twin, from right answers only: {twin.value():.3f}: "
+        f"{1 - twin.value():.3f} was left to gain on it."
+    )
     return lines
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,11 +11,15 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from libs.contracts.task import recipe_of
 from libs.testing.servers import free_port
 from services.trainer.clients.workspace import newest_verified
-from services.trainer.domain.protocol import CHECKPOINT_STATE
+from services.trainer.compute.machine import Machine
+from services.trainer.compute.survey import look
+from services.trainer.domain.forecast import peak_of
+from services.trainer.domain.protocol import CHECKPOINT_STATE, Survey
 from services.trainer.tests.support import write_dataset
 from services.trainer.tests.test_training import Recorder, job_of, train
 
@@ -202,6 +207,33 @@ def test_a_checkpoint_of_shared_out_weights_is_gone_on_from_by_any_number_of_pro
     assert losses(again) == pytest.approx(losses(whole.said), rel=SAME)
     alone = train(base, dataset, tmp_path / "one", max_steps=6, resume_from=str(newest[1]))
     assert losses(alone.said) == pytest.approx(losses(whole.said), rel=SAME)
+
+
+def wider(base: Path, directory: Path) -> Path:
+    """A base with the tokenizer of another and 25 million random weights."""
+    config = AutoConfig.from_pretrained(base)
+    config.update({"hidden_size": 512, "intermediate_size": 1408, "num_hidden_layers": 8})
+    config.update({"num_attention_heads": 8, "num_key_value_heads": 8, "head_dim": 64})
+    AutoModelForCausalLM.from_config(config, dtype=torch.float32).save_pretrained(directory)
+    for name in ("tokenizer.json", "tokenizer_config.json", "generation_config.json", "chat_template.jinja"):
+        if (base / name).is_file():
+            shutil.copyfile(base / name, directory / name)
+    return directory
+
+
+def test_what_a_process_holds_of_shared_out_weights_is_what_the_plan_says(
+    base: Path, dataset: Path, tmp_path: Path
+) -> None:
+    large = wider(base, tmp_path / "large")
+    recipe: dict[str, Any] = {"method": "full", "rank": None, "shard": True, "max_steps": 3}
+    two = in_two(large, dataset, tmp_path / "two", **recipe)
+    held = last(two, "finished")["peak_memory_bytes"] - last(two, "ready")["baseline_bytes"]
+    job = job_of(large, dataset, tmp_path, processes=2, **recipe)
+    survey = Survey(
+        base=job.base, base_digest=job.base_digest, dataset=job.dataset, recipe=job.recipe, precision="fp32"
+    )
+    planned = look(survey, Machine(torch.device("cpu"), torch.float32)).memory
+    assert peak_of(planned, 0, "cpu")["peak"] == pytest.approx(held, rel=0.15)
 
 
 @pytest.mark.parametrize("where", ["collating", "computing"])
