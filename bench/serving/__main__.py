@@ -1,6 +1,7 @@
 """`python -m bench serving` or `python -m bench.serving NAME...`: serving before a real engine, one result a name.
 
-`--base DIRECTORY` takes another base (on a GPU, a real one); figures go to `bench/results/serving_NAME.md`.
+`--base DIRECTORY` takes another base (on a GPU, a real one); `--paced 0.05` makes each step of vLLM last so long, here
+and in what it is compared with, as if a GPU did it. Figures go to `bench/results/serving_NAME.md`.
 """
 
 import argparse
@@ -11,7 +12,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from bench.serving import adapters, failures, hotload, latency, swaps, throughput
+from bench.serving import adapters, failures, hotload, latency, paced, swaps, throughput
 
 ROOT = Path(__file__).parents[2]
 PARTS = {
@@ -36,6 +37,7 @@ async def main() -> None:
     parser.add_argument("--at-once", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--rate", type=float, default=4.0, help="requests a second, beside vLLM's server")
+    parser.add_argument("--paced", type=float, default=0.0, help="seconds that a step lasts at least, on both sides")
     parser.add_argument("--swaps", type=int, default=1000)
     parser.add_argument("--kills", type=int, default=3)
     parser.add_argument("--outage", type=float, default=60.0, help="seconds")
@@ -44,6 +46,8 @@ async def main() -> None:
         title, measure = PARTS[name]
         load = os.getloadavg()[0]
         with tempfile.TemporaryDirectory() as home:
+            if given.paced:
+                paced.declare(Path(home), given.paced)
             told = await measure(Path(home), given)
         command = " ".join(["python -m bench.serving", name, *(each for each in sys.argv[1:] if each not in PARTS)])
         cores = len(os.sched_getaffinity(0))
@@ -52,7 +56,8 @@ async def main() -> None:
             f"everything shares them.\n\n{told}\n"
         )
         print(text, flush=True)
-        (ROOT / "bench" / "results" / f"serving_{name}.md").write_text(text)
+        kind = f"{name}_paced" if given.paced else name
+        (ROOT / "bench" / "results" / f"serving_{kind}.md").write_text(text)
 
 
 if __name__ == "__main__":

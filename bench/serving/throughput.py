@@ -42,8 +42,9 @@ async def measure(home: Path, given: argparse.Namespace) -> str:
         "|-|-|-|-|",
     ]
     lines += [f"| {number} | {a:.0f} | {b:.0f} | {r:.3f} |" for number, (a, b, r) in enumerate(rows, start=1)]
+    bar = 0.97 if given.paced else 0.8
     return "\n".join(
-        [*lines, f"\nMedian of the ratios: **{statistics.median(row[2] for row in rows):.3f}** (bar: 0.8)."]
+        [*lines, f"\nMedian of the ratios: **{statistics.median(row[2] for row in rows):.3f}** (bar: {bar})."]
     )  # fmt: skip
 
 
