@@ -1,6 +1,7 @@
 """A process that is an engine to gateways and keeps a given pace: `python -m bench.gateway.paced`."""
 
 import asyncio
+import gc
 import os
 import signal
 from datetime import UTC, datetime
@@ -48,6 +49,7 @@ async def main() -> None:
     engine = Paced(float(os.environ["PACED_SECONDS"]))
     server.add(engine_pb2_grpc.add_EngineServiceServicer_to_server, engine, "pawl.serving.v1.EngineService")
     await server.start()
+    gc.freeze()  # what stays is not walked over again and again: a pause here would look like one of the gateway's
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     while not stop.is_set():
