@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from bench.serving.ground import Answer, Ground, answering, door, percentile, stream
+from bench.serving.ground import NO_END, Answer, Ground, answering, door, percentile, stream
 
 ADAPTERS = 32
 
@@ -56,7 +56,7 @@ async def _run(
 
     async def one(number: int, task: str) -> tuple[str, Answer]:
         async with gate:
-            answer = await stream(stub, task, number, given.tokens, whole=True)
+            answer = await stream(stub, task, number, given.tokens, bias=NO_END)
         assert not answer.error, answer.error
         assert answer.model == f"{task}@1"
         return task, answer

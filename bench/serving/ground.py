@@ -3,10 +3,11 @@
 import asyncio
 import gc
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import grpc
@@ -23,6 +24,7 @@ T = TypeVar("T")
 METADATA = (("authorization", "Bearer client-key"),)
 NO_END = {2: -100.0}
 """A bias against the token that ends an answer, of the bases here: every answer has the length asked for."""
+NOTHING: Mapping[int, float] = MappingProxyType({})
 PROMPT = "The printer on the second floor shows a red light and nobody can print since this morning. Ticket {number}."
 START_SECONDS = 900.0
 conftest.START_SECONDS = START_SECONDS
@@ -102,13 +104,20 @@ async def door(address: str) -> AsyncIterator[Any]:
 
 
 async def stream(
-    stub: Any, model: str, number: int, tokens: int, *, user: str = "", timeout: float = 300.0, whole: bool = False
+    stub: Any,
+    model: str,
+    number: int,
+    tokens: int,
+    *,
+    user: str = "",
+    timeout: float = 300.0,
+    bias: Mapping[int, float] = NOTHING,
 ) -> Answer:
-    """One answer, streamed; `whole` has all the tokens asked for."""
+    """One answer, streamed; with NO_END for its `bias` it has all the tokens asked for."""
     asked = inference_pb2.GenerateRequest(
         model=model,
         messages=[inference_pb2.Message(role="user", content=PROMPT.format(number=number))],
-        sampling=inference_pb2.Sampling(max_tokens=tokens, logit_bias=NO_END if whole else {}),
+        sampling=inference_pb2.Sampling(max_tokens=tokens, logit_bias=bias),
         user=user,
     )
     answer = Answer(began=time.perf_counter())

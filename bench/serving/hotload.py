@@ -2,12 +2,13 @@
 
 import argparse
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
 import grpc
+from tokenizers import Tokenizer
 
 from bench.serving.ground import PROMPT, Answer, Ground, answering, door, percentile, routable, stream
 from libs.contracts.inference import Role
@@ -29,14 +30,15 @@ async def measure(home: Path, given: argparse.Namespace) -> str:  # noqa: ARG001
         await ground.put_route("users", ground.arm(1, Role.STABLE, serving, 1.0), max_tokens=TOKENS)
         coming = [await ground.adapter(f"coming-{seed}", 100 + seed) for seed in range(2 * LOADS)]
         await ground.up()
+        spoken = _spoken(ground.base)
         async with AsyncExitStack() as opened:
             stub = await opened.enter_async_context(door(ground.gateway.address))
             channel = await opened.enter_async_context(grpc.aio.insecure_channel(ground.engine.address))
             engine: Any = engine_pb2_grpc.EngineServiceStub(channel)
             await answering(stub, ["users"])
             doors: dict[str, Ask] = {
-                "engine": lambda number: _at_engine(engine, serving, number),
-                "gateway": lambda number: stream(stub, "users", number, TOKENS),
+                "engine": lambda number: _at_engine(engine, serving, number, spoken),
+                "gateway": lambda number: stream(stub, "users", number, TOKENS, bias=spoken),
             }
             for name, ask in doors.items():
                 rows.append((name, "nothing loaded", await _gaps(ask, ground, [])))
@@ -57,11 +59,20 @@ async def measure(home: Path, given: argparse.Namespace) -> str:  # noqa: ARG001
     return "\n".join([*lines, f"\nLongest gap while loading: **{longest}** (bar: 25 ms)."])
 
 
-async def _at_engine(engine: Any, digest: str, number: int) -> Answer:
+def _spoken(base: Path) -> dict[int, float]:
+    """A bias to one letter. Random weights say halves of characters, which wait for the other half: a gap between
+    messages would then span several tokens.
+    """
+    letter = Tokenizer.from_file(str(base / "tokenizer.json")).token_to_id("a")
+    assert letter is not None
+    return {letter: 100.0}
+
+
+async def _at_engine(engine: Any, digest: str, number: int, bias: Mapping[int, float]) -> Answer:
     asked = engine_pb2.InferRequest(
         request_id=str(number),
         messages=[inference_pb2.Message(role="user", content=PROMPT.format(number=number))],
-        sampling=inference_pb2.Sampling(max_tokens=TOKENS),
+        sampling=inference_pb2.Sampling(max_tokens=TOKENS, logit_bias=bias),
         version_digest=digest,
     )
     answer = Answer()

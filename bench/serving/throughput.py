@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from bench.serving.ground import Ground, answering, door, stream
+from bench.serving.ground import NO_END, Ground, answering, door, stream
 
 
 async def measure(home: Path, given: argparse.Namespace) -> str:
@@ -76,7 +76,7 @@ async def _through(stub: Any, task: str, given: argparse.Namespace) -> float:
 
     async def one(number: int) -> int:
         async with gate:
-            answer = await stream(stub, task, number, given.tokens, whole=True)
+            answer = await stream(stub, task, number, given.tokens, bias=NO_END)
         assert not answer.error, answer.error
         return answer.tokens
 
