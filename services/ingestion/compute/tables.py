@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from libs.contracts.errors import InvalidInput
@@ -14,6 +15,11 @@ MAGIC = b"PAR1"
 _ROWS = 512
 _MAX_COLUMN_BYTES = 2 * 1024**3
 _MAX_COLUMNS = 2000
+_MAX_VALUES = 32 * 1024**2
+"""Values of a nested column in one row group: a run of equal ones takes no bytes in the file, and all of them here."""
+_MAX_PIECE_BYTES = 16 * 1024**2
+"""Of rows turned into objects at a time, and of any one row."""
+_MAX_FIXED_BYTES = 4096
 
 
 def columns(path: Path, name: str) -> list[str]:
@@ -26,11 +32,17 @@ def rows(path: Path, name: str) -> Iterator[Record | Fault]:
     """Every row, numbered from 1. Nested values come as lists and objects, times as aware datetimes."""
     with _opened(path, name) as file:
         number = 0
+        written_out = pa.schema([field.with_type(_written_out(field.type)) for field in file.schema_arrow])
         try:
             for batch in file.iter_batches(batch_size=_ROWS):
-                for fields in _rows(batch):
-                    number += 1
-                    yield _record(number, fields)
+                for piece in _pieces(batch):
+                    if piece is None:
+                        number += 1
+                        yield Fault(number, f"holds more than {_MAX_PIECE_BYTES} bytes")
+                        continue
+                    for fields in _rows(piece.cast(written_out)):
+                        number += 1
+                        yield _record(number, fields)
         except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
             raise InvalidInput(
                 f"{name}: after row {number} the file is damaged: {_line(error)}", field="file"
@@ -41,6 +53,54 @@ def fractions(path: Path, name: str) -> int:
     """How many rows the file says it has."""
     with _opened(path, name) as file:
         return int(file.metadata.num_rows)
+
+
+def _pieces(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch | None]:
+    """The batch in parts that are small enough to hold as objects; None stands for a row that alone is not."""
+    if sum(_weight(column) for column in batch.columns) <= _MAX_PIECE_BYTES:
+        yield batch
+    elif batch.num_rows == 1:
+        yield None
+    else:
+        half = batch.num_rows // 2
+        yield from _pieces(batch.slice(0, half))
+        yield from _pieces(batch.slice(half))
+
+
+def _weight(array: pa.Array) -> int:
+    """Bytes of an array's values written out: one that stands once in a dictionary weighs as often as it is meant."""
+    kind = array.type
+    if pa.types.is_dictionary(kind):
+        if not _is_text(kind.value_type):
+            return len(array) * 8
+        lengths = pc.take(pc.binary_length(array.dictionary.cast(pa.large_binary())), array.indices)
+        return int(pc.sum(pc.cast(lengths, pa.int64())).as_py() or 0)
+    if pa.types.is_struct(kind):
+        return sum(_weight(field) for field in array.flatten())
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_map(kind):
+        return _weight(array.flatten())
+    size: int = array.nbytes
+    return size
+
+
+def _written_out(kind: pa.DataType) -> pa.DataType:
+    """The type with every dictionary in it replaced by what it holds."""
+    if pa.types.is_dictionary(kind):
+        return kind.value_type
+    if pa.types.is_struct(kind):
+        return pa.struct([field.with_type(_written_out(field.type)) for field in kind.fields])
+    if pa.types.is_map(kind):
+        return pa.map_(_written_out(kind.key_type), _written_out(kind.item_type))
+    if pa.types.is_large_list(kind):
+        return pa.large_list(kind.value_field.with_type(_written_out(kind.value_type)))
+    if pa.types.is_list(kind):
+        return pa.list_(kind.value_field.with_type(_written_out(kind.value_type)))
+    return kind
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    ways = (pa.types.is_string, pa.types.is_large_string, pa.types.is_binary, pa.types.is_large_binary)
+    return any(way(kind) for way in ways)
 
 
 def _rows(batch: pa.RecordBatch) -> list[dict[str, Any]]:
@@ -82,23 +142,38 @@ def _length(value: Any) -> int:
 
 def _opened(path: Path, name: str) -> pq.ParquetFile:
     try:
-        file = pq.ParquetFile(path, memory_map=False, pre_buffer=False, buffer_size=1024 * 1024)
+        schema = pq.read_metadata(path).schema
+        # Values that repeat are held once: a file of a few bytes may mean one of a hundred megabytes in every row.
+        leaves = [schema.column(at) for at in range(len(schema))]
+        texts = [leaf.path for leaf in leaves if leaf.physical_type == "BYTE_ARRAY"]
+        file = pq.ParquetFile(path, memory_map=False, pre_buffer=False, buffer_size=1024 * 1024, read_dictionary=texts)
     except (pa.ArrowException, OSError) as error:
         raise InvalidInput(f"{name} is not a Parquet file that can be read: {_line(error)}", field="file") from error
-    metadata = file.metadata
-    if metadata.num_columns > _MAX_COLUMNS:
-        raise InvalidInput(f"{name} has {metadata.num_columns} columns, more than {_MAX_COLUMNS}", field="file")
-    for group in range(metadata.num_row_groups):
-        for at in range(metadata.num_columns):
-            column = metadata.row_group(group).column(at)
-            if column.total_uncompressed_size > _MAX_COLUMN_BYTES:
-                raise InvalidInput(
-                    f"{name}: column {column.path_in_schema!r} of row group {group} unpacks to "
-                    f"{column.total_uncompressed_size} bytes, more than {_MAX_COLUMN_BYTES}: write smaller row groups",
-                    reason="COMPRESSION_BOMB",
-                    field="file",
-                )
+    if len(leaves) > _MAX_COLUMNS:
+        raise InvalidInput(f"{name} has {len(leaves)} columns, more than {_MAX_COLUMNS}", field="file")
+    names = file.schema_arrow.names
+    twice = sorted({each for each in names if names.count(each) > 1})
+    if twice:
+        raise InvalidInput(f"{name} has the column {twice[0]!r} twice", field="file")
+    for group in range(file.metadata.num_row_groups):
+        for at, leaf in enumerate(leaves):
+            _check(
+                file.metadata.row_group(group).column(at), leaf, f"{name}: column {leaf.path!r} of row group {group}"
+            )
     return file
+
+
+def _check(chunk: Any, leaf: Any, what: str) -> None:
+    """Refuse a column of a row group that would take more memory than a file can ask for."""
+    if chunk.total_uncompressed_size > _MAX_COLUMN_BYTES:
+        wrong = f"unpacks to {chunk.total_uncompressed_size} bytes, more than {_MAX_COLUMN_BYTES}"
+    elif leaf.max_repetition_level and chunk.num_values > _MAX_VALUES:
+        wrong = f"unpacks to {chunk.num_values} values, more than {_MAX_VALUES}"
+    elif leaf.physical_type == "FIXED_LEN_BYTE_ARRAY" and leaf.length > _MAX_FIXED_BYTES:
+        wrong = f"has values of {leaf.length} bytes each, more than {_MAX_FIXED_BYTES}"
+    else:
+        return
+    raise InvalidInput(f"{what} {wrong}: write smaller row groups", reason="COMPRESSION_BOMB", field="file")
 
 
 def _line(error: BaseException) -> str:

@@ -152,6 +152,13 @@ def test_parquet_rows_come_nested_as_they_are_and_an_oversized_cell_costs_its_ro
     assert len(found) == 3
 
 
+def test_parquet_that_names_a_column_twice_is_refused_and_none_of_them_taken(tmp_path: Path) -> None:
+    columns = [pa.array(["q"]), pa.array(["this"]), pa.array(["that"])]
+    pq.write_table(pa.Table.from_arrays(columns, names=["input", "output", "output"]), tmp_path / "t")
+    with pytest.raises(InvalidInput, match="has the column 'output' twice"):
+        read(tmp_path, "a.parquet", (tmp_path / "t").read_bytes())
+
+
 def test_text_in_parquet_that_is_not_utf_8_costs_its_row_alone(tmp_path: Path) -> None:
     raw = pa.array([b"fine", b"caf\xe9", b"fine"])
     pq.write_table(pa.table({"text": raw.cast(pa.string(), safe=False)}), tmp_path / "t")
