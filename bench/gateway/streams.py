@@ -1,5 +1,7 @@
 """Users who read streams, one after another, until standard input ends: `python -m bench.gateway.streams`.
 
+They begin one by one: users who all ask in one moment, again and again, are no crowd but a drum.
+
 A process of its own, so that whoever measures beside it measures nothing of its work. Then it prints what it saw, as
 JSON: streams `whole`, `failed` and `mixed` (of more than one version).
 """
@@ -19,7 +21,8 @@ from libs.contracts.stubs.pawl.serving.v1 import inference_pb2, inference_pb2_gr
 METADATA = (("authorization", f"Bearer {KEY}"),)
 
 
-async def _read(stub: Any, task: str, tokens: int, ended: asyncio.Event, seen: dict[str, int]) -> None:
+async def _read(stub: Any, task: str, tokens: int, after: float, ended: asyncio.Event, seen: dict[str, int]) -> None:
+    await asyncio.sleep(after)
     asked = inference_pb2.GenerateStreamRequest(
         request=inference_pb2.GenerateRequest(
             model=task,
@@ -44,6 +47,7 @@ async def main() -> None:
     parser.add_argument("--tasks", nargs="+", required=True)
     parser.add_argument("--streams", type=int, required=True, help="at any moment, spread over gateways and tasks")
     parser.add_argument("--tokens", type=int, required=True, help="of each stream")
+    parser.add_argument("--over", type=float, required=True, help="seconds over which they begin")
     asked = parser.parse_args()
     channels = [grpc.aio.insecure_channel(f"127.0.0.1:{port}") for port in asked.ports]
     stubs: list[Any] = [inference_pb2_grpc.InferenceServiceStub(each) for each in channels]
@@ -51,7 +55,14 @@ async def main() -> None:
     seen = {"whole": 0, "failed": 0, "mixed": 0}
     reading = [
         asyncio.create_task(
-            _read(stubs[number % len(stubs)], asked.tasks[number % len(asked.tasks)], asked.tokens, ended, seen)
+            _read(
+                stubs[number % len(stubs)],
+                asked.tasks[number % len(asked.tasks)],
+                asked.tokens,
+                asked.over * number / asked.streams,
+                ended,
+                seen,
+            )
         )
         for number in range(asked.streams)
     ]

@@ -66,7 +66,8 @@ async def measure(home: Path, gateways: int, streams: int, tasks: int, pace: flo
 
 
 def _users(ports: list[int], tasks: list[str], streams: int, pace: float) -> "subprocess.Popen[bytes]":
-    load = ["--streams", str(streams), "--tokens", str(round(_STREAM_SECONDS / pace)), "--tasks", *tasks]
+    load = ["--streams", str(streams), "--tokens", str(round(_STREAM_SECONDS / pace)), "--over", str(_STREAM_SECONDS)]
+    load += ["--tasks", *tasks]
     command = [sys.executable, "-m", "bench.gateway.streams", "--ports", *map(str, ports), *load]
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
