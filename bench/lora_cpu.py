@@ -27,7 +27,7 @@ def theirs(x: torch.Tensor, down: torch.Tensor, up: torch.Tensor, indices: torch
 
 def ours(x: torch.Tensor, down: torch.Tensor, up: torch.Tensor, indices: torch.Tensor) -> None:
     """The same grouped by adapter, the grouping included, although it is done once for all layers of a step."""
-    wrapper = SimpleNamespace(token_groups=cpu_lora.groups_of(indices))
+    wrapper = SimpleNamespace(token_groups=cpu_lora.groups_of(indices, len(down)))
     out = torch.zeros(len(x), up.shape[-2], dtype=x.dtype)
     cpu_lora.add_lora_linear(wrapper, out, x, (down,), (up,), 1.0, (up.shape[-2],))
 

@@ -22,6 +22,8 @@ _SMALL_BYTES = 128 * 1024
 class Together:
     """Groups of few rows. `slots` (groups,), `places` (groups, longest) index rows of the batch, padded with any;
     `rows` (n,) are all of them in order, `taken` (n,) where each lies in `places`, flattened.
+
+    `slots` None: each slot there is, in order, so that no weight has to be copied. `rows` None: each row there is.
     """
 
     slots: Any
@@ -49,35 +51,43 @@ def use_grouped_products() -> None:
     PunicaWrapperCPU.add_lora_logits = add_lora_logits
 
 
-def groups_of(indices: Any) -> Groups:
-    """The groups of a batch. `indices` (rows,) names each row's slot; negative: no adapter, left out."""
+def groups_of(indices: Any, slots: int) -> Groups:
+    """The groups of a batch. `indices` (rows,) names each row's of so many `slots`; negative: no adapter, left out."""
     ordered, order = indices.sort(stable=True)
-    slots, counts = ordered.unique_consecutive(return_counts=True)
-    present = slots.tolist()
+    found, counts = ordered.unique_consecutive(return_counts=True)
+    present = found.tolist()
     if len(present) == 1:
         return Groups(((present[0], None),) if present[0] >= 0 else ())
     every = tuple((slot, rows) for slot, rows in zip(present, order.split(counts.tolist()), strict=True) if slot >= 0)
     few = tuple(group for group in every if len(group[1]) <= _FEW_ROWS)
     if len(few) < _MANY_GROUPS:
         return Groups(every)
-    return Groups(every, tuple(group for group in every if len(group[1]) > _FEW_ROWS), _together(few))
+    alone = tuple(group for group in every if len(group[1]) > _FEW_ROWS)
+    return Groups(every, alone, _together(few, slots, len(indices)))
 
 
-def _together(groups: tuple[Group, ...]) -> Together:
+def _together(groups: tuple[Group, ...], slots: int, batch: int) -> Together:
     import torch
 
-    rows = [rows for _, rows in groups]
-    places = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
-    counts = torch.tensor([len(each) for each in rows])
+    # Copying the weights of most slots takes longer than multiplying some rows in vain by those of all.
+    whole = 2 * len(groups) >= slots
+    held = dict(groups)
+    none = groups[0][1][:0]
+    members = [held.get(slot, none) for slot in range(slots)] if whole else list(held.values())
+    places = torch.nn.utils.rnn.pad_sequence(members, batch_first=True)
+    counts = torch.tensor([len(each) for each in members])
     taken = (torch.arange(places.shape[1]) < counts.unsqueeze(1)).flatten().nonzero().squeeze(1)
-    return Together(torch.tensor([slot for slot, _ in groups]), places, torch.cat(rows), taken)
+    rows, order = torch.cat(members).sort()
+    return Together(
+        None if whole else torch.tensor(list(held)), places, None if len(rows) == batch else rows, taken[order]
+    )
 
 
 def update_metadata(self: Any, mapping: Any, lora_index_to_id: Any, max_loras: int, vocab_size: int, **_: Any) -> None:
     """Called by vLLM whenever the adapters of the batch change."""
     self._update_base_metadata(mapping, lora_index_to_id, max_loras, vocab_size)
-    self.token_groups = groups_of(self.token_lora_indices)
-    self.sampled_groups = groups_of(self.sampler_indices)
+    self.token_groups = groups_of(self.token_lora_indices, len(lora_index_to_id))
+    self.sampled_groups = groups_of(self.sampler_indices, len(lora_index_to_id))
 
 
 def add_lora_linear(
@@ -94,9 +104,10 @@ def add_lora_linear(
 
     Shapes: y (rows, sum of slices), x (rows, in), A (slots, 1, rank, in), B (slots, 1, slice, rank).
     """
-    offset = 0
+    groups, offset = self.token_groups, 0
+    padded = None if groups.together is None else x[groups.together.places]
     for a, b, size in zip(lora_a_stacked, lora_b_stacked, output_slices, strict=True):
-        _add(y[:, offset : offset + size], x, a, b, scale, self.token_groups)
+        _add(y[:, offset : offset + size], x, a, b, scale, groups, padded)
         offset += size
 
 
@@ -114,10 +125,13 @@ def add_lora_logits(
     self: Any, y: Any, x: Any, lora_a_stacked: Any, lora_b_stacked: Any, scale: float, **_: Any
 ) -> None:
     """`y += scale * B A x` for the head. Shapes: y (rows, vocabulary), x (rows, in)."""
-    _add(y, x, lora_a_stacked, lora_b_stacked, scale, self.sampled_groups)
+    groups = self.sampled_groups
+    padded = None if groups.together is None else x[groups.together.places]
+    _add(y, x, lora_a_stacked, lora_b_stacked, scale, groups, padded)
 
 
-def _add(y: Any, x: Any, a: Any, b: Any, scale: float, groups: Groups) -> None:
+def _add(y: Any, x: Any, a: Any, b: Any, scale: float, groups: Groups, padded: Any) -> None:
+    """`padded` (groups, longest, in) are the rows of `groups.together`, gathered once for all slices of a layer."""
     # Model and adapter may be padded to different widths.
     target = y[:, : b.shape[-2]]
     together = groups.together
@@ -125,9 +139,12 @@ def _add(y: Any, x: Any, a: Any, b: Any, scale: float, groups: Groups) -> None:
         alone = groups.every
     else:
         alone = groups.alone
-        low = x[together.places].bmm(_weights(a, together.slots))
-        out = low.bmm(_weights(b, together.slots)).flatten(0, 1)
-        target.index_add_(0, together.rows, out.index_select(0, together.taken), alpha=scale)
+        out = padded.bmm(_weights(a, together.slots)).bmm(_weights(b, together.slots)).flatten(0, 1)
+        found = out.index_select(0, together.taken)
+        if together.rows is None:
+            target.add_(found, alpha=scale)
+        else:
+            target.index_add_(0, together.rows, found, alpha=scale)
     for slot, rows in alone:
         down, up = _weight(a, slot), _weight(b, slot)
         # Rounded alike in all branches: an answer must not depend on who else is in the batch.
@@ -143,7 +160,7 @@ def _weight(stacked: Any, slot: int) -> Any:
 
 def _weights(stacked: Any, slots: Any) -> Any:
     held = stacked.squeeze(1) if stacked.dim() == 4 else stacked
-    return held.index_select(0, slots).transpose(1, 2)
+    return (held if slots is None else held.index_select(0, slots)).transpose(1, 2)
 
 
 def _size(stacked: Any) -> int:

@@ -21,27 +21,31 @@ BATCHES = [
 ]
 
 
-def wrapper(indices: list[int]) -> Any:
-    groups = groups_of(torch.tensor(indices))
+def wrapper(indices: list[int], slots: int = SLOTS) -> Any:
+    groups = groups_of(torch.tensor(indices), slots)
     return SimpleNamespace(token_groups=groups, sampled_groups=groups)
 
 
-def weights(*shape: int) -> torch.Tensor:
-    return torch.randn(SLOTS, 1, *shape)
+def weights(*shape: int, slots: int = SLOTS) -> torch.Tensor:
+    return torch.randn(slots, 1, *shape)
 
 
+@pytest.mark.parametrize("slots", [SLOTS, 9 * SLOTS])
 @pytest.mark.parametrize("indices", BATCHES)
-def test_each_token_gets_the_product_of_its_own_adapter_and_one_without_gets_nothing(indices: list[int]) -> None:
+def test_each_token_gets_the_product_of_its_own_adapter_and_one_without_gets_nothing(
+    indices: list[int], slots: int
+) -> None:
     torch.manual_seed(0)
     x, before = torch.randn(len(indices), WIDTH), torch.randn(len(indices), sum(SLICES))
-    a, b = [weights(RANK, WIDTH) for _ in SLICES], [weights(size, RANK) for size in SLICES]
+    a = [weights(RANK, WIDTH, slots=slots) for _ in SLICES]
+    b = [weights(size, RANK, slots=slots) for size in SLICES]
     expected = before.clone()
     for row, slot in enumerate(indices):
         if slot >= 0:
             parts = [0.5 * (up[slot, 0] @ (down[slot, 0] @ x[row])) for down, up in zip(a, b, strict=True)]
             expected[row] += torch.cat(parts)
     after = before.clone()
-    add_lora_linear(wrapper(indices), after, x, tuple(a), tuple(b), 0.5, SLICES)
+    add_lora_linear(wrapper(indices, slots), after, x, tuple(a), tuple(b), 0.5, SLICES)
     torch.testing.assert_close(after, expected)
 
 
