@@ -18,7 +18,7 @@ from libs.contracts.stubs.pawl.registry.v1.registry_pb2 import RollBackRequest
 from libs.contracts.stubs.pawl.registry.v1.registry_pb2_grpc import RegistryServiceStub
 from libs.contracts.stubs.pawl.serving.v1 import inference_pb2, inference_pb2_grpc
 
-_STREAM_SECONDS = 2.0
+_STREAM_SECONDS = 8.0
 
 
 @dataclass
@@ -38,7 +38,7 @@ class Outcome:
 
 
 async def measure(home: Path, gateways: int, streams: int, tasks: int, pace: float) -> Outcome:
-    """`streams` at any moment over all gateways and tasks, two seconds each; the tasks are rolled back in turn.
+    """`streams` at any moment over all gateways and tasks, eight seconds each; the tasks are rolled back in turn.
 
     A time begins before the registry is told and ends when a gateway, asked over and over, explains the new route.
     """
