@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from libs.contracts.campaign import Slot
 from libs.contracts.errors import InvalidInput
 from libs.contracts.inference import Message
+from services.evaluator.domain.campaign_masks import MASK
 
 OPEN, CLOSED = "open", "closed"
 _VERSION_NAME = re.compile(r"\b[a-z0-9][a-z0-9-]{0,62}@\d+\b")
-_MASK = "[model]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +99,7 @@ class Campaign:
 
 def shown(text: str) -> str:
     """An answer as reviewers see it: names of versions are masked, and blanks at the ends tell nothing."""
-    return _VERSION_NAME.sub(_MASK, text.replace("\r\n", "\n")).strip()
+    return _VERSION_NAME.sub(MASK, text.replace("\r\n", "\n")).strip()
 
 
 def texts(item: Item, slot: Slot) -> tuple[str, str]:

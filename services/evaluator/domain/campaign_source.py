@@ -5,6 +5,7 @@ from typing import Any
 
 from libs.contracts.errors import InvalidInput
 from services.evaluator.domain.campaign import Candidate
+from services.evaluator.domain.campaign_masks import masked, names_of
 from services.evaluator.domain.suite import Item
 
 UNSORTED = "all"
@@ -42,7 +43,7 @@ def judgements_of(report: Mapping[str, Any], treatment: str, control: str) -> di
 
 
 def candidates_of(report: Mapping[str, Any], suite: Sequence[Item], treatment: str, control: str) -> list[Candidate]:
-    """Items that both arms answered, in the order of the report.
+    """Items that both arms answered, in the order of the report, without the names of who answered.
 
     Raises InvalidInput for arms that the report does not have, or that are one and the same version.
     """
@@ -52,6 +53,7 @@ def candidates_of(report: Mapping[str, Any], suite: Sequence[Item], treatment: s
             raise InvalidInput(f"the report has no arm {name!r}; there are {', '.join(sorted(arms))}", field=field)
     if treatment == control or arms[treatment] == arms[control]:
         raise InvalidInput(f"{treatment!r} and {control!r} are the same model version", field="control")
+    names = names_of((arms[treatment], arms[control]))
     prompts = {item.item_id: item.messages for item in suite}
     found = []
     for row in report["items"]:
@@ -64,8 +66,8 @@ def candidates_of(report: Mapping[str, Any], suite: Sequence[Item], treatment: s
                 category=row.get("category") or UNSORTED,
                 group=row.get("group") or f"item:{row['item_id']}",
                 messages=prompts[row["item_id"]],
-                treatment=given[0]["text"],
-                control=given[1]["text"],
+                treatment=masked(given[0]["text"], names),
+                control=masked(given[1]["text"], names),
             )
         )
     if not found:
