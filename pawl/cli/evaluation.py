@@ -141,9 +141,11 @@ def _show(task: str, whole: dict[str, Any]) -> None:
     for gate in whole["gates"]:
         table.add_row(gate["gate"], gate["verdict"], gate["reason"])
     out.print(table)
+    _differences(whole, whole["order"][0])
     for name, suite in (whole.get("suites") or {}).items():
         out.print(f"suite {name} ({suite['kind']})", highlight=False)
         _estimates(suite["arms"])
+        _differences(suite, suite["order"][0])
     _costs(whole.get("costs") or {})
     advice = whole.get("recommendation") or {}
     if advice.get("arm"):
@@ -157,6 +159,22 @@ def _estimates(arms: dict[str, Any]) -> None:
         for metric, e in metrics.items():
             table.add_row(arm, metric, f"{e['value']:.3f}", f"{e['low']:.3f} to {e['high']:.3f}", str(e["n"]))
     out.print(table)
+
+
+def _differences(sheet: dict[str, Any], candidate: str) -> None:
+    """The candidate less each other arm; what two runs of the arms may give by themselves is greyed out."""
+    table = Table(f"{candidate} less", "metric", "difference", "95 % interval", "", box=None, pad_edge=False)
+    for arm, metrics in (sheet.get("differences") or {}).items():
+        for metric, e in metrics.items():
+            noisy = e.get("below_noise")
+            told = "below the noise floor" if noisy else f"{e['wins']} won, {e['losses']} lost" if "wins" in e else ""
+            within = f"{e['low']:+.3f} to {e['high']:+.3f}"
+            table.add_row(arm, metric, f"{e['value']:+.3f}", within, told, style="dim" if noisy else None)
+    for arm, metrics in (sheet.get("incomparable") or {}).items():
+        for metric, why in metrics.items():
+            table.add_row(arm, metric, "-", "not subtracted", why, style="dim")
+    if table.row_count:
+        out.print(table)
 
 
 def _costs(costs: dict[str, Any]) -> None:

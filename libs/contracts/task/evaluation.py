@@ -283,7 +283,7 @@ class EvaluationSpec(Section):
     prices: dict[str, PriceSpec] = Field(default_factory=dict, description="per arm")
     primary: str = Field("exact_match", description="the metric that the recommendation weighs")
     close_enough: Fraction = Field(0.02, description="a simpler arm this close to the best is recommended before it")
-    repeat_items: int = Field(40, ge=0, description="items answered twice, to know the noise; 0: none")
+    repeat_items: int = Field(40, ge=0, description="items that each arm answers twice, to know the noise; 0: none")
     concurrency: int = Field(96, ge=1, le=256, description="answers wanted at once, at low priority")
 
     @model_validator(mode="after")

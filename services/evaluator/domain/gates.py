@@ -14,6 +14,8 @@ from services.evaluator.domain.sheet import Sheet
 
 MOST_UNSCORED = 0.05
 """A metric that fails on a greater share of the items judges nothing: what it failed on may be what matters."""
+MOST_UNCOVERED = 0.2
+"""A suite that has no items for a greater share of the traffic does not mirror it, however its items are weighed."""
 BASELINE_GATE = "compared-with-an-untrained-arm"
 
 
@@ -87,9 +89,9 @@ def _decide(gate: GateSpec, sheets: Mapping[str, Sheet], min_items: int) -> Deci
     if other is None:
         raise _Unable(f"the evaluation had no arm {gate.against!r} on suite {gate.suite!r}")
     _check_scored(gate, other, keep)
-    if gate.weighted and sheet.weights is None:
-        raise _Unable("no traffic mix that this suite covers is known: name one in evaluation.traffic")
-    difference = score.minus(other, keep, sheet.weights if gate.weighted else None)
+    if gate.weighted:
+        _check_mix(sheet)
+    difference = score.minus(other, keep, sheet.mix if gate.weighted else None)
     bound = -gate.margin if gate.kind == "non_inferiority" else gate.margin
     return _beyond_tilt(score, lambda tilt: superiority(difference, bound + tilt, gate.alpha))
 
@@ -142,6 +144,17 @@ def _check_scored(gate: GateSpec, score: Score, keep: Sequence[int] | None) -> N
     if unscored > MOST_UNSCORED * max(1, items):
         first = next(iter((score.column.failures or {}).values()), "no reason given")
         raise _Unable(f"{gate.metric} failed on {unscored} of {items} items, first: {first}")
+
+
+def _check_mix(sheet: Sheet) -> None:
+    if sheet.mix is None:
+        raise _Unable("no traffic mix that this suite covers is known: name one in evaluation.traffic")
+    if sheet.uncovered > MOST_UNCOVERED:
+        missing = ", ".join(sorted(name for name in sheet.mix if name not in sheet.slices)[:5])
+        raise _Unable(
+            f"the suite has no items for {sheet.uncovered:.0%} of the traffic ({missing}):"
+            " what it shows of the rest does not decide"
+        )
 
 
 def _floor(gate: GateSpec, score: Score, keep: Sequence[int] | None) -> Decision:

@@ -182,7 +182,8 @@ def _traffic(report: Mapping[str, Any]) -> str:
     if not told.get("shares"):
         return ""
     shares = ", ".join(f"{name} {share:.0%}" for name, share in told["shares"].items())
-    missing = f" Not in the suite: {', '.join(told['uncovered'])}." if told.get("uncovered") else ""
+    share = f" ({told['uncovered_share']:.0%} of it)" if told.get("uncovered_share") else ""
+    missing = f" Not in the suite: {', '.join(told['uncovered'])}{share}." if told.get("uncovered") else ""
     return f"<h2>Traffic</h2><p>{_text(shares)} ({_text(told['source'])}).{_text(missing)}</p>"
 
 
@@ -190,11 +191,16 @@ def _noise(report: Mapping[str, Any]) -> str:
     noise = report.get("noise")
     if not noise:
         return ""
-    floors = ", ".join(f"{metric} {floor:.4f}" for metric, floor in noise["floors"].items())
-    return (
-        f"<h2>Noise floor</h2><p>{noise['items']} items were answered twice: {noise['changed_texts']} texts changed. "
-        f"Differences up to these are chance alone: {_text(floors)}.</p>"
-    )
+    told = []
+    for arm, held in (noise.get("arms") or {"": noise}).items():
+        floors = ", ".join(f"{metric} {floor:.4f}" for metric, floor in held["floors"].items())
+        whose = f"{_text(arm)}: " if arm else ""
+        told.append(
+            f"<li>{whose}{held['items']} items were answered twice, {held['changed_texts']} texts changed;"
+            f" two runs of it differ by up to {_text(floors)}</li>"
+        )
+    note = "A difference of two arms is greyed out where the noise of both alone may give it."
+    return f'<h2>Noise floor</h2><div class="card"><p class="soft">{note}</p><ul>{_all(told)}</ul></div>'
 
 
 def _examples(report: Mapping[str, Any]) -> str:

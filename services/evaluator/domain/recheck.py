@@ -1,4 +1,4 @@
-"""Whether a report's verdicts follow from what stands in it: every gate decided again from the items alone."""
+"""Whether a report's verdicts follow from what stands in it: texts scored and every gate decided again."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -11,8 +11,9 @@ from libs.contracts.task.evaluation import TASK_SUITE
 from services.evaluator.domain.answers import Answer, Arm
 from services.evaluator.domain.gates import Ruling, overall, rule
 from services.evaluator.domain.metrics.core import Column, column
-from services.evaluator.domain.metrics.registry import local_metrics
-from services.evaluator.domain.scores import Score, passport, slices_of, traffic_weights
+from services.evaluator.domain.metrics.registry import REMOTE, local_metrics, of_suite
+from services.evaluator.domain.report import SCHEMA
+from services.evaluator.domain.scores import Score, mix_of, passport, slices_of
 from services.evaluator.domain.sheet import Sheet, Suite, refused, samples_of
 from services.evaluator.domain.suite import Item
 
@@ -24,8 +25,9 @@ def recheck(document: Mapping[str, Any]) -> list[str] | None:
     """Where the verdicts differ from those its own items give; empty when they are equal, None for a report from before
     it held its rules.
 
-    Means come from the scores of the items, corpus values from their texts. Gates that were decided outside of the
-    sheets (whether what is served is what was trained) count as published.
+    Texts are scored again by every metric that needs nothing else and that a gate looks at; what judges, embeddings,
+    lm-eval and metrics of other packages said, and how judges stand with experts, counts as published. So does a gate
+    that was decided outside of the sheets (whether what is served is what was trained).
     """
     if "evaluation" not in document:
         return None
@@ -33,15 +35,36 @@ def recheck(document: Mapping[str, Any]) -> list[str] | None:
     sheets = {TASK_SUITE: _sheet(document, document, TASK_SUITE, spec)}
     sheets |= {name: _sheet(document, held, name, spec) for name, held in document["suites"].items()}
     published = {gate["gate"]: gate for gate in document["gates"]}
-    found: list[str] = []
+    found = _misscored(OutputSpec.model_validate(document["output"]), spec, sheets) if "output" in document else []
     for gate in spec.gates:
         if gate.name not in published:
             found.append(f"{gate.name}: a gate of the task that the report does not tell of")
             continue
+        if gate.weighted and document["schema"] != SCHEMA:
+            continue  # it was weighed by another method then
         found += _differences(published[gate.name], rule(gate, sheets, spec.suite.min_items))
     whole = overall([Verdict(gate["verdict"]) for gate in document["gates"]])
     if document["verdict"] != whole:
         found.append(f"verdict: published {document['verdict']!r}, its gates give {whole.value!r}")
+    return found
+
+
+def _misscored(output: OutputSpec, spec: EvaluationSpec, sheets: Mapping[str, Sheet]) -> list[str]:
+    """Scores that do not follow from their texts."""
+    local = tuple(metric for metric in spec.metrics if metric.kind not in (*REMOTE, "plugin"))
+    found = []
+    for name, sheet in sheets.items():
+        metrics = {metric.name: metric for metric in of_suite(sheet.suite.kind, output, local, {})}
+        for arm in sheet.arms:
+            for metric, score in sheet.scores[arm.name].items():
+                if metric not in metrics:
+                    continue
+                again = column(metrics[metric], samples_of(arm, sheet.suite.items), refused(arm, sheet.suite.items))
+                pairs = zip(sheet.suite.items, score.column.scores, again.scores, strict=True)
+                wrong = [item.item_id for item, told, right in pairs if told is not None and not _close(told, right)]
+                if wrong:
+                    where = f"{arm.name} on suite {name}"
+                    found.append(f"{metric} of {where}: {len(wrong)} scores are not those of the texts: {wrong[0]} ...")
     return found
 
 
@@ -64,8 +87,8 @@ def _sheet(document: Mapping[str, Any], held: Mapping[str, Any], name: str, spec
         }
         for arm in arms
     }
-    weights = traffic_weights(items, document["traffic"]["shares"]) if kind == TASK_SUITE else None
-    return Sheet(suite, tuple(arms), scores, slices_of(items), weights)
+    mix = mix_of(items, document["traffic"]["shares"]) if kind == TASK_SUITE else None
+    return Sheet(suite, tuple(arms), scores, slices_of(items), mix)
 
 
 def _arm(document: Mapping[str, Any], name: str, rows: Sequence[Mapping[str, Any]]) -> Arm:
@@ -93,7 +116,8 @@ def _score(held: Mapping[str, Any], suite: Suite, arm: Arm, metric: str, summed:
         kind = local_metrics(OutputSpec(), (summed,))[-1]
         counted = column(kind, samples_of(arm, suite.items), refused(arm, suite.items))
         made = Column(signature, scores, counted.statistics, counted.corpus, failures, unjudged)
-    return Score(made, passport(arm, signature, suite.digest, 0), tuple(item.group for item in suite.items))
+    groups, categories = zip(*((item.group, item.category) for item in suite.items), strict=True)
+    return Score(made, passport(arm, signature, suite.digest, 0), groups, categories)
 
 
 def _differences(published: Mapping[str, Any], ruling: Ruling) -> list[str]:

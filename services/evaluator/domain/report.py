@@ -7,7 +7,7 @@ from typing import Any
 
 from libs.contracts.estimates import Estimate, Verdict
 from libs.contracts.events import GateResult
-from libs.contracts.task import EvaluationSpec, PriceSpec
+from libs.contracts.task import EvaluationSpec, OutputSpec, PriceSpec
 from libs.contracts.task.evaluation import TASK_SUITE
 from libs.statistics.multiplicity import benjamini_hochberg, holm
 from libs.statistics.paired import PairedDifference, mcnemar
@@ -19,7 +19,7 @@ from services.evaluator.domain.scores import Difference, Incomparable
 from services.evaluator.domain.sheet import Sheet
 
 EXAMPLES = 10
-SCHEMA = "pawl.report/2"
+SCHEMA = "pawl.report/3"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +47,8 @@ class Setting:
     traffic_source: str = ""
     first: GateResult | None = None
     """The gate before all others, decided outside of the sheets: that what is served is what was trained."""
+    output: OutputSpec = field(default_factory=OutputSpec)
+    """What a valid answer is, for whoever scores the texts again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +82,7 @@ def build_report(subject: Subject, sheets: Mapping[str, Sheet], setting: Setting
         "verdict": verdict.value,
         "gates": _gates(rulings),
         "evaluation": spec.model_dump(mode="json"),
+        "output": setting.output.model_dump(mode="json"),
         "power": list(setting.power),
         "contenders": {arm.name: _contender(arm) for arm in sheet.arms},
         "kinds": {arm.name: setting.kinds.get(arm.name, arm.name) for arm in sheet.arms},
@@ -93,6 +96,7 @@ def build_report(subject: Subject, sheets: Mapping[str, Sheet], setting: Setting
             "shares": dict(setting.traffic),
             "source": setting.traffic_source,
             "uncovered": sorted(name for name in setting.traffic if name not in sheet.slices),
+            "uncovered_share": sheet.uncovered,
         },
         "passport": _passport(subject, sheets, setting),
         "suites": {
@@ -160,10 +164,10 @@ def _slices(sheet: Sheet) -> dict[str, dict[str, dict[str, Estimate]]]:
 
 
 def _weighted(sheet: Sheet) -> dict[str, Any]:
-    if sheet.weights is None:
+    if sheet.mix is None:
         return {}
     weighed = {
-        arm: {metric: score.estimate(weights=sheet.weights) for metric, score in scores.items()}
+        arm: {metric: score.estimate(mix=sheet.mix) for metric, score in scores.items()}
         for arm, scores in sheet.scores.items()
     }
     return _dump(weighed)
@@ -198,7 +202,7 @@ def _differences(sheet: Sheet, baseline: str, setting: Setting) -> dict[str, Any
             row |= {"wins": wins, "losses": losses, "mcnemar_p_value": mcnemar(wins, losses)}
         if isinstance(difference, PairedDifference):
             row["design_effect"] = difference.design_effect
-        noisy = setting.noise is not None and setting.noise.below(metric, estimate.value, estimate.n)
+        noisy = setting.noise is not None and setting.noise.below(metric, estimate.value, estimate.n, baseline)
         found[metric] = {**estimate.model_dump(), **row, "below_noise": noisy}
     return found
 
@@ -239,7 +243,7 @@ def _slice_differences(sheet: Sheet, baseline: str, setting: Setting) -> dict[st
         if difference is not None and not isinstance(difference, str):
             p_value = min(1.0, 2.0 * min(difference.p_greater(0.0), difference.p_less(0.0)))
             estimate = difference.interval()
-            noisy = setting.noise is not None and setting.noise.below(metric, estimate.value, estimate.n)
+            noisy = setting.noise is not None and setting.noise.below(metric, estimate.value, estimate.n, baseline)
             rows[name] = {**estimate.model_dump(), "p_value": p_value, "below_noise": noisy}
     for name, adjusted in benjamini_hochberg({name: row["p_value"] for name, row in rows.items()}).items():
         rows[name]["bh_p_value"] = adjusted

@@ -1,18 +1,16 @@
 """Scores with their passports: what may be subtracted from what, and with which interval."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-
-import numpy as np
+from dataclasses import dataclass
 
 from libs.contracts.errors import FailedPrecondition
 from libs.contracts.estimates import Estimate
 from libs.statistics.corpus import CorpusEvidence, corpus_difference, corpus_estimate
 from libs.statistics.means import bounded_mean
 from libs.statistics.paired import PairedDifference, paired_difference
+from libs.statistics.stratified import stratified_difference, stratified_mean
 from services.evaluator.domain.answers import ENGINE_MODE, Arm
-from services.evaluator.domain.metrics.core import Array, Column
-from services.evaluator.domain.metrics.sums import ratio
+from services.evaluator.domain.metrics.core import Column
 from services.evaluator.domain.suite import Item
 
 Difference = PairedDifference | CorpusEvidence
@@ -65,35 +63,39 @@ class Passport:
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """One metric of one arm over the items of a suite, with `groups` as clusters."""
+    """One metric of one arm over the items of a suite, with `groups` as clusters and their categories."""
 
     column: Column
     passport: Passport
     groups: tuple[str, ...]
+    categories: tuple[str | None, ...] = ()
 
-    def estimate(self, keep: Sequence[int] | None = None, weights: Sequence[float] | None = None) -> Estimate:
-        """The value with its 95 % interval on items `keep`, weighed by `weights` (one per item) where given."""
+    def estimate(self, keep: Sequence[int] | None = None, mix: Mapping[str, float] | None = None) -> Estimate:
+        """The value with its 95 % interval on items `keep`, as a `mix` of categories would have it where given."""
+        if mix is not None:
+            places, strata, groups = self._mixed(self.scored(keep), mix)
+            return stratified_mean(self.values(places), strata, mix, groups).interval()
         places = self.scored(keep)
         groups = [self.groups[place] for place in places]
-        if weights is not None:
-            return _sized(corpus_estimate(self.weighed(places, weights), ratio, groups), places, weights).interval()
         if self.column.corpus is not None and self.column.statistics is not None:
             return corpus_estimate(self.column.statistics[places], self.column.corpus, groups).interval()
         return bounded_mean(self.values(places), groups).interval()
 
     def minus(
-        self, other: "Score", keep: Sequence[int] | None = None, weights: Sequence[float] | None = None
+        self, other: "Score", keep: Sequence[int] | None = None, mix: Mapping[str, float] | None = None
     ) -> Difference:
-        """The paired difference on the items that both have a score of, weighed where asked. Raises Incomparable."""
+        """The paired difference on the items that both have a score of, re-weighted to a `mix` of categories where
+        asked. Raises Incomparable.
+        """
         trouble = self.passport.incomparable(other.passport)
         if trouble is not None:
             raise Incomparable(trouble, field="passport")
         places = [place for place in self.scored(keep) if other.column.scores[place] is not None]
         groups = [self.groups[place] for place in places]
         mine, theirs = self.column, other.column
-        if weights is not None:
-            found = corpus_difference(self.weighed(places, weights), other.weighed(places, weights), ratio, groups)
-            return _sized(found, places, weights)
+        if mix is not None:
+            places, strata, groups = self._mixed(places, mix)
+            return stratified_difference(self.values(places), other.values(places), strata, mix, groups).evidence
         if mine.corpus is not None and mine.statistics is not None and theirs.statistics is not None:
             return corpus_difference(mine.statistics[places], theirs.statistics[places], mine.corpus, groups)
         return paired_difference(self.values(places), other.values(places), groups)
@@ -112,23 +114,15 @@ class Score:
         wanted = range(len(self.groups)) if keep is None else keep
         return len(wanted) - len(self.scored(keep))
 
-    def weighed(self, places: Sequence[int], weights: Sequence[float]) -> Array:
-        """Columns (weight * score, weight) of some items, shape (n, 2)."""
-        columns = [[weights[place] * self._value(place), weights[place]] for place in places]
-        rows: Array = np.array(columns, dtype=np.float64).reshape(-1, 2)
-        return rows
+    def _mixed(self, places: Sequence[int], mix: Mapping[str, float]) -> tuple[list[int], list[str], list[str]]:
+        """The places that stand for part of the mix, with their categories and groups."""
+        kept = [(place, name) for place in places if (name := self.categories[place]) is not None and mix.get(name)]
+        return [place for place, _ in kept], [name for _, name in kept], [self.groups[place] for place, _ in kept]
 
     def _value(self, place: int) -> float:
         value = self.column.scores[place]
         assert value is not None
         return value
-
-
-def _sized(evidence: CorpusEvidence, places: Sequence[int], weights: Sequence[float]) -> CorpusEvidence:
-    """Evidence that knows how few items carry its weight (effective sample size: Kish 1965, section 11.7)."""
-    kept = [weights[place] for place in places]
-    squares = sum(weight * weight for weight in kept)
-    return replace(evidence, n=int(sum(kept) ** 2 / squares + 1e-9) if squares else 0)
 
 
 def passport(arm: Arm, signature: str, suite_digest: str, max_tokens: int) -> Passport:
@@ -158,14 +152,8 @@ def slices_of(items: Sequence[Item]) -> dict[str, list[int]]:
     return {name: members[name] for name in sorted(members)}
 
 
-def traffic_weights(items: Sequence[Item], traffic: Mapping[str, float]) -> list[float] | None:
-    """Weight per item such that each category weighs what it weighs in traffic; None without a common category."""
-    members = slices_of(items)
-    covered = {name: share for name, share in traffic.items() if share > 0.0 and name in members}
-    total = sum(covered.values())
-    if not total:
-        return None
-    return [
-        covered.get(item.category or "", 0.0) / total * len(items) / len(members.get(item.category or "", [0]))
-        for item in items
-    ]
+def mix_of(items: Sequence[Item], traffic: Mapping[str, float]) -> dict[str, float] | None:
+    """The mix that a suite may be re-weighted to; None where none of its items stands for any of the traffic."""
+    present = {item.category for item in items}
+    known = {name: share for name, share in traffic.items() if share > 0.0}
+    return known if present.intersection(known) else None

@@ -28,13 +28,13 @@ class Suite:
 
 @dataclass(frozen=True, slots=True)
 class Sheet:
-    """A suite's scores by arm and metric. The first arm is the candidate."""
+    """A suite's scores by arm and metric. The first arm is the candidate; `mix` is the share of traffic by category."""
 
     suite: Suite
     arms: tuple[Arm, ...]
     scores: Mapping[str, Mapping[str, Score]]
     slices: Mapping[str, list[int]]
-    weights: Sequence[float] | None = None
+    mix: Mapping[str, float] | None = None
 
     @property
     def candidate(self) -> Arm:
@@ -44,6 +44,12 @@ class Sheet:
     def score(self, arm: str, metric: str) -> Score | None:
         """One arm's score by one metric, if it was measured."""
         return self.scores.get(arm, {}).get(metric)
+
+    @property
+    def uncovered(self) -> float:
+        """The share of traffic in categories that no item stands for."""
+        mix = self.mix or {}
+        return sum(share for name, share in mix.items() if name not in self.slices) / (sum(mix.values()) or 1.0)
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -58,19 +64,20 @@ def make_sheet(
     max_tokens: int,
     *,
     columns: Columns | None = None,
-    weights: Sequence[float] | None = None,
+    mix: Mapping[str, float] | None = None,
 ) -> Sheet:
     """Score every arm's answers. Raises DataLoss when an arm lacks an answer."""
     scores = {}
     groups = tuple(item.group for item in suite.items)
+    categories = tuple(item.category for item in suite.items)
     for arm in arms:
         found = {metric.name: _score(metric, arm, suite.items) for metric in metrics}
         found.update((columns or {}).get(arm.name, {}))
         scores[arm.name] = {
-            name: Score(each, passport(arm, each.signature, suite.digest, max_tokens), groups)
+            name: Score(each, passport(arm, each.signature, suite.digest, max_tokens), groups, categories)
             for name, each in found.items()
         }
-    return Sheet(suite, tuple(arms), scores, slices_of(suite.items), weights)
+    return Sheet(suite, tuple(arms), scores, slices_of(suite.items), mix)
 
 
 def samples_of(arm: Arm, items: Sequence[Item]) -> list[Sample]:

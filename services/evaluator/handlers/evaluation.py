@@ -23,7 +23,7 @@ from services.evaluator.domain.metrics.registry import REMOTE, of_suite
 from services.evaluator.domain.noise import Noise, measure_noise
 from services.evaluator.domain.plan import planned
 from services.evaluator.domain.report import Report, Setting, Subject, build_report
-from services.evaluator.domain.scores import traffic_weights
+from services.evaluator.domain.scores import mix_of
 from services.evaluator.domain.sheet import Sheet, Suite, make_sheet
 from services.evaluator.handlers.contest import (
     DRESSED,
@@ -145,17 +145,18 @@ class Evaluation:
         for suite in suites:
             taking = [_arm(arm, suite, jobs, answers) for arm in arms if (arm.name, suite.name) in jobs]
             columns = await self._columns(command, judging, suite, taking)
-            weights = traffic_weights(suite.items, traffic) if suite.kind == "task" else None
+            mix = mix_of(suite.items, traffic) if suite.kind == "task" else None
             sheets[suite.name] = await asyncio.to_thread(
                 make_sheet, suite, taking, metrics[suite.name], command.spec.output.max_tokens,
-                columns=columns, weights=weights,
+                columns=columns, mix=mix,
             )  # fmt: skip
         own = suites[0].name
-        again = {job.item_id: answers[job.key] for job in jobs[_AGAIN, own]}
+        again = {arm.name: {job.item_id: answers[job.key] for job in jobs[f"{_AGAIN}/{arm.name}", own]} for arm in arms}
         noise = await self._noise(command, judging, sheets[own], again, metrics[own])
         kinds = {arm.name: arm.kind for arm in arms}
         prices = {**self._prices, **spec.prices}
-        setting = Setting(spec, command.spec.output.max_tokens, kinds, traffic, power, noise, prices, seen, first)
+        output = command.spec.output
+        setting = Setting(spec, output.max_tokens, kinds, traffic, power, noise, prices, seen, first, output)
         await self._conclude(envelope, sheets, setting)
 
     async def _conclude(self, envelope: Envelope[EvaluateModel], sheets: Mapping[str, Sheet], setting: Setting) -> None:
@@ -179,15 +180,15 @@ class Evaluation:
         command: EvaluateModel,
         judging: Judging,
         sheet: Sheet,
-        again: Mapping[str, Answer],
+        again: Mapping[str, Mapping[str, Answer]],
         metrics: Sequence[Metric],
     ) -> Noise | None:
         """The noise floor, judges and embeddings asked again about the answers that were given again."""
-        candidate = sheet.candidate
-        repeated = replace(sheet.suite, items=tuple(item for item in sheet.suite.items if item.item_id in again))
-        arms = [replace(candidate, answers=again), *sheet.arms[1:]]
-        judged = await judging.columns(command, repeated, arms, arms[0], f"/{_AGAIN}") if again else {}
-        return await asyncio.to_thread(measure_noise, sheet, again, metrics, judged.get(candidate.name, {}))
+        twice = again[sheet.candidate.name]
+        repeated = replace(sheet.suite, items=tuple(item for item in sheet.suite.items if item.item_id in twice))
+        arms = [replace(arm, answers=again[arm.name]) for arm in sheet.arms]
+        judged = await judging.columns(command, repeated, arms, f"/{_AGAIN}") if twice else {}
+        return await asyncio.to_thread(measure_noise, sheet, again, metrics, judged)
 
     async def _traffic(self, command: EvaluateModel) -> tuple[Mapping[str, float], str]:
         """The mix of traffic and where it is known from."""
@@ -229,7 +230,7 @@ _AGAIN = "again"
 def _jobs(
     command: EvaluateModel, arms: Sequence[Entrant], suites: Sequence[Suite], library: Library
 ) -> dict[tuple[str, str], list[Job]]:
-    """Jobs by arm and suite; those of the noise floor under the name `again`."""
+    """Jobs by arm and suite; those of the noise floor under the name `again/<arm>`."""
     spec = command.spec.evaluation
     wanted = {suite.name: suite.arms for suite in spec.suites}
     jobs: dict[tuple[str, str], list[Job]] = {}
@@ -237,11 +238,13 @@ def _jobs(
         for arm in arms:
             if suite.kind == "task" or arm.name in wanted[suite.name] or arm is arms[0]:
                 jobs[arm.name, suite.name] = jobs_of(arm, suite.kind, suite.items, command, library)
-    own, candidate = suites[0], arms[0]
+    own = suites[0]
     picked = list(own.items)
     random.Random(f"again/{command.suite_digest}").shuffle(picked)
     again = picked[: spec.repeat_items]
-    jobs[_AGAIN, own.name] = jobs_of(candidate, own.kind, again, command, library, f"{command.report_id}/{_AGAIN}")
+    for arm in arms:
+        occasion = f"{command.report_id}/{_AGAIN}"
+        jobs[f"{_AGAIN}/{arm.name}", own.name] = jobs_of(arm, own.kind, again, command, library, occasion)
     return jobs
 
 

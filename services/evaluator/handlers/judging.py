@@ -131,16 +131,14 @@ class Judging:
         command: EvaluateModel,
         suite: Suite,
         arms: Sequence[Arm],
-        only: Arm | None = None,
         occasion: str = "",
     ) -> dict[str, dict[str, Column]]:
         """Arm -> metric -> column, for every metric of the task file that asks a model.
 
-        A pairwise judge has nothing to say of a suite that the arm it compares with was not run on. `only` scores that
-        arm alone; what was said for the same report on another `occasion` is asked again.
+        A pairwise judge has nothing to say of a suite that the arm it compares with was not run on. What was said for
+        the same report on another `occasion` is asked again.
         """
-        scored = arms if only is None else (only,)
-        found: dict[str, dict[str, Column]] = {arm.name: {} for arm in scored}
+        found: dict[str, dict[str, Column]] = {arm.name: {} for arm in arms}
         names = {arm.name for arm in arms}
         for spec in command.spec.evaluation.metrics:
             if spec.kind not in REMOTE or (spec.against is not None and spec.against not in names):
@@ -149,7 +147,7 @@ class Judging:
             try:
                 standing = Standing(None) if spec.kind == "embedding" else await self._admission(spec)
                 sitting = _Sitting(command, spec, model, await self._form(command, spec, model), occasion)
-                for arm in scored:
+                for arm in arms:
                     made = await self._column(sitting, suite, arm, arms)
                     found[arm.name][spec.name] = replace(made, doubt=standing.doubt, tilt=standing.tilt)
             finally:

@@ -106,19 +106,21 @@ async def test_what_an_earlier_report_generated_is_not_generated_again(
     suite = await put_suite(object_store, tmp_path / "suite")
     await send(link, command(suite, spec=with_evaluation(repeat_items=10)))
     await finished(facts)
-    assert sum(gateway.calls.values()) == 130
+    # Sixty items by two versions (base and stable are one here), and ten of them by each again.
+    assert sum(gateway.calls.values()) == 140
     await send(link, command(suite, "report-2", spec=with_evaluation(repeat_items=10)))
     document = await document_of(object_store, await finished(facts, "report-2"))
     # Only the noise floor asks again: it must not find its own first answers.
-    assert sum(gateway.calls.values()) == 140
+    assert sum(gateway.calls.values()) == 160
     assert document["costs"]["base"]["reused"] == 60
     assert document["items"][0]["arms"]["base"]["reused_from"] == "report-1"
     assert document["noise"]["items"] == 10
+    assert set(document["noise"]["arms"]) == {"fine_tuned", "base", "stable"}
     assert document["noise"]["floors"]["exact_match"] == 0.0
     assert await evaluator.answers.forget("default", "triage", ["item-1"]) > 0
     await send(link, command(suite, "report-3", spec=with_evaluation()))
     await finished(facts, "report-3")
-    assert sum(gateway.calls.values()) == 142
+    assert sum(gateway.calls.values()) == 162
 
 
 async def test_made_suites_are_measured_and_gated_beside_the_tasks_own(
@@ -290,8 +292,9 @@ async def test_a_judge_whose_endpoint_takes_no_schema_is_asked_in_words_and_its_
     assert document["noise"]["changed_texts"] == 0
     assert document["noise"]["changed_scores"] == {"exact_match": 0, "json_valid": 0, "graded": 8}
     assert document["noise"]["floors"]["graded"] == pytest.approx(1.959964 * 0.25 / 60**0.5)
-    # One look for each form, one question for each of 60 items by two arms, eight again.
-    assert len(outside.requests) == (2 if taken == "json_object" else 3) + 120 + 8
+    assert document["noise"]["arms"]["base"]["floors"]["graded"] == pytest.approx(1.959964 * 0.25 / 60**0.5)
+    # One look for each form, one question for each of 60 items by two arms, eight of each again.
+    assert len(outside.requests) == (2 if taken == "json_object" else 3) + 120 + 16
 
 
 async def test_a_task_that_cannot_be_evaluated_as_it_says_is_told_before_anything_is_generated(

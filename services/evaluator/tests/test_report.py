@@ -15,12 +15,11 @@ from services.evaluator.domain.answers import Answer, Arm, answer_key
 from services.evaluator.domain.gates import BASELINE_GATE
 from services.evaluator.domain.metrics.core import Column
 from services.evaluator.domain.metrics.registry import local_metrics
-from services.evaluator.domain.noise import measure_noise
 from services.evaluator.domain.page import page
 from services.evaluator.domain.plan import planned
 from services.evaluator.domain.recheck import recheck
 from services.evaluator.domain.report import Report, Setting, Subject, build_report
-from services.evaluator.domain.scores import Incomparable, traffic_weights
+from services.evaluator.domain.scores import Incomparable, mix_of
 from services.evaluator.domain.sheet import Sheet, Suite, make_sheet
 from services.evaluator.domain.suite import Item
 
@@ -101,19 +100,6 @@ def test_a_gate_on_one_slice_sees_that_slice_alone() -> None:
     assert [gate.verdict for gate in report.gates] == [Verdict.PASS, Verdict.FAIL, Verdict.INCONCLUSIVE]
     assert report.gates[1].slice == "c1"
     assert "there are: c0, c1, c2, c3" in document["gates"][2]["reason"]
-
-
-def test_a_weighted_gate_judges_by_the_mix_of_traffic() -> None:
-    tuned = arm("fine_tuned", lambda k: k % 4 != 1, 400, 1)
-    traffic = {"c1": 0.9, "c0": 0.1}
-    weights = traffic_weights(items(400), traffic)
-    made = sheet(400, tuned, arm("base", lambda k: k % 4 == 1, 400), weights=weights)
-    gate = {"name": "as-traffic-is", "kind": "superiority", "against": "base", "weighted": True}
-    report, document = build(made, {"gates": [gate], "traffic": traffic})
-    assert report.verdict is Verdict.FAIL
-    assert document["weighted"]["fine_tuned"]["exact_match"]["value"] == pytest.approx(0.1)
-    blind = sheet(400, tuned, arm("base", lambda k: k % 4 == 1, 400))
-    assert "no traffic mix" in build(blind, {"gates": [gate]})[1]["gates"][0]["reason"]
 
 
 def test_scores_of_other_templates_signatures_or_suites_refuse_to_be_subtracted() -> None:
@@ -211,37 +197,6 @@ def test_tokens_seconds_and_money_stand_beside_the_quality() -> None:
     assert costs["fine_tuned"]["per_thousand"] is None
 
 
-def test_a_difference_within_the_noise_of_two_runs_is_greyed_out() -> None:
-    tuned, base = arm("fine_tuned", lambda k: k % 50 != 0, 200, 1), arm("base", lambda k: k % 40 != 0, 200)
-    again = {f"i{k}": Answer(f"i{k}", f"a{k}" if k % 4 else "changed", OURS) for k in range(40)}
-    noise = measure_noise(sheet(200, tuned, base), again, local_metrics(OutputSpec()), {})
-    assert noise is not None
-    assert (noise.items, noise.changed_texts) == (40, 10)
-    assert noise.floors["exact_match"] == pytest.approx(1.959964 * (9 / 40 / 200) ** 0.5)
-    document = build(sheet(200, tuned, base), {"gates": []}, noise=noise)[1]
-    assert document["differences"]["base"]["exact_match"]["below_noise"] is True
-    assert 'class="noise"' in page(document)
-    # A quarter of the items are twice as noisy: on one category a larger difference is chance, too.
-    assert noise.below("exact_match", 0.1, 50)
-    assert not noise.below("exact_match", 0.1, 200)
-    assert document["slice_differences"]["base"]["c0"]["below_noise"] is True
-
-
-def test_what_a_judge_says_the_second_time_is_noise_too() -> None:
-    tuned, base = arm("fine_tuned", lambda _: True, 100, 1), arm("base", lambda _: True, 100)
-    graded = Column("judge|m|v1", (1.0,) * 100)
-    made = sheet(100, tuned, base, columns={"fine_tuned": {"graded": graded}, "base": {"graded": graded}})
-    again = {f"i{k}": Answer(f"i{k}", f"a{k}", OURS) for k in range(10, 30)}
-    second = Column("judge|m|v1", (*(0.75,) * 5, None, *(1.0,) * 14))
-    noise = measure_noise(made, again, local_metrics(OutputSpec()), {"graded": second})
-    assert noise is not None
-    assert noise.changed_texts == 0
-    assert (noise.changed_scores["graded"], noise.changed_scores["exact_match"]) == (5, 0)
-    assert noise.floors["graded"] == pytest.approx(1.959964 * (5 * 0.0625 / 19 / 100) ** 0.5)
-    assert noise.below("graded", 0.02, 100)
-    assert not noise.below("exact_match", 0.02, 100)
-
-
 def test_a_judge_that_fails_on_many_items_judges_nothing() -> None:
     column = Column("judge|m|v1", tuple(None if k < 20 else 1.0 for k in range(100)), failures={0: "no JSON"})
     lower = Column("judge|m|v1", tuple(0.25 for _ in range(100)))
@@ -330,8 +285,8 @@ def judged_and_gated() -> dict[str, Any]:
     )
     columns = {"fine_tuned": {"liked": prefers}, "base": {"liked": Column("judge|m", (0.5,) * 300)}}
     section = EvaluationSpec.model_validate(spec)
-    weights = traffic_weights(items(300), section.traffic)
-    return build(sheet(300, *arms, metrics=section.metrics[:1], columns=columns, weights=weights), spec)[1]
+    mix = mix_of(items(300), section.traffic)
+    return build(sheet(300, *arms, metrics=section.metrics[:1], columns=columns, mix=mix), spec)[1]
 
 
 def test_every_verdict_of_a_report_follows_from_its_items_again() -> None:
@@ -342,10 +297,13 @@ def test_every_verdict_of_a_report_follows_from_its_items_again() -> None:
     for row in forged["items"][:60]:
         row["arms"]["fine_tuned"]["exact_match"] = 1.0
     assert any(line.startswith("better: estimate published") for line in recheck(forged) or ())
+    assert any(line.startswith("exact_match of fine_tuned on suite task: 9 scores") for line in recheck(forged) or ())
     forged = copy.deepcopy(document)
     for row in forged["items"][:60]:
         row["arms"]["base"]["text"] = row["answer"]
-    assert {line.split(":")[0] for line in recheck(forged) or ()} == {"closer"}
+    assert {line.split(":")[0] for line in recheck(forged) or ()} == {
+        "closer", "exact_match of base on suite task", "chrf of base on suite task"
+    }  # fmt: skip
     forged = copy.deepcopy(document)
     forged["gates"][-1]["verdict"] = "pass"
     assert recheck(forged) == [

@@ -13,7 +13,7 @@ from libs.contracts.inference import Message
 from services.evaluator.clients.harness import Harness
 from services.evaluator.domain.presence import Presence
 from services.evaluator.domain.prompts import Recipe, dress, passages_of
-from services.evaluator.domain.scores import traffic_weights
+from services.evaluator.domain.scores import mix_of
 from services.evaluator.domain.suite import Item
 from services.evaluator.domain.suites.edge import ATTACKS, edge_items
 from services.evaluator.domain.suites.general import general_items
@@ -79,16 +79,12 @@ def test_a_safety_suite_asks_as_often_for_a_refusal_as_for_an_answer() -> None:
     assert len({item.group for item in items}) >= 20
 
 
-def test_weights_turn_the_suites_mix_into_that_of_traffic() -> None:
+def test_a_mix_is_one_for_a_suite_that_has_items_for_some_of_it() -> None:
     items = [*ITEMS[:3], *[item for item in ITEMS if item.category == "c0"]]
-    weights = traffic_weights(items, {"c0": 0.1, "c1": 0.8, "c2": 0.1, "unseen": 0.5})
-    assert weights is not None
-    share: dict[str, float] = {}
-    for item, weight in zip(items, weights, strict=True):
-        name = item.category or ""
-        share[name] = share.get(name, 0.0) + weight / len(items)
-    assert share == pytest.approx({"c0": 0.1, "c1": 0.8, "c2": 0.1})
-    assert traffic_weights(items, {"unseen": 1.0}) is None
+    traffic = {"c0": 0.1, "c1": 0.8, "c2": 0.0, "unseen": 0.5}
+    assert mix_of(items, traffic) == {"c0": 0.1, "c1": 0.8, "unseen": 0.5}
+    assert mix_of(items, {"unseen": 1.0}) is None
+    assert mix_of(items, {}) is None
 
 
 def test_a_dressed_question_sheds_its_examples_before_it_is_given_up() -> None:

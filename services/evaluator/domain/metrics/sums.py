@@ -42,9 +42,3 @@ def micro_f1(sums: Array) -> Array:
     whole = 2.0 * hits + extra + missed
     score: Array = np.where(whole > 0.0, 2.0 * hits / np.where(whole > 0.0, whole, 1.0), 1.0)
     return score
-
-
-def ratio(sums: Array) -> Array:
-    """A weighted mean from summed weight * score and weight."""
-    score: Array = sums[..., 0] / np.where(sums[..., 1] == 0.0, 1.0, sums[..., 1])
-    return score
