@@ -1,5 +1,6 @@
 """Three verdicts, the minimum below which there is only one, and how many more items are needed."""
 
+import numpy as np
 import pytest
 
 from libs.contracts.estimates import Verdict
@@ -57,6 +58,11 @@ def test_as_many_more_as_advised_decide_four_times_in_five() -> None:
     wanted = ((1.645 + 0.842) * difference.standard_error * 10 / 0.09) ** 2 - 100
     assert more == pytest.approx(wanted, rel=0.25)
     assert superiority(difference.scaled(1.0 + more / 100)).verdict is Verdict.PASS
+    # So many items of a population like these, drawn again and again.
+    rng, passed = np.random.default_rng(3), 0
+    for won, lost, tied in rng.multinomial(100 + more, (0.18, 0.09, 0.73), size=400):
+        passed += superiority(pairs(int(won), int(lost), int(tied))).verdict is Verdict.PASS
+    assert 0.74 <= passed / 400 <= 0.9
 
 
 def test_where_the_value_lies_on_the_bound_no_number_of_items_is_promised() -> None:
