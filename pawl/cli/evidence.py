@@ -11,7 +11,14 @@ from libs.contracts.stubs.pawl.evaluator.v1 import live_pb2
 from pawl.cli.common import Dir, connect, out
 
 _LIVE_STAGES = ("shadow", "canary", "promoted", "rolled_back")
-_CITED = ("stage", "version", "generation", "verdict", "e_value", "pairs", "wins", "losses", "windows", "bad_windows")
+_CITED = {
+    "assessment": (
+        "stage", "version", "generation", "verdict", "e_value", "pairs", "wins", "losses", "windows", "bad_windows"
+    ),
+    "report": ("report_id", "report_digest", "verdict"),
+    "drop": ("number", "version", "floor", "satisfaction", "e_value", "first_window", "last_window"),
+}  # fmt: skip
+"""What a decision repeats of the conclusion that it rests on, by the kind of that conclusion."""
 
 Task = Annotated[str, typer.Argument(help="name of the task")]
 AsJson = Annotated[bool, typer.Option("--json")]
@@ -31,7 +38,7 @@ def verify(
     as_json: AsJson = False,
     directory: Dir = None,
 ) -> None:
-    """Compute each assessment, drop and report again, and look up what decisions rest on; status 1 if any differs."""
+    """Compute assessments, drops, reports and votes again, and look up what decisions rest on; 1 if any differs."""
     with connect(directory) as pawl:
         checks = pawl.verify_evidence(task, turn_id)
         decisions = [each for each in pawl.decisions(task) if not turn_id or each.turn_id == turn_id]
@@ -83,14 +90,30 @@ def live(
 
 
 def _decision(decision: Any, checks: list[live_pb2.Check]) -> list[dict[str, Any]]:
-    """What a live decision cites, and whether it is among the assessments that were published."""
+    """What a decision cites, and whether that was published and follows from its own evidence."""
     evidence = json.loads(decision.evidence_json or "{}")
-    if decision.action not in _LIVE_STAGES or "e_value" not in evidence:
-        return []
-    documents = [json.loads(check.document_json) for check in checks if check.kind == "assessment"]
-    holds = any(all(document.get(key) == evidence.get(key) for key in _CITED) for document in documents)
-    what = f"{decision.action} on {evidence['stage']} {evidence['generation']}"
-    return [{"sequence": decision.sequence, "what": what, "reason": decision.reason, "holds": holds}]
+    kind, what = _rests_on(decision.action, evidence)
+    told = [({"verdict": check.verdict} | json.loads(check.document_json), check) for check in checks
+            if check.kind == kind]  # fmt: skip
+    if not kind or (kind == "report" and all(one["report_id"] != evidence["report_id"] for one, _ in told)):
+        return []  # of many reports only the newest are looked at, or those of the turn that was asked for
+    holds = any(
+        all(one.get(key) == evidence.get(key) for key in _CITED[kind]) and check.finding != "different"
+        for one, check in told
+    )
+    named = f"{decision.action} on {what}"
+    return [{"sequence": decision.sequence, "what": named, "reason": decision.reason, "holds": holds}]
+
+
+def _rests_on(action: str, evidence: dict[str, Any]) -> tuple[str, str]:
+    """The kind of conclusion that a decision cites, and in words which; empty for one that cites none."""
+    if action == "drop":
+        return "drop", f"drop #{evidence.get('number')}"
+    if "report_digest" in evidence:
+        return "report", f"report {evidence['report_id']}"
+    if action in _LIVE_STAGES and "e_value" in evidence:
+        return "assessment", f"{evidence['stage']} {evidence['generation']}"
+    return "", ""
 
 
 def _print(checks: list[live_pb2.Check], cited: list[dict[str, Any]]) -> None:
@@ -102,7 +125,7 @@ def _print(checks: list[live_pb2.Check], cited: list[dict[str, Any]]) -> None:
         for line in check.differences:
             out.print(f"{check.what}: {line}", highlight=False)
     for each in cited:
-        found = "rests on an assessment that was published" if each["holds"] else "RESTS ON NOTHING THAT WAS PUBLISHED"
+        found = "rests on what was published" if each["holds"] else "RESTS ON NOTHING THAT HOLDS"
         out.print(f"decision {each['sequence']} ({each['what']}): {found}", highlight=False)
     counts = {name: sum(check.finding == name for check in checks) for name in ("equal", "different", "pruned")}
     out.print(f"{counts['equal']} equal, {counts['different']} different, {counts['pruned']} no longer kept")

@@ -15,6 +15,7 @@ from libs.contracts.stubs.pawl.evaluator.v1 import campaign_pb2_grpc
 from services.evaluator.domain.campaign import CLOSED, OPEN, Campaign, Design, shown, texts
 from services.evaluator.domain.campaign_desk import Cast
 from services.evaluator.domain.campaign_plan import draw
+from services.evaluator.domain.campaign_record import record_of
 from services.evaluator.domain.campaign_source import candidates_of, judgements_of, suite_digest_of
 from services.evaluator.domain.campaign_standing import standing_of
 from services.evaluator.domain.suite import ITEMS_FILE, parse_suite
@@ -127,15 +128,7 @@ class CampaignServicer(campaign_pb2_grpc.CampaignServiceServicer):
             raise FailedPrecondition(
                 "the order is laid open once the campaign is closed", reason="STILL_OPEN", field="campaign_id"
             )
-        ballots = zip(whole.ballots, whole.hashes, strict=True)
-        document = {
-            "campaign_id": campaign.campaign_id,
-            "commitment": campaign.commitment,
-            "nonce": campaign.nonce,
-            "head": campaign.head,
-            "slots": [slot.model_dump() for slot in whole.slots],
-            "ballots": [ballot.model_dump(mode="json") | {"hash": digest} for ballot, digest in ballots],
-        }
+        document = record_of(campaign, whole.slots, whole.ballots, whole.hashes)
         return pb.GetAuditResponse(audit_json=json.dumps(document))
 
     async def AddJudgements(self, request: Any, context: Any) -> Any:  # noqa: N802, ARG002

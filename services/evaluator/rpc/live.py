@@ -11,12 +11,16 @@ from libs.artifacts import ObjectStore
 from libs.contracts.errors import DataLoss, InvalidInput, NotFound
 from libs.contracts.stubs.pawl.evaluator.v1 import live_pb2 as pb
 from libs.contracts.stubs.pawl.evaluator.v1 import live_pb2_grpc
+from services.evaluator.domain.campaign import CLOSED
+from services.evaluator.domain.campaign_record import troubles_of
+from services.evaluator.domain.campaign_standing import standing_of
 from services.evaluator.domain.drift_inputs import drifts
 from services.evaluator.domain.evidence import Check
 from services.evaluator.domain.live_drop import DropState, recheck
 from services.evaluator.domain.live_metrics import metrics_of, shadow_of
 from services.evaluator.domain.recheck import recheck as recheck_report
 from services.evaluator.store import Ledger, Reports
+from services.evaluator.store.campaigns import Campaigns, Everything
 from services.evaluator.store.live import Live, LiveTask
 from services.evaluator.store.live_readings import LiveReadings
 
@@ -24,6 +28,7 @@ SERVICE = "pawl.evaluator.v1.LiveService"
 register = live_pb2_grpc.add_LiveServiceServicer_to_server
 _MOST_SECONDS = 30 * 86_400.0
 _MOST_REPORTS = 10
+_MOST_CAMPAIGNS = 20
 
 
 class LiveServicer(live_pb2_grpc.LiveServiceServicer):
@@ -40,6 +45,7 @@ class LiveServicer(live_pb2_grpc.LiveServiceServicer):
         state: Callable[[str, str], DropState | None],
         reports: Reports,
         objects: ObjectStore,
+        campaigns: Campaigns,
     ) -> None:
         self._live = live
         self._readings = readings
@@ -47,6 +53,7 @@ class LiveServicer(live_pb2_grpc.LiveServiceServicer):
         self._state = state
         self._reports = reports
         self._objects = objects
+        self._campaigns = campaigns
 
     async def GetLive(self, request: Any, context: Any) -> Any:  # noqa: N802, ARG002 - named by the protocol
         """The live view of a task."""
@@ -62,7 +69,9 @@ class LiveServicer(live_pb2_grpc.LiveServiceServicer):
         checks = await self._ledger.verify(request.task, request.turn_id)
         if not request.turn_id:
             checks += await self._drops(request.task)
-            checks += await self._verdicts(request.task)
+        checks += await self._verdicts(request.task, request.turn_id)
+        if not request.turn_id:
+            checks += await self._votes(request.task)
         return pb.VerifyEvidenceResponse(checks=[_check(each) for each in checks])
 
     async def _told(self, task: LiveTask, seconds: float) -> dict[str, Any]:
@@ -90,10 +99,11 @@ class LiveServicer(live_pb2_grpc.LiveServiceServicer):
             "windows": task.windows,
         }
 
-    async def _verdicts(self, task: str) -> list[Check]:
-        """The newest reports' gates, decided again from their items."""
+    async def _verdicts(self, task: str, turn_id: str) -> list[Check]:
+        """The gates of the newest reports, or of a turn's, decided again from their items."""
         checks = []
-        for row in [each for each in await self._reports.of_task(task) if each.report_digest][:_MOST_REPORTS][::-1]:
+        rows = await self._reports.of_task(task, turn_id=turn_id)
+        for row in [each for each in rows if each.report_digest][:_MOST_REPORTS][::-1]:
             try:
                 data = await self._objects.for_tenant(row.tenant).get_bytes(row.report_digest)
                 found = await asyncio.to_thread(lambda held: recheck_report(json.loads(held)), data)
@@ -104,7 +114,15 @@ class LiveServicer(live_pb2_grpc.LiveServiceServicer):
             finding = "pruned" if found is None else "different" if found else "equal"
             about = {"report_id": row.report_id, "report_digest": row.report_digest}
             what = f"report {row.report_id}"
-            checks.append(Check("", "report", what, row.verdict, finding, tuple(found or ()), about))
+            checks.append(Check(row.turn_id, "report", what, row.verdict, finding, tuple(found or ()), about))
+        return checks
+
+    async def _votes(self, task: str) -> list[Check]:
+        """The newest campaigns: order and texts against the commitment, ballots against their chain."""
+        checks = []
+        for campaign in (await self._campaigns.listed(task, _MOST_CAMPAIGNS))[::-1]:
+            whole = await self._campaigns.everything(campaign.campaign_id)
+            checks.append(await asyncio.to_thread(_campaign_check, whole))
         return checks
 
     async def _drops(self, task: str) -> list[Check]:
@@ -119,6 +137,18 @@ class LiveServicer(live_pb2_grpc.LiveServiceServicer):
             what = f"drop #{document['number']}"
             checks.append(Check("", "drop", what, "drop", finding, tuple(found), document))
         return checks
+
+
+def _campaign_check(whole: Everything) -> Check:
+    campaign = whole.campaign
+    found = troubles_of(campaign, whole.items, whole.slots, whole.ballots, whole.hashes)
+    verdict = campaign.state
+    if campaign.state == CLOSED:
+        told = standing_of(campaign, whole.items, whole.slots, whole.ballots, whole.judgements)
+        verdict = told["overall"]["verdict"]
+    about = {"campaign_id": campaign.campaign_id, "commitment": campaign.commitment, "head": campaign.head}
+    finding = "different" if found else "equal"
+    return Check("", "campaign", f"campaign {campaign.campaign_id}", verdict, finding, tuple(found), about)
 
 
 def _check(check: Check) -> Any:

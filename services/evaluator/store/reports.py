@@ -25,7 +25,7 @@ FAILED = "failed"
 
 @dataclass(frozen=True, slots=True)
 class ReportRow:
-    """One report as listed."""
+    """One report as listed; `turn_id` is empty for one that was asked for by hand."""
 
     report_id: str
     tenant: str
@@ -35,6 +35,7 @@ class ReportRow:
     verdict: str
     report_digest: str
     reason: str
+    turn_id: str
 
 
 class Reports:
@@ -56,6 +57,7 @@ class Reports:
             "report_digest": "",
             "reason": "",
             "started_at": time.time(),
+            "turn_id": command.turn_id,
         }
         async with self._database.transaction() as session:
             await session.execute(insert_new(session, reports), [row])
@@ -106,7 +108,7 @@ class Reports:
                             "report_id": command.report_id, "tenant": command.tenant, "task": command.task,
                             "version": command.candidate.version, "suite_digest": command.suite_digest,
                             "state": FAILED, "verdict": "", "report_digest": "", "reason": reason,
-                            "started_at": time.time(), "ended_at": time.time(),
+                            "started_at": time.time(), "ended_at": time.time(), "turn_id": command.turn_id,
                         }
                     ],
                 )  # fmt: skip
@@ -135,9 +137,11 @@ class Reports:
             raise NotFound(f"no report {report_id!r}", field="report_id")
         return _row(found)
 
-    async def of_task(self, task: str, limit: int = 200) -> list[ReportRow]:
-        """Reports of a task, newest first."""
+    async def of_task(self, task: str, limit: int = 200, turn_id: str = "") -> list[ReportRow]:
+        """Reports of a task, newest first; of one turn where it is named."""
         newest = select(reports).where(reports.c.task == task).order_by(reports.c.started_at.desc()).limit(limit)
+        if turn_id:
+            newest = newest.where(reports.c.turn_id == turn_id)
         async with self._database.reading() as session:
             return [_row(row) for row in await session.execute(newest)]
 
@@ -162,4 +166,5 @@ def _row(found: Row[Any]) -> ReportRow:
         found.verdict,
         found.report_digest,
         found.reason,
+        found.turn_id,
     )

@@ -37,6 +37,7 @@ reports = Table(
     Column("reason", Text, nullable=False),
     Column("started_at", Float, nullable=False),
     Column("ended_at", Float, nullable=True),
+    Column("turn_id", String(120), nullable=False, server_default=""),
 )
 Index("ix_reports_task_started_at", reports.c.task, reports.c.started_at)
 

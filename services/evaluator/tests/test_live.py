@@ -5,7 +5,7 @@ import json
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -31,16 +31,21 @@ from libs.runtime.grpc_server import GrpcServer
 from libs.testing.servers import NatsServer
 from libs.testing.wait import eventually
 from services.evaluator.clients import Backlog
+from services.evaluator.domain.campaign import Design
+from services.evaluator.domain.campaign_desk import Cast
 from services.evaluator.handlers.live import LiveWatch
 from services.evaluator.handlers.monitor import INFERENCES, OUTCOMES, Monitor
 from services.evaluator.handlers.production import Production
 from services.evaluator.rpc import live as rpc
 from services.evaluator.store import METADATA, Ledger, Reports
+from services.evaluator.store.campaign_tables import campaign_items
+from services.evaluator.store.campaigns import Campaigns
 from services.evaluator.store.live import Live
 from services.evaluator.store.live_readings import LiveReadings
 from services.evaluator.store.live_tables import live_requests, live_windows
 from services.evaluator.store.tables import reports
 from services.evaluator.tests.support import TASK, TENANT, Facts, Traffic, right, send, spec
+from services.evaluator.tests.test_campaign_domain import Table
 from services.evaluator.tests.test_report import judged_and_gated
 
 WINDOW = 0.2
@@ -115,7 +120,7 @@ class Home:
             stack.push_async_callback(stream.stop)
         server = GrpcServer("127.0.0.1", 0)
         seen = rpc.LiveServicer(
-            live, LiveReadings(database), ledger, watch.state, Reports(database), self.objects
+            live, LiveReadings(database), ledger, watch.state, Reports(database), self.objects, Campaigns(database)
         )  # fmt: skip
         server.add(rpc.register, seen, rpc.SERVICE)
         await server.start()
@@ -195,6 +200,8 @@ async def test_a_drop_is_told_once_survives_a_restart_and_can_be_computed_again(
     for number in range(60):
         moment = past + timedelta(seconds=number / 2)
         await answered(link, traffic, f"u{number}", good=number < 40, created_at=moment)
+    # Told of times long past, they must all be there before a window is closed.
+    await eventually(lambda: _is(watch, 60), 30.0)
     await watch.windows(60)
 
     async def told() -> Any:
@@ -229,6 +236,7 @@ async def test_a_verdict_that_does_not_follow_from_its_report_is_found(home: Hom
         row = {
             "report_id": name, "tenant": TENANT, "task": TASK, "version": 1, "suite_digest": "", "state": "completed",
             "verdict": document["verdict"], "report_digest": digest, "reason": "", "started_at": time.time(),
+            "turn_id": f"turn-{name}",
         }  # fmt: skip
         async with watch.database.transaction() as session:
             await session.execute(insert(reports), [row])
@@ -237,6 +245,36 @@ async def test_a_verdict_that_does_not_follow_from_its_report_is_found(home: Hom
         ("report honest", "equal"), ("report forged", "different"), ("report old", "pruned")
     ]  # fmt: skip
     assert list(checks[1].differences) == ["verdict: published 'pass', its gates give 'inconclusive'"]
+    asked = live_pb2.VerifyEvidenceRequest(task=TASK, turn_id="turn-forged")
+    checks = (await call(watch.stub.VerifyEvidence, asked)).checks
+    assert [(check.turn_id, check.what, check.finding) for check in checks] == [
+        ("turn-forged", "report forged", "different")
+    ]
+
+
+async def test_votes_and_texts_of_a_campaign_are_checked_against_what_was_committed_to(home: Home) -> None:
+    watch = await home.start()
+    campaigns = Campaigns(watch.database)
+    table = Table(Design(seed=2), count=40)
+    opened = replace(table.desk.campaign, campaign_id="campaign-1", tenant=TENANT, task=TASK)
+    await campaigns.open(opened, table.plan, {})
+    taken = await campaigns.take("campaign-1", "ada")
+    await campaigns.cast("campaign-1", Cast("ada", taken.ticket, "left"))
+
+    async def checked() -> Any:
+        (check,) = (await call(watch.stub.VerifyEvidence, live_pb2.VerifyEvidenceRequest(task=TASK))).checks
+        assert (check.kind, check.what) == ("campaign", "campaign campaign-1")
+        return check
+
+    assert ((await checked()).finding, (await checked()).verdict) == ("equal", "open")
+    assert "nonce" not in (await checked()).document_json
+    await campaigns.close("campaign-1")
+    assert ((await checked()).finding, (await checked()).verdict) == ("equal", "inconclusive")
+    async with watch.database.transaction() as session:
+        await session.execute(update(campaign_items).values(treatment="another answer"))
+    told = await checked()
+    assert told.finding == "different"
+    assert "not those that were committed to" in told.differences[0]
 
 
 async def test_the_live_view_tells_versions_segments_shadow_and_the_watch(
