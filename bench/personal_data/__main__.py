@@ -23,6 +23,7 @@ _KINDS = {
     "US_SSN": "ssn", "DOMAIN_NAME": "url", "US_DRIVER_LICENSE": "licence", "ZIP_CODE": "postcode", "DATE_TIME": "date",
     "AGE": "age", "TITLE": "title",
 }  # fmt: skip
+_ADDRESS = "STREET_ADDRESS"
 Spans = list[list[tuple[str, int, int, float]]]
 
 
@@ -44,6 +45,10 @@ def main() -> int:
         }
         for row in rows
     ]
+    addresses = [
+        [(each["start_position"], each["end_position"]) for each in row["spans"] if each["entity_type"] == _ADDRESS]
+        for row in rows
+    ]
     begun = time.perf_counter()
     found = PatternFinder().find(texts)
     engines: dict[str, tuple[float, Spans]] = {
@@ -55,13 +60,18 @@ def main() -> int:
     }
     if given.peers:
         engines["presidio"] = _presidio(texts, given.peers)
+    for name, (seconds, spans) in engines.items():
+        # The labels have a postcode as a span of its own only where it stands outside a labelled address.
+        beside = [[span for span in told if not _within(span, own)] for told, own in zip(spans, addresses, strict=True)]
+        engines[name] = seconds, beside
     lines = [
         "# Personal data in labelled sentences",
         "",
         f"`python -m bench.personal_data --data {Path(given.data).name} --peers PYTHON`: {len(texts)}",
         "sentences, spans that match exactly. Presidio's patterns are scored at the score threshold that suits each",
         "kind best (of 0, 0.3 and",
-        "0.5). Our patterns were written with this file at hand; presidio's come from the authors of the file.",
+        "0.5). A postcode within a labelled address, whose label is the address, is neither right nor wrong.",
+        "Our patterns were written with this file at hand; presidio's come from the authors of the file.",
         "",
         "| kind | spans | " + " | ".join(f"{name} recall | {name} precision" for name in engines) + " |",
         "|---|---|" + "---|---|" * len(engines),
@@ -84,6 +94,10 @@ def _scores(engines: dict[str, tuple[float, Spans]], kind: str, labels: list[set
         max((_score(spans, kind, labels, least) for least in (0.0, 0.3, 0.5)), key=lambda each: (sum(each), each))
         for _, spans in engines.values()
     ]
+
+
+def _within(span: tuple[str, int, int, float], addresses: list[tuple[int, int]]) -> bool:
+    return span[0] == "postcode" and any(start <= span[1] and span[2] <= end for start, end in addresses)
 
 
 def _score(spans: Spans, kind: str, labels: list[set[Any]], least: float) -> tuple[float, float]:

@@ -13,13 +13,17 @@ from libs.contracts.task.recipe import DpoRecipe, LoraRecipe
 
 _METHODS: dict[str, type[LoraRecipe] | type[DpoRecipe]] = {"supervised": LoraRecipe, "dpo": DpoRecipe}
 _JOB = ("training_file", "model")
+_SPLIT = {"train": 0.75, "validation": 0.0, "test": 0.25}
+"""Where a file of its own validates: the gates' suite still comes out of the training file, which has no test file."""
+_DROPPED = ("integrations", "metadata")
 
 
 def task_of(job_text: str, base: str, task: str = "") -> str:
-    """The task file, as YAML, that a job config amounts to.
+    """The task file, as YAML, that a job config amounts to, headed by how its files are imported.
 
     `base` is the model to train in place of theirs; the task is named by `task`, else by the job's suffix. `auto` is
-    left to our defaults. Raises InvalidInput where it is no job, or one of a method there is none for here.
+    left to our defaults. Rows of the validation file validate and never train. Raises InvalidInput where it is no job,
+    or one of a method there is none for here.
     """
     job = _job(job_text)
     method, given = _method(job)
@@ -38,16 +42,27 @@ def task_of(job_text: str, base: str, task: str = "") -> str:
     if isinstance(job.get("seed"), int):
         recipe["seed"] = job["seed"]
     name = task or _named(str(job.get("suffix") or job.get("user_provided_suffix") or "")) or "imported"
+    validates = job.get("validation_file") if isinstance(job.get("validation_file"), str) else None
+    data = {"split": _SPLIT, "curation": {"validation_sources": [validates]}} if validates else None
     spec = {
         "task": name, "description": f"from a fine-tuning job on {job['model']} with {job['training_file']}",
-        "base": base, "recipe": recipe,
+        "base": base, **({"data": data} if data else {}), "recipe": recipe, "triggers": {"on_import": False},
     }  # fmt: skip
     try:
         TaskSpec.model_validate(spec)
     except ValidationError as error:
         first = error.errors()[0]
         raise InvalidInput(str(first["msg"]), field=".".join(map(str, first["loc"]))) from error
-    return yaml.safe_dump(spec, sort_keys=False, allow_unicode=True)
+    return _head(job, name, validates) + yaml.safe_dump(spec, sort_keys=False, allow_unicode=True)
+
+
+def _head(job: dict[str, Any], task: str, validates: str | None) -> str:
+    """What to do next, and what of the job has no place here, as comments."""
+    files = [(job["training_file"], "trains"), *([(validates, "validates, and never trains")] if validates else [])]
+    told = [f"# pawl import {name}.jsonl --task {task} --source {name}  # {what}" for name, what in files]
+    told += [f"# pawl turn {task}  # once they are in"]
+    told += [f"# not carried over: {name}" for name in _DROPPED if job.get(name)]
+    return "".join(f"{' '.join(line.split())}\n" for line in told)
 
 
 def _job(text: str) -> dict[str, Any]:

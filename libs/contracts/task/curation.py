@@ -149,11 +149,18 @@ class CurationSpec(Section):
     personal: Literal["patterns", "presidio"] = Field(
         "patterns", description="who finds personal data; presidio adds names and places to what the patterns find"
     )
+    pseudonyms: Literal["token", "surrogate"] = Field(
+        "token",
+        description="`<EMAIL_4k2q7x>`, or a value of the same form that belongs to nobody; each always the same",
+    )
     contradictions: Literal[Act.KEEP, Act.REVIEW] = Act.REVIEW
     licences: tuple[str, ...] = Field((), description="licences that may train; empty means all, and rows without one")
     without: tuple[str, ...] = Field((), description="rules that do not apply, by name")
     holdout_after: datetime | None = Field(
         None, description="groups that begin at or after this time are test; fixed by the first dataset version"
+    )
+    validation_sources: tuple[str, ...] = Field(
+        (), description="groups that a row of these sources begins are validation, and none of their rows trains"
     )
     customers: bool = Field(False, description="all rows of one user stand on one side of the split")
 

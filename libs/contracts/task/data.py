@@ -39,13 +39,28 @@ class PersonalData(StrEnum):
 
 
 class RedactionSpec(Section):
-    """Policy per kind of personal data; a redacted value becomes a consistent pseudonym such as `<EMAIL_1>`."""
+    """Policy per kind of personal data; a redacted value becomes a consistent pseudonym such as `<EMAIL_1>`.
+
+    `licence` is a driving licence, passport or other labelled number, `credential` a password, key or token; `person`
+    and `place` are found by presidio alone.
+    """
 
     email: PersonalData = PersonalData.REDACT
     phone: PersonalData = PersonalData.REDACT
     card: PersonalData = PersonalData.REDACT
     iban: PersonalData = PersonalData.REDACT
     ip: PersonalData = PersonalData.REDACT
+    ssn: PersonalData = PersonalData.REDACT
+    licence: PersonalData = PersonalData.REDACT
+    credential: PersonalData = PersonalData.REDACT
+    birth_date: PersonalData = PersonalData.REDACT
+    postcode: PersonalData = PersonalData.REDACT
+    person: PersonalData = PersonalData.REDACT
+    place: PersonalData = PersonalData.REDACT
+    url: PersonalData = PersonalData.KEEP
+    age: PersonalData = PersonalData.KEEP
+    title: PersonalData = PersonalData.KEEP
+    date: PersonalData = PersonalData.KEEP
 
 
 class DuplicateSpec(Section):

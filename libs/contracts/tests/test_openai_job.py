@@ -40,6 +40,21 @@ def test_a_job_as_it_is_sent_becomes_a_task() -> None:
     assert (task.task, task.base, task.recipe.method) == ("support-triage", "models/base", "lora")
     assert (task.recipe.epochs, task.recipe.batch_size, task.recipe.seed) == (2, 16, 42)
     assert task.recipe.learning_rate == 1.5e-4
+    assert task.data.curation.validation_sources == ("file-def456",)
+    assert (task.data.split.validation, task.data.split.test > 0) == (0.0, True)
+
+
+def test_the_task_says_how_its_files_come_in_and_what_is_left_behind() -> None:
+    said = task_of(json.dumps({**SENT, "integrations": [{"type": "wandb", "wandb": {"project": "x"}}]}), "b")
+    head = [line for line in said.splitlines() if line.startswith("#")]
+    assert head == [
+        "# pawl import file-abc123.jsonl --task support-triage --source file-abc123 # trains",
+        "# pawl import file-def456.jsonl --task support-triage --source file-def456 # validates, and never trains",
+        "# pawl turn support-triage # once they are in",
+        "# not carried over: integrations",
+    ]
+    alone = parse_task(task_of(json.dumps(TOLD), "b", "mine"))
+    assert (alone.data.curation.validation_sources, alone.data.split.validation) == ((), 0.05)
 
 
 def test_a_job_as_it_is_told_in_its_older_form_becomes_a_task() -> None:

@@ -64,6 +64,11 @@ def _conversation(messages: list[dict[str, Any]], given: dict[str, Any]) -> dict
     system = "\n\n".join(text_of(each.get("content")) for each in messages if each["role"] == "system") or None
     turns = [each for each in messages if each["role"] != "system"]
     said = "output" if given["output"] is not None else "rejected" if given.get("label") is False else None
+    if said == "output" and given.get("rejected") is None and given.get("label") is None:
+        taught = _taught(turns)
+        if taught is None:
+            return {"output": None}
+        turns = taught
     answer = turns.pop() if turns and turns[-1]["role"] == "assistant" and said is not None else None
     if not turns:
         return {}
@@ -76,6 +81,17 @@ def _conversation(messages: list[dict[str, Any]], given: dict[str, Any]) -> dict
         "input_as": _whole(last, "user"),
         "answer_as": _whole(answer, "assistant") if answer is not None else None,
     }
+
+
+def _taught(turns: list[dict[str, Any]]) -> list[dict[str, Any]] | None:
+    """The turns up to the last answer that is to be learnt; None where every answer has the weight 0.
+
+    What follows that answer has no part in learning it.
+    """
+    if not turns or turns[-1]["role"] != "assistant" or turns[-1].get("weight") != 0:
+        return turns
+    answers = [at for at, each in enumerate(turns) if each["role"] == "assistant" and each.get("weight") != 0]
+    return turns[: answers[-1] + 1] if answers else None
 
 
 def _whole(message: dict[str, Any], role: str) -> str | None:

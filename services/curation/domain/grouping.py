@@ -1,13 +1,13 @@
 """The permanent place of a row: its group, and the side of the split on which that group stands for ever."""
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 
 from libs.contracts.task import SplitSpec
 from services.curation.domain.rows import Row
-from services.curation.domain.split import TEST, split_of
+from services.curation.domain.split import TEST, VALIDATION, split_of
 
 
 def groups_of(
@@ -56,16 +56,19 @@ def place(
     salt: str,
     fractions: SplitSpec,
     holdout_after: datetime | None,
+    validation_sources: Collection[str] = (),
 ) -> list[Row]:
     """The rows with group and split. `rows` are in order of arrival: the first of a group founds it.
 
-    A split is a function of salt and group, but for groups founded at or after `holdout_after`, which are test.
+    A split is a function of salt and group, but for groups founded by a row of `validation_sources`, which are
+    validation, and for those founded at or after `holdout_after`, which are test.
     """
     splits = dict(known.values())
     placed: list[Row] = []
     for row, group in zip(rows, groups, strict=True):
         if group not in splits:
             late = holdout_after is not None and row.created_at >= holdout_after
-            splits[group] = TEST if late else split_of(salt, group, fractions)
+            drawn = TEST if late else split_of(salt, group, fractions)
+            splits[group] = VALIDATION if row.source in validation_sources else drawn
         placed.append(replace(row, split_group=group, split=splits[group]))
     return placed

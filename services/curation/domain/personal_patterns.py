@@ -14,6 +14,11 @@ _DATE = (
     rf"|\d{{1,2}}(?:st|nd|rd|th)? (?:of )?{_MONTH},? (?:19|20)\d\d|{_MONTH} \d{{1,2}}(?:st|nd|rd|th)?,? (?:19|20)\d\d)"
     r"(?![\w/-])"
 )
+_STATES = "A[AEKLPRZ]|C[AOT]|D[CE]|FL|GA|I[AL]|K[SY]|LA|M[ADINOST]|N[CDEHJMVY]|P[AR]|RI|S[CD]|T[NX]|UT|V[AIT]|W[AIVY]"
+# Words too: they name a state only after a town and a comma, and `ID` not even there.
+_STATES_AND_WORDS = f"{_STATES}|HI|IN|ME|O[HKR]"
+# Where a door within a house is named, what ends a line soon after, with no sentence between, is the code of the place.
+_DOOR = r"\b(?:apt|apartment|suite|ste|unit|flat|p\.? ?o\.? box)\.?\s*\d+\b"
 _NUMBERED = r"(?:\s*(?:number|no\.?|nr\.?|#))?\s*(?:is|was|:|=|#)?\s*"
 # Printed forms of telephone numbers that need no word beside them.
 _PHONE = (
@@ -141,6 +146,17 @@ PATTERNS: tuple[Pattern, ...] = (
         r"\b(?:[ABCEGHJ-NPRSTVXY]\d[A-Z][ ]\d[A-Z]\d"
         r"|(?:GIR 0AA|[A-PR-UWYZ][A-HK-Y]?\d[\dA-HJKP-UW]?[ ]\d[ABD-HJLNP-UW-Z]{2}))\b",
         r"[A-Z]\d[\dA-Z]? \d[A-Z]",
+    ),
+    _pattern(
+        "postcode",
+        rf"\b[A-Z][a-z]+(?:, ?(?:{_STATES_AND_WORDS})|,? (?:{_STATES}))[ ]+(?P<value>\d{{5}}(?:-\d{{4}})?)(?![\w-])",
+        r"[A-Z]{2} +\d{5}",
+    ),
+    _pattern(
+        "postcode",
+        rf"(?i){_DOOR}[^.?!]{{0,70}}?\n[ \t]{{0,12}}(?-i:[A-ZÀ-ÖØ-Þ])[^\d\n.?!]{{1,40}}(?:\n[^\d\n.?!]{{0,24}})?"
+        r"\s{1,12}(?P<value>\d{3,6}|\d{2,4}[- ]\d{2,4})[ ]*(?=\n|$)",
+        r"(?i)(?:apt|apartment|suite|ste|unit|flat|box)\.?\s*\d+",
     ),
     _pattern("phone", rf"(?i)\b{_PHONE_BEFORE}(?P<value>{_LOOSE})", r"(?:\d\D{0,3}){7}", checks.phone),
     _pattern(

@@ -33,6 +33,7 @@ _ALL = (
     Rule("kept", "publish", Outcome.KEPT, "the row stands as it came", optional=False),
     Rule("erased_subject", "erase", _OUT, "its subject asked for erasure", optional=False),
     Rule("withheld_after_holdout", "holdout", _OUT, "it straddles the temporal holdout", optional=False),
+    Rule("withheld_validation", "holdout", _OUT, "its source may only validate, and its group trains", optional=False),
     Rule("encoding_repaired", "encoding", _EDITED, "bytes read under a wrong encoding were repaired"),
     Rule("whitespace_or_controls_cleaned", "whitespace", _EDITED, "blanks, line ends, controls and NFC"),
     Rule("no_input", "admit", _OUT, "there is nothing to ask", optional=False),

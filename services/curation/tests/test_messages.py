@@ -50,6 +50,17 @@ def test_a_conversation_with_a_bad_answer_keeps_its_question(tmp_path: Path, ans
     assert published(tmp_path, messages, output=None, rejected="flat", label=False, signal="bad") == messages
 
 
+def test_an_answer_of_no_weight_is_never_learnt_and_the_last_one_of_weight_is(tmp_path: Path) -> None:
+    asked = {"role": "user", "content": "what is the capital of France?"}
+    taught = {"role": "assistant", "content": "Paris, as if nobody knew."}
+    more, muted = {"role": "user", "content": "be nicer"}, {"role": "assistant", "content": "no", "weight": 0}
+    assert published(tmp_path, [asked, taught, more, muted]) == [asked, taught]
+    kept: list[dict[str, Any]] = [asked, muted, more, {**taught, "weight": 1}]
+    assert published(tmp_path, kept) == kept
+    with pytest.raises(ValueError, match="not enough values"):
+        published(tmp_path, [asked, muted, more, {**taught, "weight": 0}])
+
+
 def test_personal_data_leaves_parts_calls_results_and_the_system_prompt(tmp_path: Path) -> None:
     mail = "ann.lee@shop.test"
     messages: list[dict[str, Any]] = [

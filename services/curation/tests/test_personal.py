@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from libs.contracts.errors import FailedPrecondition
+from libs.contracts.task.data import RedactionSpec
 from services.curation.compute.personal import BothFinders, PatternFinder
 from services.curation.compute.personal_presidio import PresidioFinder
-from services.curation.domain.personal import KINDS, Span, find, redact
+from services.curation.domain.personal import DEFAULTS, KINDS, NAMES, Span, find, redact
 from services.curation.domain.personal_checks import date, luhn, mod97
 from services.curation.domain.personal_pseudonyms import SURROGATE, Pseudonyms
 
@@ -35,6 +36,10 @@ SAMPLES = [
     ("birth_date", "DOB: 1951-10-23", "1951-10-23"),
     ("date", "shipped 2024-02-29 07:00:28 from us", "2024-02-29 07:00:28"),
     ("postcode", "ZIP: 75534-030", "75534-030"),
+    ("postcode", "Portland, OR 97201 or", "97201"),
+    ("postcode", "Springfield IL 62704-1234", "62704-1234"),
+    ("postcode", "12 Hauptstrasse Apt. 675\nAalborg NO 9100", "9100"),
+    ("postcode", "764 Fagradalsbraut 71 Suite 762\n   Egilsstaðir\n    IS\n    700\n", "700"),
     ("postcode", "Mill Village NS B0J 2H0", "B0J 2H0"),
     ("age", "a 65-year-old male", "65"),
     ("title", "for Dr. Wells", "Dr."),
@@ -62,6 +67,10 @@ def test_a_value_is_found_to_the_character(kind: str, text: str, value: str) -> 
         "ticket 000-12-3456",
         "meet @ 5 in room 12-34",
         "5 of 7 tests fail after 300 minutes",
+        "Sorry, ID 12345 is my order",
+        "Ticket ID 45678 and Order NO 12345",
+        "the unit 4\nwas sold. It made\n1200",
+        "of unit 4\nwe sold\n1200",
     ],
 )
 def test_what_only_looks_like_personal_data_is_left_alone(text: str) -> None:
@@ -98,9 +107,13 @@ def test_the_same_value_has_the_same_pseudonym_in_every_row_of_the_task_and_no_o
     assert mail not in redact("ann@b.org", actions, Pseudonyms(b"another task")).text
 
 
+def test_the_policy_of_a_task_names_every_kind_with_what_is_done_by_default() -> None:
+    assert RedactionSpec().model_dump(mode="json") == dict.fromkeys(NAMES, "redact") | dict(DEFAULTS)
+
+
 def test_redacting_twice_changes_nothing() -> None:
     actions = dict.fromkeys(KINDS, "redact")
-    text = ". ".join(text for _, text, _ in SAMPLES)
+    text = "\n".join(text for _, text, _ in SAMPLES)
     once = redact(text, actions, Pseudonyms(KEY)).text
     assert all(value not in once for kind, _, value in SAMPLES if kind not in ("age", "title"))
     assert redact(once, actions, Pseudonyms(KEY)).text == once

@@ -163,6 +163,25 @@ def test_a_policy_may_keep_one_kind_of_personal_data_and_drop_rows_with_another(
     assert version.ledger.removed == {"row-00001": "personal_data_iban"}
 
 
+def test_every_kind_is_the_policys_to_decide_and_a_surrogate_has_the_form_of_what_it_stands_for() -> None:
+    text = "write to ann@b.org of Portland, OR 97201, born on 10/23/1951, SSN: 849-66-3189, see https://a.org/x"
+    policy = {"redact": {"postcode": "keep", "birth_date": "keep", "ssn": "redact", "url": "redact"}}
+    (kept,) = only_row(text, policy)
+    assert "97201, born on 10/23/1951, SSN: <SSN_" in kept
+    assert "see <URL_" in kept
+    assert only_row(text, {"redact": {"ssn": "drop"}}) == []
+    (formed,) = only_row(text, {"curation": {"pseudonyms": "surrogate"}})
+    assert re.search(r"write to user-\w{6}@example\.com of Portland, OR \d{5}, born", formed)
+    assert "SSN: 000-" in formed
+    assert not any(value in formed for value in ("ann@b.org", "97201", "849-66-3189"))
+    assert only_row(text, {"curation": {"pseudonyms": "surrogate"}}) == [formed]
+
+
+def only_row(text: str, data: dict[str, Any]) -> list[str]:
+    version = build_rows([row(0, text)], data=data)
+    return [each.input for name in SPLITS for each in version.splits[name]]
+
+
 def test_broken_encodings_and_controls_are_repaired() -> None:
     broken = "\ufeff  the caf\u00e9\u0301 \x07in M\u00fcnchen is  closed\r\n".replace("\u00fc", "Ã¼")
     version = build_rows([row(0, broken)], data=ALL_TRAIN)

@@ -8,7 +8,7 @@ import pytest
 from libs.contracts.errors import DataLoss
 from services.curation.compute.pipeline import Version, curate
 from services.curation.domain.proof import prove
-from services.curation.domain.split import SPLITS, TEST, TRAIN
+from services.curation.domain.split import SPLITS, TEST, TRAIN, VALIDATION
 from services.curation.domain.suite import Item, item_id_of
 from services.curation.domain.synthesis import Lineage, places_of, row_of
 from services.curation.domain.text import Reading
@@ -74,6 +74,20 @@ def test_what_begins_after_the_temporal_holdout_is_test_for_ever() -> None:
     late = version.ledger.removed.get("row-00150", found.get("row-00150"))
     assert late in ("withheld_after_holdout", TEST)
     assert all(each.created_at < cut for each in version.splits[TRAIN])
+
+
+def test_a_file_that_validates_is_validation_whole_and_never_trains_whatever_its_rows_are_like() -> None:
+    trained = tickets(120)
+    judged = [row(200 + at, each.input, each.answer, source="val") for at, each in enumerate(tickets(40, 400))]
+    again = [row(300 + at, f"{each.input} once more", "late", source="val") for at, each in enumerate(trained)]
+    version = build_rows([*trained, *judged, *again], data={"curation": {"validation_sources": ["val"]}})
+    found = places(version)
+    assert {found[each.row_id] for each in judged} == {VALIDATION}
+    assert not any(each.source == "val" for each in version.splits[TRAIN])
+    taught = next(each for each in trained if found.get(each.row_id) == TRAIN)
+    assert version.ledger.removed[f"row-{300 + trained.index(taught):05d}"] == "withheld_validation"
+    later = curate(judged, context_for(version.items, {"placed": version.placed}))
+    assert {places(later).get(each.row_id, VALIDATION) for each in judged} == {VALIDATION}
 
 
 def test_rows_that_another_evaluation_suite_asks_are_withheld() -> None:

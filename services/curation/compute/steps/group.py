@@ -11,7 +11,7 @@ from services.curation.domain.clusters import GROUP_THRESHOLD
 from services.curation.domain.grouping import groups_of, place
 from services.curation.domain.ledger import Ledger
 from services.curation.domain.rows import Row, asked
-from services.curation.domain.split import TEST
+from services.curation.domain.split import TEST, TRAIN
 from services.curation.domain.steps import Context, Result
 from services.curation.domain.text import Reading
 
@@ -19,7 +19,7 @@ from services.curation.domain.text import Reading
 class Group:
     """Sets the group and split of each row by conversation, customer, template and near duplicates."""
 
-    name, version = "group", 1
+    name, version = "group", 2
 
     def __call__(self, rows: Sequence[Row], context: Context) -> Result:
         """As `Step`."""
@@ -31,7 +31,10 @@ class Group:
         groups = groups_of(
             rows, lambda at: reading.form(texts[at]), centres, context.placed, customers=policy.customers
         )
-        placed = place(rows, groups, context.placed, context.salt, context.fractions, policy.holdout_after)
+        placed = place(
+            rows, groups, context.placed, context.salt, context.fractions, policy.holdout_after,
+            policy.validation_sources,
+        )  # fmt: skip
         largest = Counter(groups).most_common(1)
         facts = {
             "groups": {
@@ -45,15 +48,19 @@ class Group:
 
 
 class Holdout:
-    """Keeps what came after the temporal holdout out of training, where its group began before."""
+    """Keeps what may only measure out of training, where its group began before: what came after the temporal
+    holdout, and rows of a source that validates.
+    """
 
-    name, version = "holdout", 1
+    name, version = "holdout", 2
 
     def __call__(self, rows: Sequence[Row], context: Context) -> Result:
         """As `Step`."""
-        ledger, after = Ledger(), context.spec.data.curation.holdout_after
-        if after is not None:
-            for row in rows:
-                if row.split != TEST and row.created_at >= after:
-                    ledger.remove(row, "withheld_after_holdout", f"{row.created_at.isoformat()}")
+        ledger, policy = Ledger(), context.spec.data.curation
+        after, validating = policy.holdout_after, frozenset(policy.validation_sources)
+        for row in rows:
+            if row.split == TRAIN and row.source in validating:
+                ledger.remove(row, "withheld_validation", f"of {row.source}")
+            elif after is not None and row.split != TEST and row.created_at >= after and row.source not in validating:
+                ledger.remove(row, "withheld_after_holdout", f"{row.created_at.isoformat()}")
         return Result(ledger.kept(rows), ledger)

@@ -1,12 +1,12 @@
 """Personal data: redacted to pseudonyms, dropped or kept, as the policy says per kind."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import chain
 
 from services.curation.compute.engines import finder_of
 from services.curation.domain.ledger import Ledger
-from services.curation.domain.personal import DEFAULTS, DROP, KEEP, KINDS, NAMES, REDACT, Span, redact
+from services.curation.domain.personal import DROP, KEEP, KINDS, NAMES, redact
 from services.curation.domain.personal_pseudonyms import Pseudonyms
 from services.curation.domain.rows import Row, rewritten
 from services.curation.domain.rules import PERSONAL
@@ -16,7 +16,7 @@ from services.curation.domain.steps import Context, Result
 class Personal:
     """Replaces personal data; a value has one name throughout the task, keyed by the task's salt."""
 
-    name, version = "personal", 3
+    name, version = "personal", 4
 
     def __call__(self, rows: Sequence[Row], context: Context) -> Result:
         """As `Step`."""
@@ -24,7 +24,7 @@ class Personal:
         said = [_texts(row) for row in rows]
         texts = list(dict.fromkeys(chain.from_iterable(said)))
         spans = dict(zip(texts, finder_of(context.spec).find(texts, (*KINDS, *NAMES)), strict=True))
-        names = Pseudonyms(context.salt.encode())
+        names = Pseudonyms(context.salt.encode(), context.spec.data.curation.pseudonyms)
         kinds: Counter[str] = Counter()
         ledger, edited = Ledger(), []
 
@@ -32,8 +32,8 @@ class Personal:
             return redact(text, actions, names, spans[text]).text
 
         for row, mine in zip(rows, said, strict=True):
-            found = [span for text in mine for span in spans[text] if _action(actions, span) != KEEP]
-            dropped = sorted({span.kind for span in found if _action(actions, span) == DROP})
+            found = [span for text in mine for span in spans[text] if actions[span.kind] != KEEP]
+            dropped = sorted({span.kind for span in found if actions[span.kind] == DROP})
             kinds.update(span.kind for span in found)
             if dropped:
                 ledger.remove(row, f"{PERSONAL}{dropped[0]}")
@@ -46,10 +46,6 @@ class Personal:
         # A row dropped for what it holds must not be quoted for it either.
         ledger.examples.clear()
         return Result(edited, ledger, {"redacted": dict(sorted(kinds.items()))})
-
-
-def _action(actions: Mapping[str, str], span: Span) -> str:
-    return actions.get(span.kind) or DEFAULTS.get(span.kind, REDACT)
 
 
 def _texts(row: Row) -> list[str]:
