@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from libs.contracts.errors import InvalidInput
 from services.curation.compute.answers import AnswerCheck
 from services.curation.compute.build import context_of, run_child
 from services.curation.compute.languages import languages
@@ -112,7 +113,12 @@ def _tokens(rows: Sequence[Row], context: Context, base: dict[str, str]) -> dict
     if not base:
         return {"counted": 0, "why_not": "the task's base is not known"}
     taught = [row for row in rows if row.answer is not None]
-    lengths = TokenCounter(base).lengths([line_of(row, context.spec.system)["messages"] for row in taught])
+    try:
+        counter = TokenCounter(base)
+    except InvalidInput as error:
+        return {"counted": 0, "why_not": str(error)}
+    lines = [line_of(row, context.spec.system) for row in taught]
+    lengths = counter.lengths([line["messages"] for line in lines], [line.get("tools") for line in lines])
     known = [length for length in lengths if length is not None]
     limit = context.spec.recipe.max_length
     refused = [row.row_id for row, length in zip(taught, lengths, strict=True) if length is None]

@@ -4,12 +4,16 @@ import json
 import re
 from pathlib import Path
 
+import pytest
+
+from libs.contracts.errors import InvalidInput
 from libs.contracts.stubs.pawl.curation.v1 import curation_pb2 as pb
 from libs.testing.models import tiny_base
+from services.curation.compute.audit import report_of
 from services.curation.compute.categories import cluster, embed
 from services.curation.compute.tokens import TokenCounter
 from services.curation.domain.charts import bars, histogram
-from services.curation.tests.conftest import House, row, tickets
+from services.curation.tests.conftest import House, context_for, row, tickets
 
 
 def test_tokens_are_counted_under_the_tasks_own_template(tmp_path: Path) -> None:
@@ -22,6 +26,27 @@ def test_tokens_are_counted_under_the_tasks_own_template(tmp_path: Path) -> None
     rendered = "<|bos|><|user|>hi<|end|><|assistant|>ok<|end|>"
     expected = len(Tokenizer.from_file(files["tokenizer.json"]).encode(rendered, add_special_tokens=False).ids)
     assert counter.lengths([short, [{"role": "ghost", "content": "x"}]]) == [expected, None]
+
+
+def test_a_template_that_marks_what_the_model_says_counts_the_same_and_one_that_is_none_is_named(
+    tmp_path: Path,
+) -> None:
+    base = tiny_base(tmp_path / "base")
+    files = {name: str(base / name) for name in ("tokenizer.json", "chat_template.jinja")}
+    said = [[{"role": "user", "content": "hi"}, {"role": "assistant", "content": "ok"}]]
+    text = "{% for m in messages %}{{ m.role }}MARK{{ m.content }}END{% endfor %}{{ tools[0].name if tools }}"
+    counted = []
+    for mark, end in (("", ""), ("{% generation %}", "{% endgeneration %}")):
+        Path(files["chat_template.jinja"]).write_text(text.replace("MARK", mark).replace("END", end))
+        counted.append(TokenCounter(files).lengths(said))
+        assert TokenCounter(files).lengths(said, [[{"name": "find my order"}]])[0] > counted[-1][0]  # type: ignore[operator]
+    assert counted[0] == counted[1]
+    Path(files["chat_template.jinja"]).write_text("{% endless %}")
+    with pytest.raises(InvalidInput, match="chat template cannot be read: Encountered unknown tag 'endless'"):
+        TokenCounter(files)
+    report = report_of(tickets(30), context_for(), files)
+    assert report["tokens"]["counted"] == 0
+    assert "cannot be read" in report["tokens"]["why_not"]
 
 
 def test_charts_escape_what_they_name_and_need_nothing_from_outside() -> None:
