@@ -33,6 +33,21 @@ def test_the_card_is_what_the_hub_reads_and_croissant_names_every_byte(tmp_path:
     assert {each["@id"] for each in document["recordSet"]} == {name for name in SPLITS if result["splits"][name]}
 
 
+@pytest.mark.filterwarnings("default")
+def test_croissant_is_what_its_own_library_reads_down_to_the_records(tmp_path: Path) -> None:
+    mlcroissant = pytest.importorskip("mlcroissant", reason="the extra croissant is not installed")
+    result, files = build_files(tmp_path / "a", tickets(120, licence="cc-by-4.0"))
+    home = tmp_path / "a" / "out" / "dataset"
+    read = mlcroissant.Dataset(str(home / "croissant.json"))
+    assert not read.metadata.issues.errors
+    for split in (name for name in SPLITS if result["splits"][name]):
+        lines = [json.loads(line) for line in files[f"dataset/{split}.jsonl"].splitlines()]
+        records = list(read.records(split))
+        assert [each[f"{split}/row_id"].decode() for each in records] == [line["row_id"] for line in lines]
+        told = [text.decode() for text in records[0][f"{split}/contents"]]
+        assert told == [each["content"] for each in lines[0]["messages"]]
+
+
 def test_a_croissant_that_refers_to_no_file_is_refused(tmp_path: Path) -> None:
     _, files = build_files(tmp_path / "a", tickets(60))
     document = json.loads(files["dataset/croissant.json"])

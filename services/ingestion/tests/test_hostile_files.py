@@ -47,17 +47,27 @@ def test_a_compression_bomb_is_refused_before_it_has_unpacked(tmp_path: Path) ->
     assert raised.value.reason == "COMPRESSION_BOMB"
 
 
-def test_a_line_of_a_gigabyte_costs_itself_alone_and_no_memory(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "head", "tail", "what", "places"),
+    [
+        ("a.jsonl", GOOD + b'\n{"input": "', b'"}\n' + GOOD, "line", [1, 2, 3]),
+        ("a.json", b"[" + GOOD + b',{"input": "', b'"},' + GOOD + b"]", "element", [1, 2, 3]),
+        ("a.csv", b"input,output\nq,a\n", b",a\nq,a\n", "line", [2, 3, 4]),
+    ],
+)
+def test_a_line_of_a_gigabyte_costs_itself_alone_and_no_memory(
+    tmp_path: Path, name: str, head: bytes, tail: bytes, what: str, places: list[int]
+) -> None:
     path = tmp_path / "file"
     with path.open("wb") as target:
-        target.write(GOOD + b'\n{"input": "')
+        target.write(head)
         target.truncate(1024**3)
         target.seek(0, io.SEEK_END)
-        target.write(b'"}\n' + GOOD)
+        target.write(tail)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    found = list(files.read(path, "a.jsonl", "jsonl"))
-    assert [each.number for each in found] == [1, 2, 3]
-    assert faults(found) == [(2, "the line is longer than 1048576 bytes")]
+    found = list(files.read(path, name, name.removeprefix("a.")))
+    assert [each.number for each in found] == places
+    assert faults(found) == [(places[1], f"the {what} is longer than 1048576 bytes")]
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 64 * 1024
 
 
