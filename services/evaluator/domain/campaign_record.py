@@ -1,39 +1,45 @@
-"""The record of a campaign that anybody can check: order, nonce and the chain of ballots, and whether it holds."""
+"""A campaign whole, the record of it that anybody can check, and whether that holds."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from libs.contracts.campaign import Ballot, Slot, audit, text_digest
 from services.evaluator.domain.campaign import Campaign, Item, texts
 
 
-def record_of(
-    campaign: Campaign, slots: Sequence[Slot], ballots: Sequence[Ballot], hashes: Sequence[str]
-) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class Everything:
+    """A campaign whole: what a standing or an audit is made of. `hashes` are those of the ballots, in their order."""
+
+    campaign: Campaign
+    items: tuple[Item, ...]
+    slots: tuple[Slot, ...]
+    ballots: tuple[Ballot, ...]
+    hashes: tuple[str, ...]
+    judgements: Mapping[str, Mapping[str, float]]
+
+
+def record_of(whole: Everything) -> dict[str, Any]:
     """The document that `libs.contracts.campaign.audit` takes. It lays the order open: for closed campaigns."""
     return {
-        "campaign_id": campaign.campaign_id,
-        "commitment": campaign.commitment,
-        "nonce": campaign.nonce,
-        "head": campaign.head,
-        "slots": [slot.model_dump() for slot in slots],
+        "campaign_id": whole.campaign.campaign_id,
+        "commitment": whole.campaign.commitment,
+        "nonce": whole.campaign.nonce,
+        "head": whole.campaign.head,
+        "slots": [slot.model_dump() for slot in whole.slots],
         "ballots": [
-            ballot.model_dump(mode="json") | {"hash": digest} for ballot, digest in zip(ballots, hashes, strict=True)
+            ballot.model_dump(mode="json") | {"hash": digest}
+            for ballot, digest in zip(whole.ballots, whole.hashes, strict=True)
         ],
     }
 
 
-def troubles_of(
-    campaign: Campaign,
-    items: Sequence[Item],
-    slots: Sequence[Slot],
-    ballots: Sequence[Ballot],
-    hashes: Sequence[str],
-) -> list[str]:
+def troubles_of(whole: Everything) -> list[str]:
     """What does not hold of a campaign as it is kept, open or closed: its order, its texts, its chain of ballots."""
-    found = audit(record_of(campaign, slots, ballots, hashes))
-    by_id = {item.item_id: item for item in items}
-    for slot in slots:
+    found = audit(record_of(whole))
+    by_id = {item.item_id: item for item in whole.items}
+    for slot in whole.slots:
         shown = tuple(text_digest(text) for text in texts(by_id[slot.item_id], slot))
         if shown != (slot.left_digest, slot.right_digest):
             found.append(f"pair {slot.number}: its texts are not those that were committed to")

@@ -26,8 +26,8 @@ def recheck(document: Mapping[str, Any]) -> list[str] | None:
     it held its rules.
 
     Texts are scored again by every metric that needs nothing else and that a gate looks at; what judges, embeddings,
-    lm-eval and metrics of other packages said, and how judges stand with experts, counts as published. So does a gate
-    that was decided outside of the sheets (whether what is served is what was trained).
+    lm-eval and metrics of other packages said counts as published, and so does how judges stand with experts (see
+    `admission.recheck`) and a gate that was decided outside of the sheets (whether what is served is what was trained).
     """
     if "evaluation" not in document:
         return None

@@ -220,12 +220,12 @@ def _won_and_lost(sheet: Sheet, baseline: str, metric: str) -> tuple[int, int]:
 
 
 def _judges(sheet: Sheet) -> dict[str, Any]:
-    """Of each metric that a judge gives: why no gate may rest on it, and by how much it may favour an arm."""
+    """Of each metric that a judge gives: why no gate may rest on it, how far it may favour an arm, by which votes."""
     columns = {metric: score.column for metric, score in sheet.scores[sheet.candidate.name].items()}
     return {
-        metric: {"doubt": each.doubt, "tilt": each.tilt}
+        metric: {"doubt": each.doubt, "tilt": each.tilt, "seen": each.admission}
         for metric, each in columns.items()
-        if each.doubt is not None or each.tilt
+        if each.doubt is not None or each.tilt or each.admission
     }
 
 

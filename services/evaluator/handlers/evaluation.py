@@ -17,6 +17,7 @@ from libs.eventing.subscriptions import Subscription
 from libs.telemetry import get_logger, histogram
 from services.evaluator.clients.outside import OutsideModel
 from services.evaluator.compute.plugins import Plugins
+from services.evaluator.domain.admission import Standing
 from services.evaluator.domain.answers import Answer, Arm
 from services.evaluator.domain.metrics.core import Column, Metric
 from services.evaluator.domain.metrics.registry import REMOTE, of_suite
@@ -35,7 +36,7 @@ from services.evaluator.handlers.contest import (
     read_passages,
 )
 from services.evaluator.handlers.generation import Generation, Job, Outside
-from services.evaluator.handlers.judging import Admission, Judging, Standing
+from services.evaluator.handlers.judging import Admission, Judging
 from services.evaluator.handlers.parity import ParityGate
 from services.evaluator.handlers.suites import Shelf
 from services.evaluator.store.reports import CONSUMER, RUNNING, Reports

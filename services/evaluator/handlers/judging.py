@@ -11,8 +11,8 @@ from libs.contracts.task import MetricSpec
 from libs.telemetry import get_logger
 from services.evaluator.clients.outside import OutsideModel
 from services.evaluator.domain import judge
+from services.evaluator.domain.admission import Standing, standing_with
 from services.evaluator.domain.answers import Answer, Arm, answer_key
-from services.evaluator.domain.campaign_standing import standing_of
 from services.evaluator.domain.metrics.core import Column
 from services.evaluator.domain.metrics.registry import REMOTE
 from services.evaluator.domain.sheet import Suite, refused, samples_of
@@ -20,17 +20,6 @@ from services.evaluator.handlers.generation import Generation, Generator, Job, O
 from services.evaluator.store.campaigns import Campaigns
 
 log = get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """What experts' votes say of a judge: why it is not to be believed, or None, and how much it may favour an arm.
-
-    `tilt` is on the scale of the metric's differences: the farther end of the interval of judge less experts.
-    """
-
-    doubt: str | None
-    tilt: float = 0.0
 
 
 Admission = Callable[[MetricSpec], Awaitable[Standing]]
@@ -44,15 +33,7 @@ def admission_by(campaigns: Campaigns) -> Admission:
         if spec.campaign is None:
             return Standing("no campaign of experts' votes calibrates this judge: name one in the metric's 'campaign'")
         whole = await campaigns.everything(spec.campaign)
-        told = standing_of(whole.campaign, whole.items, whole.slots, whole.ballots, whole.judgements)
-        judged = told["judges"].get(spec.name)
-        if judged is None:
-            return Standing(f"campaign {spec.campaign} holds no judgements by {spec.name!r}")
-        if not judged["admitted"]:
-            return Standing(f"campaign {spec.campaign}: {judged['reason']}")
-        bias = max(abs(judged["bias"]["low"]), abs(judged["bias"]["high"]))
-        # A preference is half of one and half the difference of two grades.
-        return Standing(None, 2.0 * bias if spec.kind == "judge" else bias)
+        return standing_with(whole, spec.name, spec.kind)
 
     return standing
 
@@ -149,7 +130,9 @@ class Judging:
                 sitting = _Sitting(command, spec, model, await self._form(command, spec, model), occasion)
                 for arm in arms:
                     made = await self._column(sitting, suite, arm, arms)
-                    found[arm.name][spec.name] = replace(made, doubt=standing.doubt, tilt=standing.tilt)
+                    found[arm.name][spec.name] = replace(
+                        made, doubt=standing.doubt, tilt=standing.tilt, admission=standing.seen
+                    )
             finally:
                 await model.close()
         return found

@@ -128,7 +128,7 @@ class CampaignServicer(campaign_pb2_grpc.CampaignServiceServicer):
             raise FailedPrecondition(
                 "the order is laid open once the campaign is closed", reason="STILL_OPEN", field="campaign_id"
             )
-        document = record_of(campaign, whole.slots, whole.ballots, whole.hashes)
+        document = record_of(whole)
         return pb.GetAuditResponse(audit_json=json.dumps(document))
 
     async def AddJudgements(self, request: Any, context: Any) -> Any:  # noqa: N802, ARG002

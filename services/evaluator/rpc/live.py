@@ -11,8 +11,9 @@ from libs.artifacts import ObjectStore
 from libs.contracts.errors import DataLoss, InvalidInput, NotFound
 from libs.contracts.stubs.pawl.evaluator.v1 import live_pb2 as pb
 from libs.contracts.stubs.pawl.evaluator.v1 import live_pb2_grpc
+from services.evaluator.domain import admission
 from services.evaluator.domain.campaign import CLOSED
-from services.evaluator.domain.campaign_record import troubles_of
+from services.evaluator.domain.campaign_record import Everything, troubles_of
 from services.evaluator.domain.campaign_standing import standing_of
 from services.evaluator.domain.drift_inputs import drifts
 from services.evaluator.domain.evidence import Check
@@ -20,7 +21,7 @@ from services.evaluator.domain.live_drop import DropState, recheck
 from services.evaluator.domain.live_metrics import metrics_of, shadow_of
 from services.evaluator.domain.recheck import recheck as recheck_report
 from services.evaluator.store import Ledger, Reports
-from services.evaluator.store.campaigns import Campaigns, Everything
+from services.evaluator.store.campaigns import Campaigns
 from services.evaluator.store.live import Live, LiveTask
 from services.evaluator.store.live_readings import LiveReadings
 
@@ -105,8 +106,10 @@ class LiveServicer(live_pb2_grpc.LiveServiceServicer):
         rows = await self._reports.of_task(task, turn_id=turn_id)
         for row in [each for each in rows if each.report_digest][:_MOST_REPORTS][::-1]:
             try:
-                data = await self._objects.for_tenant(row.tenant).get_bytes(row.report_digest)
-                found = await asyncio.to_thread(lambda held: recheck_report(json.loads(held)), data)
+                document = json.loads(await self._objects.for_tenant(row.tenant).get_bytes(row.report_digest))
+                found = await asyncio.to_thread(recheck_report, document)
+                if found is not None:
+                    found += await self._judges(document)
             except NotFound:
                 found = None  # an object whose time was up
             except DataLoss as error:
@@ -116,6 +119,20 @@ class LiveServicer(live_pb2_grpc.LiveServiceServicer):
             what = f"report {row.report_id}"
             checks.append(Check(row.turn_id, "report", what, row.verdict, finding, tuple(found or ()), about))
         return checks
+
+    async def _judges(self, document: dict[str, Any]) -> list[str]:
+        """Where the report's word on its judges differs from what the experts' votes say again."""
+        found = []
+        kinds = {metric["name"]: metric["kind"] for metric in document["evaluation"]["metrics"]}
+        for name, told in (document.get("judges") or {}).items():
+            if told.get("seen"):
+                try:
+                    whole = await self._campaigns.everything(told["seen"]["campaign"])
+                except NotFound as error:
+                    found.append(f"{name}: {error}")
+                else:
+                    found += await asyncio.to_thread(admission.recheck, told, whole, name, kinds[name])
+        return found
 
     async def _votes(self, task: str) -> list[Check]:
         """The newest campaigns: order and texts against the commitment, ballots against their chain."""
@@ -141,7 +158,7 @@ class LiveServicer(live_pb2_grpc.LiveServiceServicer):
 
 def _campaign_check(whole: Everything) -> Check:
     campaign = whole.campaign
-    found = troubles_of(campaign, whole.items, whole.slots, whole.ballots, whole.hashes)
+    found = troubles_of(whole)
     verdict = campaign.state
     if campaign.state == CLOSED:
         told = standing_of(campaign, whole.items, whole.slots, whole.ballots, whole.judgements)

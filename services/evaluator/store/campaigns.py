@@ -15,6 +15,7 @@ from libs.contracts.inference import Message
 from libs.outbox.database import Database
 from services.evaluator.domain.campaign import CLOSED, OPEN, Campaign, Design, Item, Plan
 from services.evaluator.domain.campaign_desk import Cast, Desk, Reservation
+from services.evaluator.domain.campaign_record import Everything
 from services.evaluator.store.campaign_tables import (
     campaign_ballots,
     campaign_items,
@@ -37,18 +38,6 @@ class Taken:
     done: int
     held_by_others: int
     seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class Everything:
-    """A campaign whole: what a standing or an audit is made of."""
-
-    campaign: Campaign
-    items: tuple[Item, ...]
-    slots: tuple[Slot, ...]
-    ballots: tuple[Ballot, ...]
-    hashes: tuple[str, ...]
-    judgements: dict[str, dict[str, float]]
 
 
 class Campaigns:

@@ -227,20 +227,28 @@ async def test_a_drop_is_told_once_survives_a_restart_and_can_be_computed_again(
     assert any("its records say otherwise" in line for line in checks[0].differences)
 
 
+async def put_report(watch: Watch, objects: ObjectStore, name: str, document: dict[str, Any]) -> None:
+    digest = await objects.for_tenant(TENANT).put_bytes(json.dumps(document).encode(), kind="report")
+    row = {
+        "report_id": name, "tenant": TENANT, "task": TASK, "version": 1, "suite_digest": "", "state": "completed",
+        "verdict": document["verdict"], "report_digest": digest, "reason": "", "started_at": time.time(),
+        "turn_id": f"turn-{name}",
+    }  # fmt: skip
+    async with watch.database.transaction() as session:
+        await session.execute(insert(reports), [row])
+
+
+async def checks_of(watch: Watch) -> Any:
+    return (await call(watch.stub.VerifyEvidence, live_pb2.VerifyEvidenceRequest(task=TASK))).checks
+
+
 async def test_a_verdict_that_does_not_follow_from_its_report_is_found(home: Home, object_store: ObjectStore) -> None:
     watch = await home.start()
     honest = judged_and_gated()
     forged = {**honest, "verdict": "pass"}
     for name, document in (("honest", honest), ("forged", forged), ("old", {"verdict": "pass"})):
-        digest = await object_store.for_tenant(TENANT).put_bytes(json.dumps(document).encode(), kind="report")
-        row = {
-            "report_id": name, "tenant": TENANT, "task": TASK, "version": 1, "suite_digest": "", "state": "completed",
-            "verdict": document["verdict"], "report_digest": digest, "reason": "", "started_at": time.time(),
-            "turn_id": f"turn-{name}",
-        }  # fmt: skip
-        async with watch.database.transaction() as session:
-            await session.execute(insert(reports), [row])
-    checks = (await call(watch.stub.VerifyEvidence, live_pb2.VerifyEvidenceRequest(task=TASK))).checks
+        await put_report(watch, object_store, name, document)
+    checks = await checks_of(watch)
     assert [(check.what, check.finding) for check in checks] == [
         ("report honest", "equal"), ("report forged", "different"), ("report old", "pruned")
     ]  # fmt: skip
@@ -250,6 +258,21 @@ async def test_a_verdict_that_does_not_follow_from_its_report_is_found(home: Hom
     assert [(check.turn_id, check.what, check.finding) for check in checks] == [
         ("turn-forged", "report forged", "different")
     ]
+
+
+async def test_a_judge_that_a_report_admits_without_votes_is_found(home: Home, object_store: ObjectStore) -> None:
+    watch = await home.start()
+    campaigns = Campaigns(watch.database)
+    table = Table(Design(seed=2), count=40)
+    opened = replace(table.desk.campaign, campaign_id="campaign-1", tenant=TENANT, task=TASK)
+    await campaigns.open(opened, table.plan, {})
+    document = judged_and_gated()
+    seen = {"campaign": "campaign-1", "head": opened.commitment, "state": "open", "judgements": 0}
+    document["judges"]["liked"]["seen"] = seen
+    await put_report(watch, object_store, "admitted", document)
+    check = next(each for each in await checks_of(watch) if each.kind == "report")
+    assert check.finding == "different"
+    assert "published as 'admitted', recomputed \"campaign campaign-1 holds no judgements" in check.differences[0]
 
 
 async def test_votes_and_texts_of_a_campaign_are_checked_against_what_was_committed_to(home: Home) -> None:

@@ -51,7 +51,7 @@ class Column:
 
     `statistics` has shape (n, k) for corpus metrics. `failures` say per place why there is no score; `open` are the
     places of items that have no right answer to be scored by. `doubt` says why no gate may rest on the scores; `tilt`
-    is by how much a judge may favour one arm over another, as far as experts' votes show.
+    is by how much a judge may favour one arm over another, as far as experts' votes show; `admission` which votes.
     """
 
     signature: str
@@ -62,6 +62,7 @@ class Column:
     open: frozenset[int] = frozenset()
     doubt: str | None = None
     tilt: float = 0.0
+    admission: Mapping[str, Any] | None = None
 
 
 def column(metric: Metric, samples: Sequence[Sample], refused: Collection[int] = ()) -> Column:
