@@ -150,7 +150,10 @@ def command_exhausted(task: Task, command: Command, reason: str, occasion: Occas
 
 
 def engines_reported(task: Task, fleet: Fleet, occasion: Occasion) -> Decision:
-    """While a candidate loads: go on once every engine of its base can serve it, fail when one says it never will."""
+    """While a candidate loads: go on once every engine of its base can serve it, fail when one says it never will.
+
+    An override goes straight to users and waits for the end of a freeze.
+    """
     turn, version = _turn_in(task, TurnState.LOADING), task.challenger
     if turn is None or version is None:
         return Decision(task)
@@ -158,6 +161,10 @@ def engines_reported(task: Task, fleet: Fleet, occasion: Occasion) -> Decision:
     if refusal:
         return conclude(task, TurnState.FAILED, occasion, refusal)
     missing = fleet.missing(version, occasion)
+    if not missing and turn.trigger is Trigger.OVERRIDE:
+        # It waives gates, and not what keeps users from anything new for now.
+        frozen = task.spec.rollout.frozen(occasion.now)
+        missing = f"held: {frozen}" if frozen else None
     if missing:
         return Decision(task if turn.reason == missing else task.with_turn(reason=missing))
     if turn.trigger is Trigger.OVERRIDE:

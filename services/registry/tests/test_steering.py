@@ -9,6 +9,7 @@ from libs.contracts.errors import FailedPrecondition, InvalidInput
 from libs.contracts.estimates import Verdict
 from libs.contracts.events import SegmentEvidence, TurnState
 from libs.contracts.task.rollout import FreezeWindow
+from services.registry.domain.hands import override
 from services.registry.domain.state import Status
 from services.registry.domain.steering import steer_rollout
 from services.registry.tests.test_rollout import shares
@@ -135,6 +136,19 @@ def test_in_a_freeze_nothing_advances_and_harm_is_acted_on() -> None:
     frozen.to_shadow()
     frozen.assess(Verdict.FAIL)
     assert frozen.state is TurnState.ROLLED_BACK
+
+
+def test_an_override_waives_gates_and_no_freeze() -> None:
+    until = START + timedelta(hours=1)
+    world = World(spec_of(rollout={"freeze": [{"since": START, "until": until, "reason": "year's end"}]}))
+    world.to_refused()
+    world.decide(lambda task, occasion: override(task, 1, ("better-than-base",), "grace", "urgent", occasion))
+    world.tick()
+    assert (world.state, world.turn.reason) == (TurnState.LOADING, "held: year's end")
+    assert shares(world)[1] == ("candidate", 0.0)
+    world.now = until
+    world.tick()
+    assert shares(world)[1] == ("canary", 0.05)
 
 
 def test_a_weekly_freeze_may_span_midnight() -> None:
