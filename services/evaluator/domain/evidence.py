@@ -1,18 +1,19 @@
 """What a rollout's ledger shows so far: three-valued assessments that stay valid however often they are made."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 from libs.contracts.estimates import Verdict
-from libs.contracts.events import Assessment
+from libs.contracts.events import Assessment, SegmentEvidence
 from libs.contracts.inference import Role
 from libs.contracts.task import CanarySpec, ShadowSpec, TaskSpec
 from libs.statistics.bounded import log_evidence_above, log_evidence_below
 from libs.statistics.evidence import log_mean, plain
 from libs.statistics.harm import HarmProcess
+from services.evaluator.domain.segments import ClosedWindow, SegmentTally, judge_segments
 
 SHADOW = "shadow"
 CANARY = "canary"
@@ -55,15 +56,6 @@ class PairOutcome:
 
 
 @dataclass(frozen=True, slots=True)
-class ClosedWindow:
-    """A user-window that closed bad: who had it and how likely that was the challenger when it was assigned."""
-
-    unit: str
-    role: Role
-    rho: float
-
-
-@dataclass(frozen=True, slots=True)
 class Mark:
     """How much of the ledger an assessment saw: everything up to these places, and nothing after them.
 
@@ -86,6 +78,8 @@ class Tally:
     windows: dict[str, int] = field(default_factory=dict)
     bad_windows: dict[str, int] = field(default_factory=dict)
     mark: Mark = Mark()
+    segments: Mapping[str, SegmentTally] = field(default_factory=dict)
+    """Windows of the stage by segment."""
 
 
 def assess_shadow(watch: Watch, pairs: Iterable[PairOutcome], tally: Tally, now: datetime) -> Assessment:
@@ -146,8 +140,8 @@ def _judge_pairs(shadow: ShadowSpec, scores: dict[float, int], valid: dict[float
     return Verdict.INCONCLUSIVE, plain(max(superior, not_inferior)), f"not decided: {numbers}"
 
 
-def assess_canary(watch: Watch, bad: Iterable[ClosedWindow], tally: Tally, now: datetime) -> Assessment:
-    """Judge canary windows for harm only.
+def assess_canary(watch: Watch, bad: Sequence[ClosedWindow], tally: Tally, now: datetime) -> Assessment:
+    """Judge canary windows for harm only, as a whole and in each segment of users.
 
     `bad` holds the bad windows of the whole turn in the order in which they were closed; evidence is carried across
     steps. A unit counts in it once, by its first bad window: assignment is sticky, so a second one would show the same
@@ -161,7 +155,8 @@ def assess_canary(watch: Watch, bad: Iterable[ClosedWindow], tally: Tally, now: 
             seen.add(window.unit)
             process.update(window.role is Role.CANARY, window.rho)
     verdict, evidence, reason = _judge_harm(canary, process, tally, watch.share)
-    return _assessment(watch, verdict, evidence, reason, canary.alpha, tally, now)
+    segments = judge_segments(canary, bad, tally.segments)
+    return _assessment(watch, verdict, evidence, reason, canary.alpha, tally, now, segments=segments)
 
 
 def _judge_harm(canary: CanarySpec, process: HarmProcess, tally: Tally, share: float) -> tuple[Verdict, float, str]:
@@ -196,6 +191,7 @@ def _assessment(
     wins: int = 0,
     losses: int = 0,
     ties: int = 0,
+    segments: Mapping[str, SegmentEvidence] | None = None,
 ) -> Assessment:
     return Assessment(
         tenant=watch.tenant,
@@ -214,6 +210,7 @@ def _assessment(
         windows=tally.windows,
         bad_windows=tally.bad_windows,
         requests=tally.requests,
+        segments=dict(segments or {}),
         inference_cursor=tally.mark.inference_cursor,
         outcome_cursor=tally.mark.outcome_cursor,
         ledger={"requests": tally.mark.requests, "outcomes": tally.mark.outcomes, "windows": tally.mark.windows},
@@ -243,6 +240,8 @@ def _same(left: object, right: object) -> bool:
     if isinstance(left, float) and isinstance(right, float):
         # The same sums on another machine may round differently in the last digits.
         return math.isclose(left, right, rel_tol=1e-9, abs_tol=1e-12)
+    if isinstance(left, dict) and isinstance(right, dict):
+        return left.keys() == right.keys() and all(_same(left[name], right[name]) for name in left)
     return left == right
 
 

@@ -94,7 +94,7 @@ class Monitor:
             rows.append(row)
             touched.add(step.turn_id)
             if step.stage == CANARY and fact.role is not Role.SHADOW:
-                opened.append(_window(step, row))
+                opened.append(_window(step, row, fact.segment))
         # A unit's window opens at its first request; within a batch the earliest must come first.
         opened.sort(key=lambda row: float(row["opened_at"]))
         await self._ledger.record_requests(rows, opened, max((m.stream_seq for m in batch), default=0))
@@ -255,7 +255,7 @@ def _takes_part(step: Watch, fact: Inference) -> bool:
     return fact.role is challenger and fact.version == step.version
 
 
-def _window(step: Watch, row: dict[str, Any]) -> dict[str, Any]:
+def _window(step: Watch, row: dict[str, Any], segment: str | None) -> dict[str, Any]:
     return {
         "tenant": step.tenant,
         "task": step.task,
@@ -268,4 +268,5 @@ def _window(step: Watch, row: dict[str, Any]) -> dict[str, Any]:
         "closes_at": row["answered_at"] + step.spec.rollout.canary.window_seconds,
         "number": None,
         "bad": None,
+        "segment": segment,
     }

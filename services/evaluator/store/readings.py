@@ -15,7 +15,6 @@ from libs.outbox.database import Database
 from services.evaluator.domain.evidence import (
     SHADOW,
     Check,
-    ClosedWindow,
     Mark,
     PairOutcome,
     Tally,
@@ -26,6 +25,7 @@ from services.evaluator.domain.evidence import (
     differences,
     mark_of,
 )
+from services.evaluator.domain.segments import ClosedWindow, SegmentTally
 from services.evaluator.store.tables import assessments, cursors, outcomes, requests, watches, windows
 
 _WINDOW_ROLES = (Role.STABLE.value, Role.CANARY.value)
@@ -79,19 +79,23 @@ class Readings:
                 .where(_of(requests, watch), requests.c.position <= mark.requests)
                 .group_by(requests.c.role)
             )
+            kinds = (windows.c.segment, windows.c.role, windows.c.bad)
             closed = (
-                select(windows.c.role, windows.c.bad, func.count())
+                select(*kinds, func.count())
                 .where(_of(windows, watch), windows.c.number <= mark.windows)
-                .group_by(windows.c.role, windows.c.bad)
+                .group_by(*kinds)
             )
             by_role = {role: int(count) for role, count in (await session.execute(asked))}
             ended: dict[str, int] = {}
             bad: dict[str, int] = {}
-            for role, is_bad, count in await session.execute(closed):
-                ended[role] = ended.get(role, 0) + int(count)
-                if is_bad:
-                    bad[role] = int(count)
-        return Tally(by_role, ended, bad, mark)
+            segments: dict[str, SegmentTally] = {}
+            for segment, role, is_bad, count in await session.execute(closed):
+                mine = segments.setdefault(segment or "", SegmentTally())
+                for counted in (ended, mine.windows):
+                    counted[role] = counted.get(role, 0) + int(count)
+                for counted in (bad, mine.bad_windows) if is_bad else ():
+                    counted[role] = counted.get(role, 0) + int(count)
+        return Tally(by_role, ended, bad, mark, segments)
 
     async def pairs(self, turn_id: str, mark: Mark) -> list[PairOutcome]:
         """Shadow pairs of a turn, counted by kind.
@@ -147,12 +151,15 @@ class Readings:
     async def bad_windows(self, turn_id: str, mark: Mark) -> list[ClosedWindow]:
         """Bad windows of a turn in the order in which they were closed."""
         query = (
-            select(windows.c.unit, windows.c.role, windows.c.rho)
+            select(windows.c.unit, windows.c.role, windows.c.rho, windows.c.segment)
             .where(windows.c.turn_id == turn_id, windows.c.number <= mark.windows, windows.c.bad.is_(True))
             .order_by(windows.c.number)
         )
         async with self._database.reading() as session:
-            return [ClosedWindow(unit, Role(role), rho) for unit, role, rho in (await session.execute(query))]
+            return [
+                ClosedWindow(unit, Role(role), rho, segment or "")
+                for unit, role, rho, segment in (await session.execute(query))
+            ]
 
     async def misjudged(self, turn_id: str) -> list[str]:
         """Closed windows of a turn whose judgement does not follow from the records it was made on."""

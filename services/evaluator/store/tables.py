@@ -148,6 +148,7 @@ windows = Table(
     Column("bad", Boolean, nullable=True),
     Column("requests_position", BigInteger, nullable=True),
     Column("outcomes_position", BigInteger, nullable=True),
+    Column("segment", String(200), nullable=True),
 )
 Index("ix_windows_turn_id_number", windows.c.turn_id, windows.c.number)
 

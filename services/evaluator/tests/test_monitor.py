@@ -140,6 +140,25 @@ async def test_a_harmful_canary_is_found_and_stays_found(evaluator: Evaluator, t
     assert later.verdict is Verdict.FAIL
 
 
+async def test_harm_to_one_segment_is_told_though_the_whole_is_fine(
+    evaluator: Evaluator, traffic: Traffic, facts: Facts
+) -> None:
+    await traffic.rollout("canary", 7, 0.25)
+    await watching(evaluator, 7)
+    for _ in range(9):
+        await traffic.window(Role.CANARY, 0.25, bad=True, generation=7, segment="clinics")
+        await traffic.window(Role.CANARY, 0.25, bad=False, generation=7, segment="retail")
+        for _ in range(4):
+            await traffic.window(Role.STABLE, 0.25, bad=True, generation=7, segment="retail")
+    verdict = await assessed(evaluator, facts, lambda fact: fact.windows == {"canary": 18, "stable": 36}, timeout=30)
+    assert verdict.verdict is Verdict.PASS, verdict.reason
+    assert verdict.segments["clinics"].verdict is Verdict.FAIL
+    assert verdict.segments["clinics"].windows == verdict.segments["clinics"].bad_windows == {"canary": 9}
+    assert verdict.segments["retail"].verdict is Verdict.INCONCLUSIVE
+    assert sum(each.alpha for each in verdict.segments.values()) < verdict.alpha
+    assert {check.finding for check in await evaluator.ledger.verify("triage")} == {"equal"}
+
+
 async def test_an_answer_that_its_client_broke_off_is_not_an_invalid_one(
     evaluator: Evaluator, traffic: Traffic, facts: Facts
 ) -> None:
