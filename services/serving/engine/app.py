@@ -14,7 +14,7 @@ from libs.eventing.kv import DesiredState
 from libs.runtime.grpc_server import GrpcServer
 from libs.runtime.process import Lifecycle
 from libs.telemetry import get_logger
-from services.serving.engine.clients import BaseChoice
+from services.serving.engine.clients import BaseChoice, OutsideModel
 from services.serving.engine.compute import Model, ModelOptions, Renderer, inspect_adapter, tensor_shapes
 from services.serving.engine.domain import ColdBudget, Residency
 from services.serving.engine.handlers import Beat, Reconciler, follow
@@ -42,7 +42,7 @@ async def serve(settings: EngineSettings, lifecycle: Lifecycle) -> None:
     log.info("base on disk", digest=settings.base_digest)
 
     # vLLM forks: no connection and no server may be open yet.
-    model = await Model.start(_options(settings, base), settings.state_dir / "run")
+    model = await _model(settings, base, lifecycle)
     lifecycle.on_drain(model.close, "model")
     renderer = await asyncio.to_thread(Renderer, base, model.max_model_len)
     residency = Residency(settings.base_digest)
@@ -153,6 +153,15 @@ async def _leave(
     lifecycle.stop(f"no route names its base {settings.base_digest[:19]} any more")
 
 
+async def _model(settings: EngineSettings, base: Path, lifecycle: Lifecycle) -> Model | OutsideModel:
+    if not settings.outside_url:
+        return await Model.start(_options(settings, base), settings.state_dir / "run")
+    key, priorities = settings.outside_key.get_secret_value(), settings.outside_priorities
+    outside = await OutsideModel.start(settings.outside_url, key, priorities=priorities)
+    lifecycle.spawn(outside.watch(), "outside")
+    return outside
+
+
 async def _base(shelf: Shelf, settings: EngineSettings) -> Path:
     while True:
         try:
@@ -162,7 +171,7 @@ async def _base(shelf: Shelf, settings: EngineSettings) -> Path:
             await asyncio.sleep(_RETRY_SECONDS)
 
 
-async def _watch(model: Model, lifecycle: Lifecycle) -> None:
+async def _watch(model: Model | OutsideModel, lifecycle: Lifecycle) -> None:
     while not model.dead:  # noqa: ASYNC110 - vLLM tells nobody, it has to be asked
         await asyncio.sleep(_WATCH_SECONDS)
     # Requests in flight have failed already; the supervisor's new process is the cure.

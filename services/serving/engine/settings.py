@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, SecretStr
 from pydantic_settings import SettingsConfigDict
 
 from libs.contracts.ids import Digest, Name
@@ -51,6 +51,14 @@ class EngineSettings(ServiceSettings):
     coalesce_seconds: Annotated[float, Field(ge=0, le=1)] = 0.05
     """With more than sixteen requests at once, the pieces of a stream that come so close travel together; 0 never."""
     default_max_tokens: Annotated[int, Field(ge=1)] = 256
+
+    outside_url: Annotated[str, Field(pattern=r"^(https?://[^\s]+)?$")] = ""
+    """A running vLLM server that generates in the place of a model of this process: started on the same base with
+    `--enable-lora` and VLLM_ALLOW_RUNTIME_LORA_UPDATING=1, and with the state directory under the same path. The limits
+    above are then those that it was started with."""
+    outside_key: SecretStr = SecretStr("")
+    outside_priorities: bool = False
+    """It was started with `--scheduling-policy priority`; without that, users and shadows are equals to it."""
 
     beat_seconds: Annotated[float, Field(gt=0, le=10)] = 3.0
     retire_after: Annotated[float, Field(ge=0)] = 15.0

@@ -17,16 +17,21 @@ from libs.telemetry import get_logger
 from services.serving.engine.compute.bound_children import bind_children
 from services.serving.engine.compute.cpu_lora import use_grouped_products
 from services.serving.engine.compute.slots import Slots
-from services.serving.engine.domain import Meter, Piece, Prompt, SamplingChoice, TokenChance, Version
+from services.serving.engine.domain import (
+    AdapterRefused,
+    Meter,
+    Piece,
+    Prompt,
+    SamplingChoice,
+    TokenChance,
+    Version,
+    check_smoke,
+)
 
 log = get_logger(__name__)
 
 _LEAST = -9999.0
 """Stands for minus infinity, which JSON cannot say: a token that a schema forbids."""
-
-
-class AdapterRefused(InvalidInput):
-    """vLLM could not load an adapter; the engine itself is fine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,15 +113,7 @@ class Model:
     async def smoke(self, version: Version, prompt: Prompt) -> None:
         """Answer a short prompt with a version just added. Raises AdapterRefused when something else answers."""
         pieces = self.generate(f"smoke-{version.number}", prompt, SamplingChoice(max_tokens=2), version)
-        tokens = 0
-        async for piece in pieces:
-            tokens += len(piece.token_ids)
-            if piece.adapter_name != version.name:
-                raise AdapterRefused(
-                    f"{piece.adapter_name!r} answered instead of {version.name!r}", reason="SMOKE_FAILED"
-                )
-        if not tokens:
-            raise AdapterRefused("it generates nothing", reason="SMOKE_FAILED")
+        await check_smoke(pieces, version)
 
     @property
     def waiting(self) -> int:
@@ -178,7 +175,7 @@ class Model:
             raise Unavailable("the engine is dead", reason="ENGINE_DEAD") from failure
         except (VLLMClientError, ValueError) as failure:
             # Whatever vLLM finds wrong with a request before it takes it: a schema, a bias, a length.
-            raise InvalidInput(f"the engine refuses the request: {failure}", field=_blamed(sampling)) from failure
+            raise InvalidInput(f"the engine refuses the request: {failure}", field=sampling.suspect) from failure
         except EngineGenerateError as failure:
             raise Unavailable(
                 f"generation failed: {failure.__cause__ or failure}", reason="GENERATION_FAILED"
@@ -313,12 +310,6 @@ def _sampling(choice: SamplingChoice, room: int, *, with_logprobs: bool) -> Any:
         )
     except ValueError as failure:
         raise InvalidInput(str(failure), field="sampling") from failure
-
-
-def _blamed(choice: SamplingChoice) -> str:
-    if choice.json_schema or choice.json_object:
-        return "response_format"
-    return "logit_bias" if choice.logit_bias else "sampling"
 
 
 def _pieces(output: Any, choice: SamplingChoice, *, with_logprobs: bool) -> list[Piece]:

@@ -2,6 +2,7 @@
 
 from services.serving.engine.domain.adapters import (
     AdapterDescription,
+    AdapterRefused,
     TensorShape,
     check_files,
     check_metadata,
@@ -21,6 +22,7 @@ from services.serving.engine.domain.desire import (
 from services.serving.engine.domain.generation import Answer, Piece, Prompt, SamplingChoice, TokenChance
 from services.serving.engine.domain.metering import Meter, Share
 from services.serving.engine.domain.residency import FETCHING, LOADING, SMOKE, VERIFYING, Residency, Version
+from services.serving.engine.domain.smoke import check_smoke
 from services.serving.engine.domain.tooling import in_hermes_form, in_template_form
 
 __all__ = [
@@ -30,6 +32,7 @@ __all__ = [
     "SMOKE",
     "VERIFYING",
     "AdapterDescription",
+    "AdapterRefused",
     "Answer",
     "Coalescer",
     "ColdBudget",
@@ -47,6 +50,7 @@ __all__ = [
     "check_files",
     "check_metadata",
     "check_shapes",
+    "check_smoke",
     "choose_pins",
     "choose_unpin",
     "in_hermes_form",

@@ -17,6 +17,10 @@ _TENSOR = re.compile(r"^base_model\.model\.(?P<module>.+)\.lora_(?P<side>[AB])\.
 _HARMLESS_SUFFIXES = (".json", ".safetensors", ".md", ".txt", ".jinja")
 
 
+class AdapterRefused(InvalidInput):
+    """An adapter could not be loaded; the engine itself is fine."""
+
+
 @dataclass(frozen=True, slots=True)
 class AdapterDescription:
     """What the two JSON files of an adapter say: rank and target modules (bare names, such as `q_proj`)."""

@@ -24,6 +24,13 @@ class SamplingChoice:
     json_schema: str = ""
     json_object: bool = False
 
+    @property
+    def suspect(self) -> str:
+        """The field that is most likely wrong where a request is refused and none is named."""
+        if self.json_schema or self.json_object:
+            return "response_format"
+        return "logit_bias" if self.logit_bias else "sampling"
+
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
