@@ -216,6 +216,7 @@ class EngineServicer(engine_pb2_grpc.EngineServiceServicer):
         if piece.finish_reason and piece.last:
             message.usage.prompt_tokens = len(prompt.token_ids)
             message.usage.completion_tokens = answer.completion_tokens
+            message.usage.cached_tokens = piece.cached_tokens
             if answer.token_ids is not None:
                 message.prompt_token_ids.extend(prompt.token_ids)
                 message.output_token_ids.extend(answer.token_ids)

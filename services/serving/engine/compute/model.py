@@ -329,7 +329,8 @@ def _pieces(output: Any, choice: SamplingChoice, *, with_logprobs: bool) -> list
                 name,
                 part.index,
                 last,
-                tuple(_chance(token, place, choice.top_logprobs) for token, place in places)
+                cached_tokens=int(output.num_cached_tokens or 0),
+                chances=tuple(_chance(token, place, choice.top_logprobs) for token, place in places)
                 if choice.top_logprobs is not None
                 else (),
             )

@@ -67,6 +67,8 @@ class Piece:
     chances: tuple[TokenChance, ...] = ()
     engine_seconds: float = 0.0
     """The request's part of the engine's busy time so far."""
+    cached_tokens: int = 0
+    """Tokens of the prompt that were in the prefix cache, where that is known."""
 
 
 @dataclass(slots=True)

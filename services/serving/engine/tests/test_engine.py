@@ -79,6 +79,20 @@ async def test_the_bare_base_answers_and_every_message_proves_it(stack: Stack, e
     assert sum(1 for each in messages if each.finish_reason) == 1
 
 
+async def test_a_prompt_is_known_to_its_own_tenant_only(stack: Stack, engine: Client) -> None:
+    # Several blocks of the cache long. What one tenant asked cannot be found out by another from how long it took.
+    prompt = "patient 4711 was admitted with " + "pain " * 70
+
+    async def known(salt: str) -> tuple[int, str]:
+        messages = await engine.infer(stack.base_digest, prompt, cache_salt=salt)
+        return messages[-1].usage.cached_tokens, "".join(each.text_delta for each in messages)
+
+    first, again, other, unsalted = [await known(salt) for salt in ("clinic", "clinic", "insurer", "")]
+    assert [cached for cached, _ in (first, other, unsalted)] == [0, 0, 0]
+    assert again[0] >= 128
+    assert {text for _, text in (first, again, other, unsalted)} == {first[1]}
+
+
 async def test_more_versions_than_slots_all_answer_as_themselves(stack: Stack, engine: Client, fresh_task: str) -> None:
     # Three slots, of which at most two are pinned: with all of them pinned one more adapter would kill vLLM.
     digests = [await stack.adapter(f"many-{seed}", seed) for seed in range(5)]

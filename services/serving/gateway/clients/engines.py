@@ -156,7 +156,7 @@ def _chunk(response: engine_pb2.InferResponse) -> Chunk:
             template_digest=response.template_digest,
         ),
         finish_reason=response.finish_reason,
-        usage=Usage(usage.prompt_tokens, usage.completion_tokens) if usage is not None else None,
+        usage=Usage(usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens) if usage is not None else None,
         index=response.index,
         engine_seconds=response.engine_seconds,
         logprobs=tuple(

@@ -113,7 +113,8 @@ class OutsideCalls:
                         raise Unavailable(f"{self._server.name}: {event['error']}", reason="OUTSIDE_FAILED")
                     if event.get("usage"):
                         told = event["usage"]
-                        usage = Usage(int(told["prompt_tokens"]), int(told["completion_tokens"]))
+                        cached = (told.get("prompt_tokens_details") or {}).get("cached_tokens") or 0
+                        usage = Usage(int(told["prompt_tokens"]), int(told["completion_tokens"]), int(cached))
                     for choice in event.get("choices", ()):
                         # The last piece waits for the usage, which such servers send after it.
                         if held is not None:

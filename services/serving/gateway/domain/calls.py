@@ -199,10 +199,11 @@ def _check_sampling(wish: SamplingWish) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens in and out."""
+    """Tokens in and out; `cached_tokens` are those of the prompt that an engine says it knew."""
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    cached_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)

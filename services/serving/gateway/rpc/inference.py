@@ -217,7 +217,11 @@ def _logprobs(chunk: Chunk) -> list[inference_pb2.TokenLogprob]:
 def _usage(chunk: Chunk) -> inference_pb2.Usage | None:
     if chunk.usage is None:
         return None
-    return inference_pb2.Usage(prompt_tokens=chunk.usage.prompt_tokens, completion_tokens=chunk.usage.completion_tokens)
+    return inference_pb2.Usage(
+        prompt_tokens=chunk.usage.prompt_tokens,
+        completion_tokens=chunk.usage.completion_tokens,
+        cached_tokens=chunk.usage.cached_tokens,
+    )
 
 
 def _provenance(generation: Generation, provenance: Provenance) -> inference_pb2.Provenance:
