@@ -129,6 +129,9 @@ class _Engine(engine_pb2_grpc.EngineServiceServicer):
             finish_reason="stop",
         )  # fmt: skip
 
+    async def Embed(self, request: Any, context: Any) -> Any:  # noqa: N802
+        return engine_pb2.EmbedResponse()
+
     async def GetEngine(self, request: Any, context: Any) -> Any:  # noqa: N802
         return engine_pb2.GetEngineResponse()
 

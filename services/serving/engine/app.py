@@ -24,7 +24,8 @@ from services.serving.engine.store import Shelf
 
 log = get_logger(__name__)
 
-_SMOKE = (Message(role="user", content="ping"),)
+_SMOKE = "ping"
+_PING = Message(role="user", content=_SMOKE)
 _WATCH_SECONDS = 0.5
 _RETRY_SECONDS = 2.0
 
@@ -44,7 +45,7 @@ async def serve(settings: EngineSettings, lifecycle: Lifecycle) -> None:
     # vLLM forks: no connection and no server may be open yet.
     model = await _model(settings, base, lifecycle)
     lifecycle.on_drain(model.close, "model")
-    renderer = await asyncio.to_thread(Renderer, base, model.max_model_len)
+    renderer = await asyncio.to_thread(partial(Renderer, base, model.max_model_len, chats=not settings.embeds))
     residency = Residency(settings.base_digest)
     shapes = await asyncio.to_thread(tensor_shapes, base)
 
@@ -72,7 +73,7 @@ async def serve(settings: EngineSettings, lifecycle: Lifecycle) -> None:
             template_digest=renderer.template_digest,
             max_rank=settings.max_lora_rank,
         ),
-        smoke_prompt=renderer.render(_SMOKE),
+        smoke_prompt=renderer.plain(_SMOKE) if settings.embeds else renderer.render([_PING]),
         max_loras=settings.max_loras,
         max_adapters=settings.max_cpu_loras,
         retire_after=settings.retire_after,
@@ -87,6 +88,7 @@ async def serve(settings: EngineSettings, lifecycle: Lifecycle) -> None:
         engine_id=settings.id,
         base_digest=settings.base_digest,
         model=model,
+        embedder=model if settings.embeds and isinstance(model, Model) else None,
         renderer=renderer,
         residency=residency,
         warm=reconciler.warm,
@@ -108,6 +110,7 @@ async def serve(settings: EngineSettings, lifecycle: Lifecycle) -> None:
         max_loras=settings.max_loras,
         max_model_len=model.max_model_len,
         hourly_cost=settings.hourly_cost,
+        embeds=settings.embeds,
         residency=residency,
         waiting=lambda: model.waiting,
         changed=reconciler.reported,
@@ -191,4 +194,5 @@ def _options(settings: EngineSettings, base: Path) -> ModelOptions:
         threads=settings.threads,
         enforce_eager=settings.enforce_eager,
         dtype=settings.dtype,
+        embeds=settings.embeds,
     )

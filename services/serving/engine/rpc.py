@@ -7,11 +7,11 @@ from typing import Any, Protocol
 
 import grpc
 
-from libs.contracts.errors import DataLoss, InvalidInput
+from libs.contracts.errors import DataLoss, FailedPrecondition, InvalidInput
 from libs.contracts.inference import Message, ToolCall
 from libs.contracts.stubs.pawl.serving.v1 import engine_pb2, engine_pb2_grpc, inference_pb2
 from libs.telemetry import counter, histogram
-from services.serving.engine.domain import Answer, Coalescer, Piece, Prompt, Residency, SamplingChoice, Version
+from services.serving.engine.domain import Answer, Coalescer, Piece, Prompt, Residency, SamplingChoice, Vectors, Version
 
 SERVICE = "pawl.serving.v1.EngineService"
 _FEW = 16
@@ -43,6 +43,15 @@ class Generator(Protocol):
         """Pieces of an answer."""
 
 
+class Embedder(Protocol):
+    """The model, where it makes vectors."""
+
+    async def embed(
+        self, request_id: str, prompts: Sequence[Prompt], version: Version, *, priority: int = 0
+    ) -> Vectors:
+        """One vector for each prompt."""
+
+
 class Renders(Protocol):
     """The base's tokenizer and template."""
 
@@ -65,6 +74,7 @@ class EngineServicer(engine_pb2_grpc.EngineServiceServicer):
         engine_id: str,
         base_digest: str,
         model: Generator,
+        embedder: Embedder | None = None,
         renderer: Renders,
         residency: Residency,
         warm: Callable[[str], Awaitable[None]],
@@ -73,6 +83,8 @@ class EngineServicer(engine_pb2_grpc.EngineServiceServicer):
     ) -> None:
         """`warm` has a cold version loaded; `default_max_tokens` is for requests that name no limit.
 
+        With an `embedder` vectors are all that can be had.
+
         Under load the pieces of a stream that come within `coalesce_seconds` of one another travel together.
         """
         self._window = coalesce_seconds
@@ -80,6 +92,7 @@ class EngineServicer(engine_pb2_grpc.EngineServiceServicer):
         self._engine_id = engine_id
         self._base_digest = base_digest
         self._model = model
+        self._embedder = embedder
         self._renderer = renderer
         self._residency = residency
         self._default_max_tokens = default_max_tokens
@@ -94,6 +107,8 @@ class EngineServicer(engine_pb2_grpc.EngineServiceServicer):
         context: _Context,  # noqa: ARG002
     ) -> AsyncGenerator[engine_pb2.InferResponse, None]:
         """Stream an answer; the client's cancel aborts the generation."""
+        if self._embedder is not None:
+            raise FailedPrecondition("this engine makes vectors and generates nothing", reason="EMBEDS_ONLY")
         if not request.messages and not request.prompt:
             raise InvalidInput("there are no messages", field="messages")
         await self._warm(request.version_digest)
@@ -127,6 +142,29 @@ class EngineServicer(engine_pb2_grpc.EngineServiceServicer):
         self._tokens.labels("prompt").inc(len(prompt.token_ids))
         self._tokens.labels("completion").inc(answer.completion_tokens)
         self._prompt_tokens.observe(len(prompt.token_ids))
+
+    async def Embed(  # noqa: N802 - the generated name
+        self,
+        request: engine_pb2.EmbedRequest,
+        context: _Context,  # noqa: ARG002
+    ) -> engine_pb2.EmbedResponse:
+        """One vector for each text."""
+        if self._embedder is None:
+            raise FailedPrecondition("this engine generates and makes no vectors", reason="EMBEDDINGS_NOT_SUPPORTED")
+        await self._warm(request.version_digest)
+        with self._residency.use(request.version_digest) as version:
+            prompts = [self._renderer.plain(text) for text in request.texts]
+            made = await self._embedder.embed(request.request_id, prompts, version, priority=request.priority)
+        tokens = sum(len(each.token_ids) for each in prompts)
+        self._tokens.labels("prompt").inc(tokens)
+        return engine_pb2.EmbedResponse(
+            vectors=[engine_pb2.Vector(values=each) for each in made.values],
+            prompt_tokens=tokens,
+            base_digest=self._base_digest,
+            adapter_digest=version.adapter_digest,
+            tokenizer_digest=self._renderer.tokenizer_digest,
+            engine_seconds=made.engine_seconds,
+        )
 
     async def GetEngine(  # noqa: N802 - the generated name
         self,

@@ -1,8 +1,8 @@
 """Settings of an engine: `PAWL_ENGINE_*`."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BeforeValidator, Field, SecretStr
+from pydantic import BeforeValidator, Field, SecretStr, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from libs.contracts.ids import Digest, Name
@@ -52,6 +52,8 @@ class EngineSettings(ServiceSettings):
     """With more than sixteen requests at once, the pieces of a stream that come so close travel together; 0 never."""
     default_max_tokens: Annotated[int, Field(ge=1)] = 256
 
+    embeds: bool = False
+    """Make vectors of texts instead of continuing them: for a base that is an embedding model, or to be used as one."""
     outside_url: Annotated[str, Field(pattern=r"^(https?://[^\s]+)?$")] = ""
     """A running vLLM server that generates in the place of a model of this process: started on the same base with
     `--enable-lora` and VLLM_ALLOW_RUNTIME_LORA_UPDATING=1, and with the state directory under the same path. The limits
@@ -63,3 +65,9 @@ class EngineSettings(ServiceSettings):
     beat_seconds: Annotated[float, Field(gt=0, le=10)] = 3.0
     retire_after: Annotated[float, Field(ge=0)] = 15.0
     """Seconds that a version stays routable after the last route that names it is gone."""
+
+    @model_validator(mode="after")
+    def _vectors_are_made_here(self) -> Self:
+        if self.embeds and self.outside_url:
+            raise ValueError("embeds: a server of somebody else's that makes vectors is a gateway's to ask")
+        return self

@@ -5,7 +5,7 @@ import gc
 import itertools
 import logging
 import os
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from dataclasses import dataclass, replace
@@ -17,21 +17,20 @@ from libs.telemetry import get_logger
 from services.serving.engine.compute.bound_children import bind_children
 from services.serving.engine.compute.cpu_lora import use_grouped_products
 from services.serving.engine.compute.slots import Slots
+from services.serving.engine.compute.translation import lora_of, pieces_of, sampling_of
 from services.serving.engine.domain import (
     AdapterRefused,
     Meter,
     Piece,
     Prompt,
     SamplingChoice,
-    TokenChance,
+    Vectors,
     Version,
     check_smoke,
+    check_vectors,
 )
 
 log = get_logger(__name__)
-
-_LEAST = -9999.0
-"""Stands for minus infinity, which JSON cannot say: a token that a schema forbids."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +48,16 @@ class ModelOptions:
     threads: int = 0
     enforce_eager: bool = True
     dtype: str = "auto"
+    embeds: bool = False
 
 
 class Model:
     """One base in vLLM. Every adapter operation is serialised; a request may only name a version added before."""
 
-    def __init__(self, engine: Any, thread: ThreadPoolExecutor, max_loras: int) -> None:
+    def __init__(self, engine: Any, thread: ThreadPoolExecutor, max_loras: int, *, embeds: bool = False) -> None:
+        """`embeds`: it was started to make vectors, and nothing can be generated."""
         self._engine = engine
+        self._embeds = embeds
         self._slots = Slots(max_loras)
         self._meter = Meter()
         self._thread = thread
@@ -73,7 +75,7 @@ class Model:
         _set_environment(options)
         thread = ThreadPoolExecutor(1, thread_name_prefix="vllm")
         engine = await asyncio.get_running_loop().run_in_executor(thread, _build, options, scratch)
-        return cls(engine, thread, options.max_loras)
+        return cls(engine, thread, options.max_loras, embeds=options.embeds)
 
     @property
     def dead(self) -> bool:
@@ -85,7 +87,7 @@ class Model:
         if not await asyncio.to_thread(Path(version.path).is_dir):
             raise AdapterRefused(f"{version.path} is gone", field="path")
         async with self._operations:
-            await self._guarded(lambda: self._engine.add_lora(_lora(version)), "load")
+            await self._guarded(lambda: self._engine.add_lora(lora_of(version)), "load")
             self._added.add(version.number)
 
     async def pin(self, version: Version) -> bool:
@@ -112,6 +114,9 @@ class Model:
 
     async def smoke(self, version: Version, prompt: Prompt) -> None:
         """Answer a short prompt with a version just added. Raises AdapterRefused when something else answers."""
+        if self._embeds:
+            check_vectors(await self.embed(f"smoke-{version.number}", [prompt], version))
+            return
         pieces = self.generate(f"smoke-{version.number}", prompt, SamplingChoice(max_tokens=2), version)
         await check_smoke(pieces, version)
 
@@ -151,25 +156,23 @@ class Model:
         from vllm.exceptions import VLLMClientError
         from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 
-        # vLLM drops adapters from its memory without a word and reads them again; one that is not there kills it.
-        if version.number and (version.number not in self._added or not os.access(version.path, os.R_OK)):
-            raise Unavailable(f"{version.name} is not loaded", reason="VERSION_NOT_LOADED")
+        self._check_loaded(version)
         asked: dict[str, Any] = {"prompt_token_ids": list(prompt.token_ids)}
         if prompt.salt:
             asked["cache_salt"] = prompt.salt
         stream = self._engine.generate(
             asked,
-            _sampling(sampling, self.max_model_len - len(prompt.token_ids), with_logprobs=with_logprobs),
+            sampling_of(sampling, self.max_model_len - len(prompt.token_ids), with_logprobs=with_logprobs),
             # vLLM needs a name that nobody else uses right now; a client may send the same one twice.
             f"{request_id}#{next(self._requests)}",
-            lora_request=_lora(version) if version.number else None,
+            lora_request=lora_of(version) if version.number else None,
             priority=priority,
         )
         try:
             async with self._slots.use(version.number, priority), aclosing(stream):
                 with self._meter.run() as share:
                     async for output in stream:
-                        for piece in _pieces(output, sampling, with_logprobs=with_logprobs):
+                        for piece in pieces_of(output, sampling, with_logprobs=with_logprobs):
                             yield replace(piece, engine_seconds=share.seconds)
         except EngineDeadError as failure:
             raise Unavailable("the engine is dead", reason="ENGINE_DEAD") from failure
@@ -180,6 +183,41 @@ class Model:
             raise Unavailable(
                 f"generation failed: {failure.__cause__ or failure}", reason="GENERATION_FAILED"
             ) from failure
+
+    async def embed(
+        self, request_id: str, prompts: Sequence[Prompt], version: Version, *, priority: int = 0
+    ) -> Vectors:
+        """One vector for each prompt. Raises Unavailable when the engine is dead."""
+        from vllm.pooling_params import PoolingParams
+        from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
+
+        self._check_loaded(version)
+        lora = lora_of(version) if version.number else None
+
+        async def one(prompt: Prompt) -> tuple[float, ...]:
+            # What one tenant asked is not to be timed by another: nothing is read from the prefix cache.
+            wanted = PoolingParams(task="embed", skip_reading_prefix_cache=True)
+            asked = {"prompt_token_ids": list(prompt.token_ids)}
+            name = f"{request_id}#{next(self._requests)}"
+            async with self._slots.use(version.number, priority):
+                stream = self._engine.encode(asked, wanted, name, lora_request=lora, priority=priority)
+                outputs = [output async for output in stream]
+            return tuple(float(each) for each in outputs[-1].outputs.data.tolist())
+
+        try:
+            with self._meter.run() as share:
+                made = await asyncio.gather(*(one(prompt) for prompt in prompts))
+                return Vectors(tuple(made), share.seconds)
+        except EngineDeadError as failure:
+            raise Unavailable("the engine is dead", reason="ENGINE_DEAD") from failure
+        except EngineGenerateError as failure:
+            why = failure.__cause__ or failure
+            raise Unavailable(f"no vectors were made: {why}", reason="GENERATION_FAILED") from failure
+
+    def _check_loaded(self, version: Version) -> None:
+        # vLLM drops adapters from its memory without a word and reads them again; one that is not there kills it.
+        if version.number and (version.number not in self._added or not os.access(version.path, os.R_OK)):
+            raise Unavailable(f"{version.name} is not loaded", reason="VERSION_NOT_LOADED")
 
     async def close(self) -> None:
         """End vLLM's processes."""
@@ -262,6 +300,7 @@ def _configured(options: ModelOptions, scratch: Path) -> Any:
         gpu_memory_utilization=options.gpu_memory_utilization,
         enforce_eager=options.enforce_eager,
         dtype=options.dtype,
+        runner="pooling" if options.embeds else "generate",
         scheduling_policy="priority",
         # A model may write blanks between the parts of JSON for ever, and a small one does.
         structured_outputs_config={"backend": "guidance", "disable_any_whitespace": True},
@@ -276,72 +315,3 @@ def _configured(options: ModelOptions, scratch: Path) -> Any:
         # Making the configuration chose `spawn`; a fork starts in seconds, and no device is held yet that forbids it.
         os.environ["VLLM_WORKER_MULTIPROC_METHOD"] = "fork"
     return config
-
-
-def _lora(version: Version) -> Any:
-    from vllm.lora.request import LoRARequest
-
-    return LoRARequest(lora_name=version.name, lora_int_id=version.number, lora_path=version.path)
-
-
-def _sampling(choice: SamplingChoice, room: int, *, with_logprobs: bool) -> Any:
-    from vllm import SamplingParams
-    from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
-
-    held_to = None
-    if choice.json_schema:
-        held_to = StructuredOutputsParams(json=choice.json_schema)
-    elif choice.json_object:
-        held_to = StructuredOutputsParams(json_object=True)
-    try:
-        return SamplingParams(
-            temperature=choice.temperature,
-            top_p=choice.top_p,
-            max_tokens=max(1, min(choice.max_tokens, room)),
-            seed=choice.seed,
-            stop=list(choice.stop) or None,
-            presence_penalty=choice.presence_penalty,
-            frequency_penalty=choice.frequency_penalty,
-            logit_bias=dict(choice.logit_bias) or None,
-            n=choice.n,
-            logprobs=choice.top_logprobs if choice.top_logprobs is not None else 0 if with_logprobs else None,
-            structured_outputs=held_to,
-            output_kind=RequestOutputKind.FINAL_ONLY if choice.whole else RequestOutputKind.DELTA,
-        )
-    except ValueError as failure:
-        raise InvalidInput(str(failure), field="sampling") from failure
-
-
-def _pieces(output: Any, choice: SamplingChoice, *, with_logprobs: bool) -> list[Piece]:
-    """The pieces in one output of vLLM: one of each answer that went on."""
-    name = output.lora_request.lora_name if output.lora_request is not None else ""
-    found = []
-    for number, part in enumerate(output.outputs, start=1):
-        ids = tuple(int(each) for each in part.token_ids)
-        places = list(zip(ids, part.logprobs, strict=True)) if part.logprobs else []
-        last = bool(output.finished) and number == len(output.outputs)
-        found.append(
-            Piece(
-                part.text,
-                ids,
-                tuple(float(place[token].logprob) for token, place in places) if with_logprobs else (),
-                part.finish_reason or ("stop" if last else ""),
-                name,
-                part.index,
-                last,
-                cached_tokens=int(output.num_cached_tokens or 0),
-                chances=tuple(_chance(token, place, choice.top_logprobs) for token, place in places)
-                if choice.top_logprobs is not None
-                else (),
-            )
-        )
-    return found
-
-
-def _chance(token: int, place: Any, top: int) -> TokenChance:
-    likeliest = sorted(place.values(), key=lambda each: -each.logprob)[:top]
-    return TokenChance(
-        place[token].decoded_token or "",
-        max(float(place[token].logprob), _LEAST),
-        tuple((each.decoded_token or "", max(float(each.logprob), _LEAST)) for each in likeliest),
-    )

@@ -16,14 +16,14 @@ from services.serving.engine.domain import Prompt, in_hermes_form, in_template_f
 class Renderer:
     """The tokenizer and chat template of a base directory. Loads no code from it."""
 
-    def __init__(self, directory: Path, max_model_len: int) -> None:
-        """`max_model_len`: tokens that prompt and answer may have together."""
+    def __init__(self, directory: Path, max_model_len: int, *, chats: bool = True) -> None:
+        """`max_model_len`: tokens that prompt and answer may have together. A base that `chats` has a template."""
         from transformers import AutoTokenizer
 
         self.max_model_len = max_model_len
-        self.tokenizer_digest, self.template_digest = template_digests(directory)
+        self.tokenizer_digest, self.template_digest = template_digests(directory, chats=chats)
         self._tokenizer: Any = AutoTokenizer.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
-        if not self._tokenizer.chat_template:
+        if chats and not self._tokenizer.chat_template:
             raise FailedPrecondition("the base has no chat template", field="chat_template")
         self._knows_tools = "tools" in str(self._tokenizer.chat_template)
 
@@ -63,8 +63,11 @@ class Renderer:
         return Prompt(tuple(int(each) for each in ids), salt)
 
 
-def template_digests(directory: Path) -> tuple[str, str]:
-    """(tokenizer digest, template digest) of a base directory. Raises FailedPrecondition when a file is missing."""
+def template_digests(directory: Path, *, chats: bool = True) -> tuple[str, str]:
+    """(tokenizer digest, template digest) of a base directory; no template, where none is needed, is an empty digest.
+
+    Raises FailedPrecondition when a file is missing.
+    """
     tokenizer = directory / "tokenizer.json"
     if not tokenizer.is_file():
         raise FailedPrecondition("the base has no tokenizer.json", field="tokenizer.json")
@@ -74,6 +77,8 @@ def template_digests(directory: Path) -> tuple[str, str]:
     else:
         config = directory / "tokenizer_config.json"
         held = json.loads(config.read_bytes()).get("chat_template") if config.is_file() else None
+        if not isinstance(held, str) and not chats:
+            return digest_bytes(tokenizer.read_bytes()), ""
         if not isinstance(held, str):
             raise FailedPrecondition("the base has no chat template", field="chat_template")
         text = held.encode()

@@ -19,10 +19,10 @@ from services.serving.engine.domain.desire import (
     wanted_versions,
     yields_to,
 )
-from services.serving.engine.domain.generation import Answer, Piece, Prompt, SamplingChoice, TokenChance
+from services.serving.engine.domain.generation import Answer, Piece, Prompt, SamplingChoice, TokenChance, Vectors
 from services.serving.engine.domain.metering import Meter, Share
 from services.serving.engine.domain.residency import FETCHING, LOADING, SMOKE, VERIFYING, Residency, Version
-from services.serving.engine.domain.smoke import check_smoke
+from services.serving.engine.domain.smoke import check_smoke, check_vectors
 from services.serving.engine.domain.tooling import in_hermes_form, in_template_form
 
 __all__ = [
@@ -45,12 +45,14 @@ __all__ = [
     "Share",
     "TensorShape",
     "TokenChance",
+    "Vectors",
     "Version",
     "Wanted",
     "check_files",
     "check_metadata",
     "check_shapes",
     "check_smoke",
+    "check_vectors",
     "choose_pins",
     "choose_unpin",
     "in_hermes_form",

@@ -71,6 +71,14 @@ class Piece:
     """Tokens of the prompt that were in the prefix cache, where that is known."""
 
 
+@dataclass(frozen=True, slots=True)
+class Vectors:
+    """One vector for each of several prompts, in their order; shape (prompts, dimensions)."""
+
+    values: tuple[tuple[float, ...], ...]
+    engine_seconds: float = 0.0
+
+
 @dataclass(slots=True)
 class Answer:
     """What has come of an answer so far."""

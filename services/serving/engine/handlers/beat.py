@@ -32,6 +32,7 @@ class Beat:
     max_loras: int
     max_model_len: int
     hourly_cost: float
+    embeds: bool
     residency: Residency
     waiting: Callable[[], int]
     changed: asyncio.Event
@@ -57,6 +58,7 @@ class Beat:
             max_adapters=self.max_adapters,
             max_loras=self.max_loras,
             hourly_cost=self.hourly_cost,
+            embeds=self.embeds,
             max_model_len=self.max_model_len,
             started_at=self.started_at,
             beat_at=datetime.now(UTC),

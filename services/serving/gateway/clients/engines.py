@@ -1,6 +1,6 @@
 """Engines over gRPC: one channel per address, kept; an answer comes as pieces with their proof."""
 
-from collections.abc import AsyncGenerator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
 from typing import Any
 
@@ -11,9 +11,10 @@ from libs.contracts.stubs.pawl.serving.v1 import engine_pb2, inference_pb2
 from libs.runtime.grpc_client import channel, errors_from_rpc
 from libs.telemetry import current_traceparent
 from services.serving.gateway.clients.outside import OutsideCalls, OutsideServer
-from services.serving.gateway.domain import Chunk, Embedded, Inquiry, TokenLogprob, Usage
+from services.serving.gateway.domain import Chunk, Embedded, Inquiry, TextBatch, TokenLogprob, Usage
 
 _INFER = "/pawl.serving.v1.EngineService/Infer"
+_EMBED = "/pawl.serving.v1.EngineService/Embed"
 
 
 class _Line:
@@ -31,6 +32,11 @@ class _Line:
         }
         self.pieces = self.channel.unary_stream(_INFER, **methods)
         self.whole = self.channel.unary_unary(_INFER, **methods)
+        self.embed = self.channel.unary_unary(
+            _EMBED,
+            request_serializer=engine_pb2.EmbedRequest.SerializeToString,
+            response_deserializer=engine_pb2.EmbedResponse.FromString,
+        )
 
 
 class Engines:
@@ -78,11 +84,31 @@ class Engines:
             if not self._in_flight[address]:
                 del self._in_flight[address]
 
-    async def embed(self, address: str, digest: str, texts: Sequence[str], timeout: float) -> Embedded:
-        """One vector for each text, from a server that makes them. Raises Unavailable and what the server refuses."""
+    async def embed(self, address: str, wanted: TextBatch) -> Embedded:
+        """One vector for each text, from whoever makes them. Raises Unavailable and what it refuses."""
         self._in_flight[address] = self._in_flight.get(address, 0) + 1
         try:
-            return await self._outside[address].embed(digest, texts, timeout)
+            if address in self._outside:
+                return await self._outside[address].embed(wanted)
+            request = engine_pb2.EmbedRequest(
+                request_id=wanted.request_id,
+                texts=wanted.texts,
+                version_digest=wanted.digest,
+                priority=wanted.priority,
+            )
+            made = await self._line(address).embed(request, timeout=wanted.timeout)
+            return Embedded(
+                tuple(tuple(each.values) for each in made.vectors),
+                Provenance(
+                    base_digest=made.base_digest,
+                    adapter_digest=made.adapter_digest,
+                    tokenizer_digest=made.tokenizer_digest,
+                ),
+                made.prompt_tokens,
+                made.engine_seconds,
+            )
+        except grpc.aio.AioRpcError as failure:
+            raise errors_from_rpc(failure) from failure
         finally:
             self._in_flight[address] -= 1
             if not self._in_flight[address]:

@@ -6,7 +6,7 @@ of tokenizer or template. A name must belong to one version for ever: such serve
 
 import json
 import os
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from libs.contracts.errors import Busy, InvalidInput, NotFound, PawlError, Permi
 from libs.contracts.ids import Digest
 from libs.contracts.inference import Message, Provenance
 from libs.contracts.routes import EngineReport
-from services.serving.gateway.domain import Chunk, Embedded, Inquiry, TokenLogprob, Usage
+from services.serving.gateway.domain import Chunk, Embedded, Inquiry, TextBatch, TokenLogprob, Usage
 
 _FINISH = {"stop": "stop", "length": "length", "tool_calls": "stop"}
 _REFUSALS: Mapping[int, type[PawlError]] = {
@@ -93,10 +93,7 @@ class OutsideCalls:
     async def infer(self, inquiry: Inquiry) -> AsyncGenerator[Chunk, None]:
         """Pieces of an answer; closing the iterator hangs up, which such servers take as an abort."""
         name = self._server.models[inquiry.digest]
-        digest = inquiry.digest
-        made_by = Provenance(
-            base_digest=self._server.base_digest, adapter_digest="" if digest == self._server.base_digest else digest
-        )
+        made_by = self._declared(inquiry.digest)
         path = "/v1/completions" if inquiry.prompt else "/v1/chat/completions"
         usage: Usage | None = None
         held: Chunk | None = None
@@ -129,12 +126,12 @@ class OutsideCalls:
                 held.text, made_by, held.finish_reason, usage or Usage(), held.index, (), held.logprobs
             )  # fmt: skip
 
-    async def embed(self, digest: str, texts: Sequence[str], timeout: float) -> Embedded:
-        """One vector for each text, in their order; `timeout` in seconds."""
-        name = self._server.name
-        body = {"model": self._server.models[digest], "input": list(texts), "encoding_format": "float"}
+    async def embed(self, wanted: TextBatch) -> Embedded:
+        """One vector for each text, in their order."""
+        name, texts = self._server.name, wanted.texts
+        body = {"model": self._server.models[wanted.digest], "input": list(texts), "encoding_format": "float"}
         try:
-            answer = await self._client.post("/v1/embeddings", json=body, timeout=timeout)
+            answer = await self._client.post("/v1/embeddings", json=body, timeout=wanted.timeout)
             if answer.status_code != 200:
                 raise _refusal(answer, name)
             told = answer.json()
@@ -147,7 +144,11 @@ class OutsideCalls:
             raise Unavailable(f"{name} does not answer: {failure}", reason="OUTSIDE_FAILED") from failure
         if len(vectors) != len(texts):
             raise Unavailable(f"{name} gave {len(vectors)} vectors for {len(texts)} texts", reason="OUTSIDE_FAILED")
-        return Embedded(vectors, tokens)
+        return Embedded(vectors, self._declared(wanted.digest), tokens)
+
+    def _declared(self, digest: str) -> Provenance:
+        base = self._server.base_digest
+        return Provenance(base_digest=base, adapter_digest="" if digest == base else digest)
 
 
 def _body(inquiry: Inquiry, name: str) -> dict[str, Any]:

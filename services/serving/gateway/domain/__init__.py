@@ -25,6 +25,7 @@ from services.serving.gateway.domain.ports import (
     Inquiry,
     Records,
     Tables,
+    TextBatch,
 )
 from services.serving.gateway.domain.quotas import Quotas
 from services.serving.gateway.domain.routing import (
@@ -68,6 +69,7 @@ __all__ = [
     "SamplingWish",
     "Tables",
     "Target",
+    "TextBatch",
     "TokenLogprob",
     "ToolReader",
     "Usage",

@@ -234,10 +234,13 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True)
 class Embedded:
-    """One vector for each text, in their order, and the tokens of all of them together."""
+    """One vector for each text, in their order, with what made them and the tokens of all of them together."""
 
     vectors: tuple[tuple[float, ...], ...]
+    provenance: Provenance
     prompt_tokens: int = 0
+    engine_seconds: float = 0.0
+    """The engine's busy time; 0 where it does not say."""
 
 
 @dataclass(frozen=True, slots=True)

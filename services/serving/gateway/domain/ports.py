@@ -31,6 +31,17 @@ class Inquiry:
 
 
 @dataclass(frozen=True, slots=True)
+class TextBatch:
+    """One call for vectors; `timeout` in seconds."""
+
+    request_id: str
+    texts: tuple[str, ...]
+    digest: str
+    priority: int
+    timeout: float
+
+
+@dataclass(frozen=True, slots=True)
 class Explanation:
     """Which version a request would get, and why."""
 
@@ -49,8 +60,8 @@ class EngineCall(Protocol):
     def infer(self, address: str, inquiry: Inquiry) -> AsyncGenerator[Chunk, None]:
         """Pieces of an answer; closing the iterator aborts it. Raises PawlError."""
 
-    async def embed(self, address: str, digest: str, texts: Sequence[str], timeout: float) -> Embedded:
-        """One vector for each text; `timeout` in seconds. Raises PawlError."""
+    async def embed(self, address: str, wanted: TextBatch) -> Embedded:
+        """One vector for each text. Raises PawlError."""
 
     def in_flight(self) -> dict[str, int]:
         """Calls running now, by address."""
@@ -100,9 +111,9 @@ class Answers(Protocol):
         """The whole answer as one chunk; an engine lost half-way is made up for."""
 
     async def embed(
-        self, caller: Caller, model: str, texts: Sequence[str], user: str, request_id: str, deadline: Deadline
-    ) -> tuple[str, Embedded]:
-        """The version's digest and one vector for each text."""
+        self, caller: Caller, query: Query, texts: Sequence[str], deadline: Deadline
+    ) -> tuple[Generation, Embedded]:
+        """One vector for each text, and who made them."""
 
     def explain(self, caller: Caller, query: Query) -> Explanation:
         """Which version the request would get, and why; nothing is generated."""

@@ -99,18 +99,18 @@ def usage_chunk(shape: Shape, generation: Generation, chunk: Chunk, created: int
     return {**frame, "pawl": proof, "choices": [], "usage": _usage(chunk.usage or Usage())}
 
 
-def embeddings(model: str, digest: str, found: Embedded, *, base64: bool) -> Body:
+def embeddings(generation: Generation, found: Embedded, *, base64: bool) -> Body:
     """Vectors as numbers or, as OpenAI's own client asks for them, as base64 of 32-bit floats (little endian)."""
     usage = {"prompt_tokens": found.prompt_tokens, "total_tokens": found.prompt_tokens}
     return {
         "object": "list",
-        "model": model,
+        "model": generation.version,
         "data": [
             {"object": "embedding", "index": number, "embedding": _packed(vector) if base64 else list(vector)}
             for number, vector in enumerate(found.vectors)
         ],
         "usage": usage,
-        "pawl": {"digest": digest},
+        "pawl": provenance_of(generation, found.provenance),
     }
 
 

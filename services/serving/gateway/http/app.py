@@ -166,14 +166,14 @@ class HttpDoor:
         return Deadline(time.monotonic() + seconds)
 
     async def _embed(self, request: Request) -> Response:
-        caller = self._caller(request)
-        caller.purpose("")
+        caller, headers = self._caller(request), headers_of(request)
+        purpose = caller.purpose(headers.get("x-pawl-purpose", ""))
         asked = parse(EmbeddingRequest, await body_of(request, self._max_body_bytes))
-        deadline = self._deadline(request.headers)
-        request_id = request.headers.get("x-pawl-request-id") or new_id("req")
-        work = self._answers.embed(caller, asked.model, asked.texts(), asked.user or "", request_id, deadline)
-        digest, found = await unless_gone(request.receive, work)
-        return json_response(embeddings(asked.model, digest, found, base64=asked.encoding_format == "base64"))
+        query = asked.query(headers, headers.get("x-pawl-request-id") or new_id("req"), purpose)
+        work = self._answers.embed(caller, query, asked.texts(), self._deadline(headers))
+        generation, found = await unless_gone(request.receive, work)
+        packed = asked.encoding_format == "base64"
+        return json_response(embeddings(generation, found, base64=packed), headers=_headers(generation))
 
     async def _explain(self, request: Request) -> Response:
         caller = self._caller(request)

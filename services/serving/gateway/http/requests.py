@@ -214,6 +214,10 @@ class EmbeddingRequest(_Request):
     encoding_format: Literal["float", "base64"] | None = None
     dimensions: int | None = None
 
+    def query(self, headers: Mapping[str, str], request_id: str, purpose: Purpose) -> Query:
+        """Who asks what for whom; the texts themselves are no messages."""
+        return self._query(headers, request_id, purpose, self.user, messages=())
+
     def texts(self) -> list[str]:
         """The texts. Raises InvalidInput for what a gateway without a tokenizer cannot read or promise."""
         if self.dimensions is not None:

@@ -20,6 +20,8 @@ from services.serving.gateway.domain import (
     Limits,
     Purpose,
     Query,
+    SamplingWish,
+    TextBatch,
     Usage,
 )
 from services.serving.gateway.workflows import Answering
@@ -53,8 +55,13 @@ class Engines:
             usage = Usage(3, len(steps)) if last else None
             yield Chunk(step, made_by, "stop" if last else "", usage, engine_seconds=1.5)
 
-    async def embed(self, address: str, digest: str, texts: Sequence[str], timeout: float) -> Embedded:
-        return Embedded(tuple((float(len(text)), 0.5) for text in texts), 7)
+    async def embed(self, address: str, wanted: TextBatch) -> Embedded:
+        steps = self.scripts[address](Inquiry(wanted.request_id, (), SamplingWish(), wanted.digest, 0, wanted.timeout))
+        for step in steps:
+            if isinstance(step, PawlError):
+                raise step
+        made_by = Provenance(base_digest="base", adapter_digest=wanted.digest)
+        return Embedded(tuple((float(len(text)), 0.5) for text in wanted.texts), made_by, 7, 0.25)
 
 
 class Tables:

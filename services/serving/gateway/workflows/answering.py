@@ -9,6 +9,7 @@ from dataclasses import replace
 from libs.contracts.errors import Busy, InvalidInput, PawlError, Unavailable
 from libs.contracts.inference import Role
 from libs.contracts.routes import Arm, EngineReport
+from libs.contracts.subjects import version_name
 from libs.telemetry import counter, current_traceparent, gauge, get_logger, histogram, kept, span
 from services.serving.gateway.domain import (
     AUTO_MODEL,
@@ -125,10 +126,18 @@ class Answering:
         return latest[0], replace(first, usage=latest[1].usage, others=tuple(others))
 
     async def embed(
-        self, caller: Caller, model: str, texts: Sequence[str], user: str, request_id: str, deadline: Deadline
-    ) -> tuple[str, Embedded]:
-        """The version's digest and one vector for each text."""
-        return await self._embedding.embed(caller, model, texts, user, request_id, deadline)
+        self, caller: Caller, query: Query, texts: Sequence[str], deadline: Deadline
+    ) -> tuple[Generation, Embedded]:
+        """One vector for each text, and who made them; chosen, admitted and charged as an answer is."""
+        resolution = self._resolve(caller, query)
+        route = self._tables.route(caller.tenant, resolution.target.task)
+        unit = unit_of(caller.tenant, query.user, query.request_id)
+        choice = choose(route, resolution.target, unit, caller.roles, query.segment)
+        with self._admitted(caller):
+            arm, found = await self._embedding.embed(caller, route.task, choice, query, texts, deadline)
+        version = version_name(route.task, arm.version)
+        made = Generation(query.request_id, version, route.generation, arm.traceparent or "", resolution.rule)
+        return made, found
 
     def explain(self, caller: Caller, query: Query) -> Explanation:
         """Which version the request would get, and why; nothing is generated."""

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 from libs.contracts.routes import Arm
 from libs.telemetry import counter, kept
-from services.serving.gateway.domain import Caller, Chunk, Ledger, Purpose, Quotas, Usage, UsageKey, Use
+from services.serving.gateway.domain import Caller, Chunk, Embedded, Ledger, Purpose, Quotas, Usage, UsageKey, Use
 from services.serving.gateway.workflows.plan import Plan
 
 _CHARACTERS_PER_TOKEN = 4
@@ -41,19 +41,24 @@ class Charging:
             last = chunks[-1]
             self._charge(plan, arm, Purpose.SHADOW, last.usage or Usage(), last.engine_seconds, hourly_cost)
 
-    def embedding(self, caller: Caller, task: str, version: int, tokens: int, now: float) -> None:
-        """Vectors of texts: tokens in, none out; their engines do not say how long they worked."""
+    def embedding(
+        self, caller: Caller, task: str, version: int, found: Embedded, hourly_cost: float, now: float
+    ) -> None:
+        """Vectors of texts: tokens in, none out."""
+        tokens, seconds = found.prompt_tokens, found.engine_seconds
         self.quotas.charge(caller, tokens, now)
         key = UsageKey(self._today(), caller.tenant, task, version, Purpose.USE.value, caller.name)
-        self._ledger.add(key, Use(answers=1, prompt_tokens=tokens))
-        self._tokens(caller.tenant, task, str(version), "prompt").inc(tokens)
+        self._bill(key, Use(1, tokens, 0, seconds, seconds * hourly_cost / _HOUR))
 
     def _charge(self, plan: Plan, arm: Arm, purpose: Purpose, usage: Usage, seconds: float, hourly_cost: float) -> None:
         cost = seconds * hourly_cost / _HOUR
         key = UsageKey(self._today(), plan.caller.tenant, plan.route.task, arm.version, purpose.value, plan.caller.name)
-        self._ledger.add(key, Use(1, usage.prompt_tokens, usage.completion_tokens, seconds, cost))
-        name = (plan.caller.tenant, plan.route.task, str(arm.version))
-        self._tokens(*name, "prompt").inc(usage.prompt_tokens)
-        self._tokens(*name, "completion").inc(usage.completion_tokens)
-        self._seconds(*name).inc(seconds)
-        self._cost(*name).inc(cost)
+        self._bill(key, Use(1, usage.prompt_tokens, usage.completion_tokens, seconds, cost))
+
+    def _bill(self, key: UsageKey, use: Use) -> None:
+        self._ledger.add(key, use)
+        name = (key.tenant, key.task, str(key.version))
+        self._tokens(*name, "prompt").inc(use.prompt_tokens)
+        self._tokens(*name, "completion").inc(use.completion_tokens)
+        self._seconds(*name).inc(use.engine_seconds)
+        self._cost(*name).inc(use.cost)

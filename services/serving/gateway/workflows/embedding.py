@@ -2,20 +2,22 @@
 
 from collections.abc import Callable, Sequence
 
-from libs.contracts.errors import InvalidInput
+from libs.contracts.errors import InvalidInput, PawlError, Unavailable
+from libs.contracts.routes import Arm, EngineReport
 from services.serving.gateway.domain import (
     Caller,
+    Choice,
     Deadline,
     Embedded,
     EngineCall,
     Limits,
+    Query,
     Tables,
-    choose,
-    parse_model,
+    TextBatch,
     pick_engine,
-    unit_of,
 )
 from services.serving.gateway.workflows.charging import Charging
+from services.serving.gateway.workflows.plan import passing
 
 MAX_TEXTS = 256
 
@@ -39,29 +41,49 @@ class Embedding:
         self._clock = clock
 
     async def embed(
-        self, caller: Caller, model: str, texts: Sequence[str], user: str, request_id: str, deadline: Deadline
-    ) -> tuple[str, Embedded]:
-        """The version's digest and one vector for each text. Counts against the key's quotas as a prompt does.
+        self, caller: Caller, task: str, choice: Choice, query: Query, texts: Sequence[str], deadline: Deadline
+    ) -> tuple[Arm, Embedded]:
+        """The arm that made them and one vector for each text; a failed engine is made up for by another one.
 
         Raises InvalidInput (`EMBEDDINGS_NOT_SUPPORTED`) where no engine of the version makes vectors.
         """
+        self._check(texts)
+        avoid: set[str] = set()
+        trouble: PawlError | None = None
+        while True:
+            arm, engine = self._select(choice, avoid)
+            if engine is None:
+                raise trouble or InvalidInput(
+                    f"{task} generates text: no engine makes vectors with its base",
+                    reason="EMBEDDINGS_NOT_SUPPORTED",
+                    field="model",
+                )
+            left = deadline.left(self._clock())
+            if not left:
+                raise trouble or Unavailable("there is no time left", reason="DEADLINE_EXCEEDED")
+            wanted = TextBatch(query.request_id, tuple(texts), arm.digest, query.purpose.priority, left)
+            try:
+                found = await self._engines.embed(engine.address, wanted)
+            except PawlError as failure:
+                if not passing(failure):
+                    raise
+                trouble = failure
+                avoid.add(engine.address)
+                continue
+            self._charging.embedding(caller, task, arm.version, found, engine.hourly_cost, self._clock())
+            return arm, found
+
+    def _check(self, texts: Sequence[str]) -> None:
         if not 1 <= len(texts) <= MAX_TEXTS or not all(texts):
             raise InvalidInput(f"must be 1 to {MAX_TEXTS} texts, none of them empty", field="input")
         if sum(len(each) for each in texts) > self._limits.characters:
             raise InvalidInput(f"has more than {self._limits.characters} characters", field="input")
-        target = parse_model(model)
-        caller.entitled(target.task)
-        route = self._tables.route(caller.tenant, target.task)
-        arm = choose(route, target, unit_of(caller.tenant, user, request_id), caller.roles).arm
-        busy = self._engines.in_flight()
-        engine = pick_engine(self._tables.engines(), arm.digest, in_flight=busy, embeds=True)
-        if engine is None:
-            raise InvalidInput(
-                f"{target.task} generates text: its base has no embeddings",
-                reason="EMBEDDINGS_NOT_SUPPORTED",
-                field="model",
-            )
-        with self._charging.quotas.admit(caller, self._clock()):
-            found = await self._engines.embed(engine.address, arm.digest, texts, deadline.left(self._clock()))
-        self._charging.embedding(caller, route.task, arm.version, found.prompt_tokens, self._clock())
-        return arm.digest, found
+
+    def _select(self, choice: Choice, avoid: set[str]) -> tuple[Arm, EngineReport | None]:
+        for arm in (choice.arm, choice.fallback):
+            if arm is not None:
+                busy = self._engines.in_flight()
+                engine = pick_engine(self._tables.engines(), arm.digest, in_flight=busy, avoid=avoid, embeds=True)
+                if engine is not None:
+                    return arm, engine
+        return choice.arm, None

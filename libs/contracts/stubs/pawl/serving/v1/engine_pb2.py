@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from libs.contracts.stubs.pawl.serving.v1 import inference_pb2 as pawl_dot_serving_dot_v1_dot_inference__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cpawl/serving/v1/engine.proto\x12\x0fpawl.serving.v1\x1a\x1fpawl/serving/v1/inference.proto\"\xad\x02\n\x0cInferRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12*\n\x08messages\x18\x02 \x03(\x0b\x32\x18.pawl.serving.v1.Message\x12+\n\x08sampling\x18\x03 \x01(\x0b\x32\x19.pawl.serving.v1.Sampling\x12\x16\n\x0eversion_digest\x18\x04 \x01(\t\x12\x10\n\x08priority\x18\x05 \x01(\x05\x12\x15\n\rwith_logprobs\x18\x06 \x01(\x08\x12\r\n\x05whole\x18\x07 \x01(\x08\x12\x0e\n\x06prompt\x18\x08 \x01(\t\x12\x12\n\ntools_json\x18\t \x01(\t\x12\x13\n\x0bjson_schema\x18\n \x01(\t\x12\x13\n\x0bjson_object\x18\x0b \x01(\x08\x12\x12\n\ncache_salt\x18\x0c \x01(\t\"\xe6\x02\n\rInferResponse\x12\x12\n\ntext_delta\x18\x01 \x01(\t\x12\x15\n\rfinish_reason\x18\x02 \x01(\t\x12%\n\x05usage\x18\x03 \x01(\x0b\x32\x16.pawl.serving.v1.Usage\x12\x13\n\x0b\x62\x61se_digest\x18\x04 \x01(\t\x12\x16\n\x0e\x61\x64\x61pter_digest\x18\x05 \x01(\t\x12\x18\n\x10tokenizer_digest\x18\x06 \x01(\t\x12\x17\n\x0ftemplate_digest\x18\x07 \x01(\t\x12\x18\n\x10prompt_token_ids\x18\x08 \x03(\x05\x12\x18\n\x10output_token_ids\x18\t \x03(\x05\x12\x17\n\x0foutput_logprobs\x18\n \x03(\x02\x12\r\n\x05index\x18\x0b \x01(\r\x12/\n\x08logprobs\x18\x0c \x03(\x0b\x32\x1d.pawl.serving.v1.TokenLogprob\x12\x16\n\x0e\x65ngine_seconds\x18\r \x01(\x01\"\x12\n\x10GetEngineRequest\"\x85\x02\n\x11GetEngineResponse\x12\x11\n\tengine_id\x18\x01 \x01(\t\x12\x13\n\x0b\x62\x61se_digest\x18\x02 \x01(\t\x12\x10\n\x08routable\x18\x03 \x03(\t\x12\x43\n\tin_flight\x18\x04 \x03(\x0b\x32\x30.pawl.serving.v1.GetEngineResponse.InFlightEntry\x12\x0f\n\x07waiting\x18\x05 \x01(\r\x12/\n\x08versions\x18\x06 \x03(\x0b\x32\x1d.pawl.serving.v1.VersionState\x1a/\n\rInFlightEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\r:\x02\x38\x01\"\x90\x01\n\x0cVersionState\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0e\n\x06number\x18\x03 \x01(\r\x12\r\n\x05state\x18\x04 \x01(\t\x12\x0e\n\x06pinned\x18\x05 \x01(\x08\x12\x10\n\x08resident\x18\x06 \x01(\x08\x12\x11\n\tin_flight\x18\x07 \x01(\r\x12\x0e\n\x06reason\x18\x08 \x01(\t2\xad\x01\n\rEngineService\x12H\n\x05Infer\x12\x1d.pawl.serving.v1.InferRequest\x1a\x1e.pawl.serving.v1.InferResponse0\x01\x12R\n\tGetEngine\x12!.pawl.serving.v1.GetEngineRequest\x1a\".pawl.serving.v1.GetEngineResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cpawl/serving/v1/engine.proto\x12\x0fpawl.serving.v1\x1a\x1fpawl/serving/v1/inference.proto\"\xad\x02\n\x0cInferRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12*\n\x08messages\x18\x02 \x03(\x0b\x32\x18.pawl.serving.v1.Message\x12+\n\x08sampling\x18\x03 \x01(\x0b\x32\x19.pawl.serving.v1.Sampling\x12\x16\n\x0eversion_digest\x18\x04 \x01(\t\x12\x10\n\x08priority\x18\x05 \x01(\x05\x12\x15\n\rwith_logprobs\x18\x06 \x01(\x08\x12\r\n\x05whole\x18\x07 \x01(\x08\x12\x0e\n\x06prompt\x18\x08 \x01(\t\x12\x12\n\ntools_json\x18\t \x01(\t\x12\x13\n\x0bjson_schema\x18\n \x01(\t\x12\x13\n\x0bjson_object\x18\x0b \x01(\x08\x12\x12\n\ncache_salt\x18\x0c \x01(\t\"\xe6\x02\n\rInferResponse\x12\x12\n\ntext_delta\x18\x01 \x01(\t\x12\x15\n\rfinish_reason\x18\x02 \x01(\t\x12%\n\x05usage\x18\x03 \x01(\x0b\x32\x16.pawl.serving.v1.Usage\x12\x13\n\x0b\x62\x61se_digest\x18\x04 \x01(\t\x12\x16\n\x0e\x61\x64\x61pter_digest\x18\x05 \x01(\t\x12\x18\n\x10tokenizer_digest\x18\x06 \x01(\t\x12\x17\n\x0ftemplate_digest\x18\x07 \x01(\t\x12\x18\n\x10prompt_token_ids\x18\x08 \x03(\x05\x12\x18\n\x10output_token_ids\x18\t \x03(\x05\x12\x17\n\x0foutput_logprobs\x18\n \x03(\x02\x12\r\n\x05index\x18\x0b \x01(\r\x12/\n\x08logprobs\x18\x0c \x03(\x0b\x32\x1d.pawl.serving.v1.TokenLogprob\x12\x16\n\x0e\x65ngine_seconds\x18\r \x01(\x01\"[\n\x0c\x45mbedRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\r\n\x05texts\x18\x02 \x03(\t\x12\x16\n\x0eversion_digest\x18\x03 \x01(\t\x12\x10\n\x08priority\x18\x04 \x01(\x05\"\x18\n\x06Vector\x12\x0e\n\x06values\x18\x01 \x03(\x02\"\xaf\x01\n\rEmbedResponse\x12(\n\x07vectors\x18\x01 \x03(\x0b\x32\x17.pawl.serving.v1.Vector\x12\x15\n\rprompt_tokens\x18\x02 \x01(\r\x12\x13\n\x0b\x62\x61se_digest\x18\x03 \x01(\t\x12\x16\n\x0e\x61\x64\x61pter_digest\x18\x04 \x01(\t\x12\x18\n\x10tokenizer_digest\x18\x05 \x01(\t\x12\x16\n\x0e\x65ngine_seconds\x18\x06 \x01(\x01\"\x12\n\x10GetEngineRequest\"\x85\x02\n\x11GetEngineResponse\x12\x11\n\tengine_id\x18\x01 \x01(\t\x12\x13\n\x0b\x62\x61se_digest\x18\x02 \x01(\t\x12\x10\n\x08routable\x18\x03 \x03(\t\x12\x43\n\tin_flight\x18\x04 \x03(\x0b\x32\x30.pawl.serving.v1.GetEngineResponse.InFlightEntry\x12\x0f\n\x07waiting\x18\x05 \x01(\r\x12/\n\x08versions\x18\x06 \x03(\x0b\x32\x1d.pawl.serving.v1.VersionState\x1a/\n\rInFlightEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\r:\x02\x38\x01\"\x90\x01\n\x0cVersionState\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0e\n\x06number\x18\x03 \x01(\r\x12\r\n\x05state\x18\x04 \x01(\t\x12\x0e\n\x06pinned\x18\x05 \x01(\x08\x12\x10\n\x08resident\x18\x06 \x01(\x08\x12\x11\n\tin_flight\x18\x07 \x01(\r\x12\x0e\n\x06reason\x18\x08 \x01(\t2\xf5\x01\n\rEngineService\x12H\n\x05Infer\x12\x1d.pawl.serving.v1.InferRequest\x1a\x1e.pawl.serving.v1.InferResponse0\x01\x12\x46\n\x05\x45mbed\x12\x1d.pawl.serving.v1.EmbedRequest\x1a\x1e.pawl.serving.v1.EmbedResponse\x12R\n\tGetEngine\x12!.pawl.serving.v1.GetEngineRequest\x1a\".pawl.serving.v1.GetEngineResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,14 +38,20 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_INFERREQUEST']._serialized_end=384
   _globals['_INFERRESPONSE']._serialized_start=387
   _globals['_INFERRESPONSE']._serialized_end=745
-  _globals['_GETENGINEREQUEST']._serialized_start=747
-  _globals['_GETENGINEREQUEST']._serialized_end=765
-  _globals['_GETENGINERESPONSE']._serialized_start=768
-  _globals['_GETENGINERESPONSE']._serialized_end=1029
-  _globals['_GETENGINERESPONSE_INFLIGHTENTRY']._serialized_start=982
-  _globals['_GETENGINERESPONSE_INFLIGHTENTRY']._serialized_end=1029
-  _globals['_VERSIONSTATE']._serialized_start=1032
-  _globals['_VERSIONSTATE']._serialized_end=1176
-  _globals['_ENGINESERVICE']._serialized_start=1179
-  _globals['_ENGINESERVICE']._serialized_end=1352
+  _globals['_EMBEDREQUEST']._serialized_start=747
+  _globals['_EMBEDREQUEST']._serialized_end=838
+  _globals['_VECTOR']._serialized_start=840
+  _globals['_VECTOR']._serialized_end=864
+  _globals['_EMBEDRESPONSE']._serialized_start=867
+  _globals['_EMBEDRESPONSE']._serialized_end=1042
+  _globals['_GETENGINEREQUEST']._serialized_start=1044
+  _globals['_GETENGINEREQUEST']._serialized_end=1062
+  _globals['_GETENGINERESPONSE']._serialized_start=1065
+  _globals['_GETENGINERESPONSE']._serialized_end=1326
+  _globals['_GETENGINERESPONSE_INFLIGHTENTRY']._serialized_start=1279
+  _globals['_GETENGINERESPONSE_INFLIGHTENTRY']._serialized_end=1326
+  _globals['_VERSIONSTATE']._serialized_start=1329
+  _globals['_VERSIONSTATE']._serialized_end=1473
+  _globals['_ENGINESERVICE']._serialized_start=1476
+  _globals['_ENGINESERVICE']._serialized_end=1721
 # @@protoc_insertion_point(module_scope)

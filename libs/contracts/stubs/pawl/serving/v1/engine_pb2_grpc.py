@@ -40,6 +40,11 @@ class EngineServiceStub:
                 request_serializer=pawl_dot_serving_dot_v1_dot_engine__pb2.InferRequest.SerializeToString,
                 response_deserializer=pawl_dot_serving_dot_v1_dot_engine__pb2.InferResponse.FromString,
                 _registered_method=True)
+        self.Embed = channel.unary_unary(
+                '/pawl.serving.v1.EngineService/Embed',
+                request_serializer=pawl_dot_serving_dot_v1_dot_engine__pb2.EmbedRequest.SerializeToString,
+                response_deserializer=pawl_dot_serving_dot_v1_dot_engine__pb2.EmbedResponse.FromString,
+                _registered_method=True)
         self.GetEngine = channel.unary_unary(
                 '/pawl.serving.v1.EngineService/GetEngine',
                 request_serializer=pawl_dot_serving_dot_v1_dot_engine__pb2.GetEngineRequest.SerializeToString,
@@ -53,6 +58,13 @@ class EngineServiceServicer:
 
     def Infer(self, request, context):
         """One answer of one version, token by token.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Embed(self, request, context):
+        """One vector for each text, from an engine that was started to make them.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -72,6 +84,11 @@ def add_EngineServiceServicer_to_server(servicer, server):
                     servicer.Infer,
                     request_deserializer=pawl_dot_serving_dot_v1_dot_engine__pb2.InferRequest.FromString,
                     response_serializer=pawl_dot_serving_dot_v1_dot_engine__pb2.InferResponse.SerializeToString,
+            ),
+            'Embed': grpc.unary_unary_rpc_method_handler(
+                    servicer.Embed,
+                    request_deserializer=pawl_dot_serving_dot_v1_dot_engine__pb2.EmbedRequest.FromString,
+                    response_serializer=pawl_dot_serving_dot_v1_dot_engine__pb2.EmbedResponse.SerializeToString,
             ),
             'GetEngine': grpc.unary_unary_rpc_method_handler(
                     servicer.GetEngine,
@@ -107,6 +124,33 @@ class EngineService:
             '/pawl.serving.v1.EngineService/Infer',
             pawl_dot_serving_dot_v1_dot_engine__pb2.InferRequest.SerializeToString,
             pawl_dot_serving_dot_v1_dot_engine__pb2.InferResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Embed(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pawl.serving.v1.EngineService/Embed',
+            pawl_dot_serving_dot_v1_dot_engine__pb2.EmbedRequest.SerializeToString,
+            pawl_dot_serving_dot_v1_dot_engine__pb2.EmbedResponse.FromString,
             options,
             channel_credentials,
             insecure,

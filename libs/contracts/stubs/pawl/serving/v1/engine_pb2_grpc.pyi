@@ -35,6 +35,8 @@ class EngineServiceStub:
     def __new__(cls, channel: _aio.Channel) -> EngineServiceAsyncStub: ...
     Infer: _grpc.UnaryStreamMultiCallable[_engine_pb2.InferRequest, _engine_pb2.InferResponse]
     """One answer of one version, token by token."""
+    Embed: _grpc.UnaryUnaryMultiCallable[_engine_pb2.EmbedRequest, _engine_pb2.EmbedResponse]
+    """One vector for each text, from an engine that was started to make them."""
     GetEngine: _grpc.UnaryUnaryMultiCallable[_engine_pb2.GetEngineRequest, _engine_pb2.GetEngineResponse]
     """What this engine holds right now."""
 
@@ -45,6 +47,8 @@ class EngineServiceAsyncStub(EngineServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     Infer: _aio.UnaryStreamMultiCallable[_engine_pb2.InferRequest, _engine_pb2.InferResponse]  # type: ignore[assignment]
     """One answer of one version, token by token."""
+    Embed: _aio.UnaryUnaryMultiCallable[_engine_pb2.EmbedRequest, _engine_pb2.EmbedResponse]  # type: ignore[assignment]
+    """One vector for each text, from an engine that was started to make them."""
     GetEngine: _aio.UnaryUnaryMultiCallable[_engine_pb2.GetEngineRequest, _engine_pb2.GetEngineResponse]  # type: ignore[assignment]
     """What this engine holds right now."""
 
@@ -58,6 +62,14 @@ class EngineServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_engine_pb2.InferResponse], _abc.AsyncIterator[_engine_pb2.InferResponse]]:
         """One answer of one version, token by token."""
+
+    @_abc_1.abstractmethod
+    def Embed(
+        self,
+        request: _engine_pb2.EmbedRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_engine_pb2.EmbedResponse, _abc.Awaitable[_engine_pb2.EmbedResponse]]:
+        """One vector for each text, from an engine that was started to make them."""
 
     @_abc_1.abstractmethod
     def GetEngine(
