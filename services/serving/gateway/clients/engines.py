@@ -44,7 +44,7 @@ class Engines:
 
     def __init__(self, outside: Iterable[OutsideServer] = ()) -> None:
         """`outside`: servers of somebody else's, asked at their own addresses."""
-        self._outside = {each.url: OutsideCalls(each) for each in outside}
+        self._outside = {each.address: OutsideCalls(each) for each in outside}
         self._lines: dict[str, _Line] = {}
         self._in_flight: dict[str, int] = {}
 

@@ -14,16 +14,15 @@ from typing import Any
 import httpx
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from libs.contracts.errors import Busy, InvalidInput, NotFound, PawlError, PermissionDenied, Unavailable
+from libs.contracts.errors import Busy, InvalidInput, PawlError, Unavailable
 from libs.contracts.ids import Digest
 from libs.contracts.inference import Message, Provenance
 from libs.contracts.routes import EngineReport
 from services.serving.gateway.domain import Chunk, Embedded, Inquiry, TextBatch, TokenLogprob, Usage
 
 _FINISH = {"stop": "stop", "length": "length", "tool_calls": "stop"}
-_REFUSALS: Mapping[int, type[PawlError]] = {
-    400: InvalidInput, 401: PermissionDenied, 403: PermissionDenied, 404: NotFound, 422: InvalidInput, 429: Busy,
-}  # fmt: skip
+_REFUSALS: Mapping[int, type[PawlError]] = {400: InvalidInput, 422: InvalidInput, 429: Busy}
+"""What is the caller's to mend. A key that it does not take and a name that it does not know are ours."""
 
 
 class OutsideServer(BaseModel):
@@ -42,12 +41,17 @@ class OutsideServer(BaseModel):
     max_model_len: int = 0
     embeds: bool = False
 
+    @property
+    def address(self) -> str:
+        """What it is asked by: one URL may answer for several entries, such as one that embeds."""
+        return f"{self.url}#{self.name}"
+
     def report(self) -> EngineReport:
         """Its report among the engines'."""
         now = datetime.now(UTC)
         return EngineReport(
             engine_id=self.name,
-            address=self.url,
+            address=self.address,
             base_digest=self.base_digest,
             routable=tuple(self.models),
             resident=tuple(self.models),
@@ -63,7 +67,7 @@ def read_servers(path: Path | None) -> tuple[OutsideServer, ...]:
     if path is None:
         return ()
     try:
-        return TypeAdapter(tuple[OutsideServer, ...]).validate_python(json.loads(path.read_text()))
+        servers = TypeAdapter(tuple[OutsideServer, ...]).validate_python(json.loads(path.read_text()))
     except OSError as failure:
         raise InvalidInput(f"{path}: {failure.strerror}", field="PAWL_GATEWAY_OUTSIDE") from failure
     except ValidationError as failure:
@@ -72,6 +76,11 @@ def read_servers(path: Path | None) -> tuple[OutsideServer, ...]:
         raise InvalidInput(f"{path}: {where}: {first['msg']}", field="PAWL_GATEWAY_OUTSIDE") from failure
     except ValueError as failure:
         raise InvalidInput(f"{path}: not JSON: {failure}", field="PAWL_GATEWAY_OUTSIDE") from failure
+    names = [each.name for each in servers]
+    for number, name in enumerate(names):
+        if name in names[:number]:
+            raise InvalidInput(f"{path}: {number}.name: {name!r} is taken already", field="PAWL_GATEWAY_OUTSIDE")
+    return servers
 
 
 class OutsideCalls:
@@ -101,13 +110,14 @@ class OutsideCalls:
             async with self._client.stream("POST", path, json=_body(inquiry, name), timeout=inquiry.timeout) as answer:
                 if answer.status_code != 200:
                     await answer.aread()
-                    raise _refusal(answer, self._server.name)
+                    raise _refusal(_read(answer), answer.status_code, self._server.name)
                 async for line in answer.aiter_lines():
                     if not line.startswith("data: ") or line == "data: [DONE]":
                         continue
                     event = json.loads(line[6:])
                     if "error" in event:
-                        raise Unavailable(f"{self._server.name}: {event['error']}", reason="OUTSIDE_FAILED")
+                        # What it finds wrong with a request only now comes after a status of 200.
+                        raise _refusal(event, _status(event["error"]), self._server.name)
                     if event.get("usage"):
                         told = event["usage"]
                         cached = (told.get("prompt_tokens_details") or {}).get("cached_tokens") or 0
@@ -133,7 +143,7 @@ class OutsideCalls:
         try:
             answer = await self._client.post("/v1/embeddings", json=body, timeout=wanted.timeout)
             if answer.status_code != 200:
-                raise _refusal(answer, name)
+                raise _refusal(_read(answer), answer.status_code, name)
             told = answer.json()
             found = sorted(told["data"], key=lambda each: int(each["index"]))
             vectors = tuple(tuple(float(value) for value in each["embedding"]) for each in found)
@@ -219,10 +229,24 @@ def _chunk(choice: Mapping[str, Any], made_by: Provenance) -> Chunk:
     )
 
 
-def _refusal(answer: httpx.Response, name: str) -> PawlError:
-    kind = _REFUSALS.get(answer.status_code, Unavailable)
+def _read(answer: httpx.Response) -> Any:
     try:
-        told = answer.json()["error"]
-        return kind(f"{name}: {told['message']}", field=told.get("param"))
-    except (ValueError, KeyError, TypeError):
-        return kind(f"{name}: status {answer.status_code}")
+        return answer.json()
+    except ValueError:
+        return None
+
+
+def _status(error: Any) -> int:
+    """Of an error in a stream: as a number where the server says one, or what OpenAI's name of its kind stands for."""
+    code, kind = (error.get("code"), error.get("type")) if isinstance(error, dict) else (None, None)
+    return code if isinstance(code, int) else 400 if kind == "invalid_request_error" else 500
+
+
+def _refusal(body: Any, status: int, name: str) -> PawlError:
+    kind = _REFUSALS.get(status, Unavailable)
+    reason = "OUTSIDE_FAILED" if kind is Unavailable else None
+    try:
+        told = body["error"]
+        return kind(f"{name}: {told['message']}", field=told.get("param"), reason=reason)
+    except (KeyError, TypeError):
+        return kind(f"{name}: status {status}", reason=reason)

@@ -13,6 +13,30 @@ from libs.eventing.connection import NatsLink
 from libs.eventing.kv import kv_put
 from libs.testing.wait import eventually
 from services.serving.conftest import Stack
+from services.serving.gateway.tests.rig import CLIENT, Rig, arm, query, says
+
+
+def told(rig: Rig, user: str = "ann") -> str:
+    return rig.answering.explain(CLIENT, query(user=user)).reason
+
+
+def test_a_canary_that_no_engine_has_is_told_with_who_stands_in() -> None:
+    rig = Rig(arm(1, Role.STABLE, 0.0), arm(2, Role.CANARY, 1.0))
+    assert told(rig).endswith("no engine can serve it now: a request waits for one, and is refused in the end")
+    rig.engine("a", says("x"), "d1")
+    assert told(rig).endswith("no engine can serve it now: t@1 stands in")
+    rig.engine("b", says("x"), "d1", "d2")
+    assert told(rig).endswith("below the canary's share of 1: t@2")
+    assert rig.answering.explain(CLIENT, query(user="ann")).engines == ("b",)
+
+
+def test_an_engine_that_would_load_the_version_first_or_makes_vectors_is_told_for_what_it_is() -> None:
+    rig = Rig(arm(1, Role.STABLE, 1.0))
+    rig.engine("vectors", says("x"), "d1")
+    rig.engine("cold", says("x"))
+    vectors, cold = rig.tables.reports
+    rig.tables.reports = [vectors.model_copy(update={"embeds": True}), cold.model_copy(update={"cold": ("d1",)})]
+    assert rig.answering.explain(CLIENT, query()).engines == ("cold",)
 
 
 async def explained(stack: Stack, *arguments: str) -> str:

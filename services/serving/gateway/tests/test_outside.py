@@ -10,11 +10,19 @@ import openai
 import pytest
 import pytest_asyncio
 
-from libs.contracts.errors import InvalidInput, PawlError, Unavailable
-from libs.contracts.inference import Role
+from libs.contracts.errors import (
+    Busy,
+    InvalidInput,
+    NotFound,
+    PawlError,
+    PermissionDenied,
+    Unauthenticated,
+    Unavailable,
+)
+from libs.contracts.inference import Message, Role
 from libs.contracts.routes import Arm
 from services.serving.gateway.clients import Engines, OutsideServer, read_servers
-from services.serving.gateway.domain import Chunk, Deadline, Form, Generation
+from services.serving.gateway.domain import Chunk, Deadline, Form, Generation, Inquiry, SamplingWish, TextBatch
 from services.serving.gateway.http import HttpDoor, HttpServer
 from services.serving.gateway.tests.rig import CLIENT, STABLE, Rig, fails, query, says
 from services.serving.gateway.workflows import Answering
@@ -89,10 +97,15 @@ async def test_form_and_sampling_reach_it(pair: Pair) -> None:
     ("there", "here"),
     [
         (InvalidInput("too long", field="messages"), InvalidInput),
+        (Busy("full", retry_after=1), Busy),
         (Unavailable("gone"), Unavailable),
+        # It does not take the operator's key, or does not have the model: nothing that whoever asks could mend.
+        (Unauthenticated("who are you?"), Unavailable),
+        (PermissionDenied("not for you"), Unavailable),
+        (NotFound("no such model"), Unavailable),
     ],
 )
-async def test_what_it_refuses_is_the_same_kind_of_error_here(
+async def test_what_it_refuses_is_the_same_kind_of_error_here_where_the_caller_can_mend_it(
     pair: Pair, there: PawlError, here: type[PawlError]
 ) -> None:
     pair.behind.engine("a", fails(there), "d1")
@@ -101,6 +114,16 @@ async def test_what_it_refuses_is_the_same_kind_of_error_here(
         await pair.whole()
     if here is InvalidInput:
         assert refused.value.field == "messages"
+
+
+async def test_what_it_refuses_in_the_middle_of_a_stream_is_refused_here(pair: Pair) -> None:
+    pair.behind.engine("a", fails(InvalidInput("no such type", field="response_format"), "he"), "d1")
+    with pytest.raises(InvalidInput) as refused:
+        await pair.whole(form=Form(json_schema='{"type": "object"}'))
+    assert refused.value.field == "response_format"
+    pair.behind.engine("a", fails(Unavailable("gone"), "he"), "d1")
+    with pytest.raises(Unavailable):
+        await pair.whole()
 
 
 async def test_a_base_that_makes_vectors_makes_them_and_the_openai_client_reads_them(pair: Pair) -> None:
@@ -130,6 +153,23 @@ async def test_a_base_that_makes_vectors_makes_them_and_the_openai_client_reads_
     assert sum(use.prompt_tokens for use in pair.front.ledger.held.values()) == 14
 
 
+async def test_one_url_may_generate_under_one_name_and_embed_under_another(pair: Pair) -> None:
+    pair.behind.engine("a", says("text"), "d1")
+    makes = pair.server.model_copy(update={"name": "vectors", "embeds": True})
+    engines = Engines([pair.server, makes])
+    chunks = [each async for each in engines.infer(pair.server.address, asked_of_it())]
+    assert "".join(each.text for each in chunks) == "text"
+    pair.behind.tables.reports[0] = pair.behind.tables.reports[0].model_copy(update={"embeds": True})
+    made = await engines.embed(makes.address, TextBatch("r", ("one",), DIGEST, 0, 30.0))
+    assert made.vectors == ((3.0, 0.5),)
+    await engines.close()
+
+
+def asked_of_it() -> Inquiry:
+    hello = (Message(role="user", content="hello"),)
+    return Inquiry("r", hello, SamplingWish(temperature=0.0, top_p=1.0, max_tokens=4), DIGEST, 0, 30.0)
+
+
 async def test_one_that_is_away_is_unavailable(pair: Pair) -> None:
     await pair.http.stop()
     with pytest.raises(Unavailable):
@@ -141,6 +181,7 @@ async def test_one_that_is_away_is_unavailable(pair: Pair) -> None:
     [
         ("{", "not JSON"),
         ('[{"name": "a b"}]', "0.name"),
+        (json.dumps([{"name": "a", "url": "http://x", "base_digest": BASE, "models": {}}] * 2), "1.name"),
         (json.dumps([{"name": "a", "url": "ftp://x", "base_digest": BASE, "models": {}}]), "0.url"),
     ],
 )

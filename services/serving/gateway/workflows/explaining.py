@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from libs.contracts.inference import Role
-from libs.contracts.routes import EngineReport, Route
+from libs.contracts.routes import Arm, EngineReport, Route
 from libs.contracts.subjects import version_name
 from services.serving.gateway.domain import Choice, Explanation, Query, Resolution
 
@@ -14,10 +14,25 @@ def explanation(
     """Everything that decided; `drawn` is where the user falls in [0, 1)."""
     canary = route.arm(Role.CANARY)
     share = canary.share if canary is not None else 0.0
-    able = tuple(sorted(each.engine_id for each in engines if choice.arm.digest in each.routable))
-    return Explanation(
-        resolution, route, choice, drawn, share, able, _reason(resolution, route, choice, drawn, share, query)
-    )
+    told = _reason(resolution, route, choice, drawn, share, query)
+    able = _able(choice.arm, engines)
+    if not able:
+        told += f"; no engine can serve it now: {_instead(route, choice, engines)}"
+    return Explanation(resolution, route, choice, drawn, share, able, told)
+
+
+def _able(arm: Arm, engines: Sequence[EngineReport]) -> tuple[str, ...]:
+    """Engines that would be asked: those with the version in memory or, where there is none, on their disk."""
+    generating = [each for each in engines if not each.embeds]
+    found = [each for each in generating if arm.digest in each.routable]
+    found = found or [each for each in generating if arm.digest in each.cold]
+    return tuple(sorted(each.engine_id for each in found))
+
+
+def _instead(route: Route, choice: Choice, engines: Sequence[EngineReport]) -> str:
+    if choice.fallback is not None and _able(choice.fallback, engines):
+        return f"{version_name(route.task, choice.fallback.version)} stands in"
+    return "a request waits for one, and is refused in the end"
 
 
 def _reason(resolution: Resolution, route: Route, choice: Choice, drawn: float, share: float, query: Query) -> str:
