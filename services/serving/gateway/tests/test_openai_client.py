@@ -1,12 +1,14 @@
 """The `openai` client's own ways of asking, before a real engine."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, Literal
 
 import openai
 import pytest
 import pytest_asyncio
+from pydantic import BaseModel
 
 from libs.contracts.inference import Inference, Role
 from libs.contracts.subjects import INFERENCE
@@ -210,3 +212,43 @@ async def test_embeddings_are_refused_by_name(stack: Stack, task: str) -> None:
         with pytest.raises(openai.NotFoundError):
             await client.embeddings.create(model="nobody", input="hello")
     assert (refused.value.code, refused.value.param) == ("embeddings_not_supported", "model")
+
+
+class Team(BaseModel):
+    """What an answer is parsed into."""
+
+    team: Literal["billing", "network"]
+
+
+async def test_the_clients_helpers_parse_stream_and_show_headers(stack: Stack, task: str) -> None:
+    async with api(stack) as client:
+        parsed = await client.chat.completions.parse(model=task, messages=HELLO, response_format=Team)
+        raw = await client.chat.completions.with_raw_response.create(model=task, messages=HELLO, max_tokens=6)
+        async with client.chat.completions.stream(model=task, messages=HELLO, response_format=Team) as stream:
+            kinds = [event.type async for event in stream]
+            streamed = await stream.get_final_completion()
+        card = await client.models.retrieve(f"{task}@1")
+        with pytest.raises(openai.NotFoundError):
+            await client.models.retrieve("nobody")
+    answer = raw.parse()
+    team = parsed.choices[0].message.parsed
+    assert team is not None
+    assert team.team in ("billing", "network")
+    assert (raw.headers["x-pawl-request-id"], raw.headers["x-pawl-model-version"]) == (answer.id, f"{task}@1")
+    assert {"chunk", "content.delta", "content.done"} <= set(kinds)
+    assert streamed.choices[0].message.parsed == team
+    assert card.id == f"{task}@1"
+
+
+async def test_the_client_that_waits_for_its_answers_works_as_the_other_does(stack: Stack, task: str) -> None:
+    def visit() -> tuple[str | None, str, list[str]]:
+        with openai.OpenAI(base_url=f"{stack.http}/v1", api_key="client-key") as client:
+            asked: dict[str, Any] = {"model": task, "messages": HELLO, "max_tokens": 6}
+            whole = client.chat.completions.create(**asked)
+            streamed = client.chat.completions.create(**asked, stream=True)
+            text = "".join(chunk.choices[0].delta.content or "" for chunk in streamed)
+            return whole.choices[0].message.content, text, [each.id for each in client.models.list()]
+
+    whole, streamed, models = await asyncio.to_thread(visit)
+    assert whole == streamed
+    assert task in models
