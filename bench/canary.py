@@ -1,8 +1,9 @@
 """A harmless and a harmful version under live traffic, in a whole local stack: `python -m bench canary`.
 
-Both are trained, evaluated and rolled out by the registry as any other. Users are the example's, each a new one; one in
-ten corrects the answer, whatever version gave it; of a harmful version nine in ten do. The first version is harmless,
-the second harmful from the moment users meet it: nothing of it can be seen in evaluation or shadow.
+Both are trained, evaluated and rolled out by the registry as any other. Users are the example's, each a new one. They
+correct wrong answers and praise right ones, as in the demo; besides, one in ten blames the answer whatever it says, and
+of a harmful version nine in ten do. The first version is harmless, the second harmful from the moment users meet it:
+nothing of it can be seen in evaluation or shadow, where its answers are as good as those before.
 """
 
 import asyncio
@@ -19,7 +20,7 @@ sys.path.insert(0, str(ROOT / "examples" / "support-triage"))
 
 from triage import history  # noqa: E402 - an example is not installed
 from triage.tickets import Ticket, tickets  # noqa: E402
-from triage.traffic import Traffic  # noqa: E402
+from triage.traffic import CORRECTED, PRAISE, Answer, Traffic  # noqa: E402
 
 from libs.contracts.errors import Transient  # noqa: E402
 from libs.contracts.stubs.pawl.registry.v1 import registry_pb2  # noqa: E402
@@ -35,7 +36,7 @@ CANARY = "  canary: {steps: [10, 25, 50, 100], min_windows: 8, window_seconds: 3
 
 
 class Users(Traffic):
-    """Users whose word on an answer depends on chance and on the version alone."""
+    """Users who say what is right where they say it at all, and blame a harmful version for what it does to them."""
 
     harmful: str = ""
 
@@ -55,11 +56,15 @@ class Users(Traffic):
         self.met[answer.version] += 1
         self.last[answer.version] = time.monotonic()
         if rng.random() < (HARMFUL if answer.version == self.harmful else USUAL):
+            await self._rate(answer, 0)
+        elif not answer.right and rng.random() < CORRECTED:
             await self.correct(answer, source=self._source)
-        else:
-            kind = {"source": self._source, "kind": "rating", "rating": 1}
-            told = {**kind, "id": f"p-{answer.request_id}", "request_id": answer.request_id, "user": user}
-            await self.publish(told)
+        elif answer.right and rng.random() < PRAISE:
+            await self._rate(answer, 1)
+
+    async def _rate(self, answer: Answer, rating: int) -> None:
+        said = {"source": self._source, "kind": "rating", "rating": rating, "user": answer.user}
+        await self.publish({**said, "id": f"p-{answer.request_id}", "request_id": answer.request_id})
 
 
 def turn_of(pawl: Pawl, number: int) -> registry_pb2.Turn | None:
@@ -128,8 +133,9 @@ async def main() -> int:
     finally:
         discard(home)
     told = (
-        f"`python -m bench canary`: {RATE:g} users a second, each a new one; {USUAL:.0%} of answers are corrected, of "
-        f"the harmful version {HARMFUL:.0%}. Steps 10, 25, 50, 100 %; alpha 0.01, harm ratio 1.\n"
+        f"`python -m bench canary`: {RATE:g} users a second, each a new one; {USUAL:.0%} of answers are blamed, of "
+        f"the harmful version {HARMFUL:.0%}; wrong answers are corrected. Steps 10, 25, 50, 100 %; alpha 0.01, harm "
+        "ratio 1.\n"
     )
     lines = [
         "# A harmless and a harmful canary under live traffic\n",
