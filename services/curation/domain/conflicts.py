@@ -3,6 +3,7 @@
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 
 from libs.contracts.answers import canonical_answer
 from services.curation.domain.rows import CORRECTION, SYNTHETIC, Ledger, Row, trust
@@ -18,10 +19,41 @@ class Reconciled:
 
 @dataclass(frozen=True, slots=True)
 class Dispute:
-    """Rows with the same text and different answers, the most voted first; `winner` is None on a tie."""
+    """A row for each answer that the same text has, the most voted first; `winner` is None on a tie."""
 
     rows: tuple[Row, ...]
     winner: Row | None
+
+
+_NEVER = (datetime.min.replace(tzinfo=UTC), "")
+
+
+@dataclass(frozen=True, slots=True)
+class _Voice:
+    """Rows that give one answer to a text, more than one where exact duplicates are not merged; the best is first."""
+
+    rows: tuple[Row, ...]
+    votes: int
+    approved: bool
+    synthetic: bool
+    corrected: tuple[datetime, str] | None
+    """When the newest correction among them came."""
+
+    @property
+    def rank(self) -> tuple[bool, bool, int, str]:
+        # What a teacher wrote has no vote against what people said.
+        return not self.approved, self.synthetic, -self.votes, self.rows[0].row_id
+
+    @classmethod
+    def of(cls, rows: Sequence[Row], approved: Callable[[str], bool]) -> "_Voice":
+        ranked = sorted(
+            rows, key=lambda row: (not approved(row.row_id), row.kind == SYNTHETIC, -row.stands_for, row.row_id)
+        )
+        corrected = [(row.created_at, row.row_id) for row in rows if row.kind == CORRECTION]
+        return cls(
+            tuple(ranked), sum(row.stands_for for row in rows), approved(ranked[0].row_id),
+            all(row.kind == SYNTHETIC for row in rows), max(corrected, default=None),
+        )  # fmt: skip
 
 
 def reconcile(rows: Sequence[Row], ledger: Ledger, approved: Callable[[str], bool]) -> Reconciled:
@@ -71,28 +103,27 @@ def resolve_labels(
     """One answer per text: one a reviewer let in, else the one most rows give; on a tie the newest correction, and
     with none nobody's.
     """
-    by_text: dict[str, list[Row]] = defaultdict(list)
+    by_text: dict[str, dict[str, list[Row]]] = defaultdict(lambda: defaultdict(list))
     for row in rows:
         if row.label is not False:
-            by_text[key(row)].append(row)
+            by_text[key(row)][canonical_answer(row.answer or "")].append(row)
     seen: list[Dispute] = []
     for group in by_text.values():
         if len(group) < 2:
             continue
-        # What a teacher wrote has no vote against what people said.
-        ranked = sorted(
-            group, key=lambda row: (not approved(row.row_id), row.kind == SYNTHETIC, -row.stands_for, row.row_id)
-        )
-        rivals = [row for row in ranked[1:] if (row.kind == SYNTHETIC) == (ranked[0].kind == SYNTHETIC)]
-        winner: Row | None = ranked[0]
-        if not approved(ranked[0].row_id) and rivals and ranked[0].stands_for == rivals[0].stands_for:
-            tied = [row for row in ranked if row.stands_for == ranked[0].stands_for and row.kind == CORRECTION]
-            winner = max(tied, key=lambda row: (row.created_at, row.row_id), default=None)
-        for row in group:
-            if winner is None:
-                ledger.remove(row, "label_conflict_tie", "the same text has another answer as often")
-            elif row is not winner:
-                detail = f"{winner.row_id} has another answer for the same text"
-                ledger.remove(row, "label_conflict_lost", detail, other=winner.row_id)
-        seen.append(Dispute(tuple(ranked), winner))
+        voices = sorted((_Voice.of(said, approved) for said in group.values()), key=lambda each: each.rank)
+        best = voices[0]
+        rivals = [each for each in voices[1:] if each.synthetic == best.synthetic]
+        winner: _Voice | None = best
+        if not best.approved and rivals and best.votes == rivals[0].votes:
+            tied = [each for each in voices if each.votes == best.votes and each.corrected is not None]
+            winner = max(tied, key=lambda each: each.corrected or _NEVER, default=None)
+        for voice in voices:
+            for row in voice.rows if voice is not winner else ():
+                if winner is None:
+                    ledger.remove(row, "label_conflict_tie", "the same text has another answer as often")
+                else:
+                    detail = f"{winner.rows[0].row_id} has another answer for the same text"
+                    ledger.remove(row, "label_conflict_lost", detail, other=winner.rows[0].row_id)
+        seen.append(Dispute(tuple(each.rows[0] for each in voices), winner.rows[0] if winner else None))
     return seen

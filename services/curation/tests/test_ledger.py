@@ -94,6 +94,16 @@ def test_an_undone_rule_leaves_the_rows_as_they_were() -> None:
     assert version == {"row-00000": twin, "row-00001": twin + " thanks", "row-00002": "the caf\u00c3\u00a9 is closed"}
 
 
+def test_duplicates_that_are_wanted_are_no_conflict_and_outvote_as_one_voice() -> None:
+    said = "where is the parcel for the lab on the top floor"
+    rows = [row(0, said, "here"), row(1, said, "here"), row(2, said, "here")]
+    wanted = frozenset({"exact_duplicate", "near_duplicate"})
+    assert set(_without(rows, wanted)) == {"row-00000", "row-00001", "row-00002"}
+    assert set(_without([*rows, row(3, said, "there")], wanted)) == {"row-00000", "row-00001", "row-00002"}
+    tied = [*rows[:2], row(3, said, "there"), row(4, said, "there")]
+    assert set(_without([*tied, row(9, "who came", "nobody")], wanted)) == {"row-00009"}
+
+
 def _without(rows: list[Row], rules: frozenset[str]) -> dict[str, str]:
     from services.curation.compute.pipeline import curate
 

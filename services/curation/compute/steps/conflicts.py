@@ -26,7 +26,7 @@ class Exact:
 class Conflicts:
     """Settles texts with several answers by vote; ties go to review."""
 
-    name, version = "conflicts", 1
+    name, version = "conflicts", 2
 
     def __call__(self, rows: Sequence[Row], context: Context) -> Result:
         """As `Step`."""
