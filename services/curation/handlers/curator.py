@@ -1,8 +1,10 @@
 """Segments and tasks become known, and a command becomes a dataset version: once, however often it is delivered."""
 
+from collections.abc import Sequence
+
 from libs.contracts.commands import BuildDataset
 from libs.contracts.envelope import Envelope
-from libs.contracts.errors import FailedPrecondition, InvalidInput, NotFound, Unavailable
+from libs.contracts.errors import InvalidInput, Unavailable
 from libs.contracts.events import DatasetBuilt, DatasetRefused, SegmentsRewritten, SegmentWritten, TaskApplied
 from libs.eventing.cloudevents import decode
 from libs.eventing.deadletters import Letter
@@ -12,6 +14,7 @@ from services.curation.handlers.building import Builder, Built
 from services.curation.store import datasets as store
 from services.curation.store import policy, review
 from services.curation.store.datasets import Dataset
+from services.curation.store.segments import over_segments
 
 log = get_logger(__name__)
 
@@ -55,20 +58,18 @@ class Curator:
             if known is not None:
                 await self._conclude(envelope, Built(known), repeated=True)
                 return
-            segments = await store.segments_to(self._database, command.tenant, command.task, command.watermark)
-            if len(segments) < command.watermark:
-                raise Unavailable(
-                    f"{len(segments)} of {command.watermark} segments of {command.task} are known yet",
-                    reason="SEGMENTS_BEHIND",
-                )
-            try:
-                built = await self._builder.build(command, segments)
-            except (NotFound, FailedPrecondition) as error:
-                # An object that went, or a copy of it that the child was about to read.
-                now = await store.segments_to(self._database, command.tenant, command.task, command.watermark)
-                if now == segments:
-                    raise
-                raise Unavailable("segments were rewritten meanwhile", reason="SEGMENTS_REWRITTEN") from error
+
+            async def build(segments: Sequence[tuple[int, str]]) -> Built:
+                if len(segments) < command.watermark:
+                    raise Unavailable(
+                        f"{len(segments)} of {command.watermark} segments of {command.task} are known yet",
+                        reason="SEGMENTS_BEHIND",
+                    )
+                return await self._builder.build(command, segments)
+
+            built = await over_segments(
+                self._database, command.tenant, command.task, build, watermark=command.watermark
+            )
             await self._conclude(envelope, built, repeated=False)
 
     async def refuse_dead(self, letter: Letter, reason: str) -> None:

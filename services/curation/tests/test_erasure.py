@@ -1,6 +1,6 @@
 """A subject who asks for it is gone: rows, what was derived from them, and every version that held them is named."""
 
-from collections.abc import Iterable
+import json
 from pathlib import Path
 
 import polars as pl
@@ -11,6 +11,7 @@ from libs.contracts.errors import NotFound
 from libs.contracts.events import DatasetBuilt, RewrittenSegment, SegmentsRewritten, SubjectErased
 from libs.contracts.stubs.pawl.curation.v1 import curation_pb2 as pb
 from libs.testing.wait import eventually
+from services.curation.domain.rows import Row
 from services.curation.store import datasets, erasures
 from services.curation.tests.conftest import House, row, tickets, write_segment
 from services.curation.workflows.erasing import Erasing, hash_of
@@ -85,27 +86,52 @@ async def test_a_rewritten_segment_is_read_in_place_of_the_old_one_which_goes(ho
     assert await eventually(gone, 10)
 
 
+async def rewritten_at_first_sight(house: House, monkeypatch: pytest.MonkeyPatch, rows: list[Row]) -> None:
+    """One segment, of 120 tickets; whoever fetches it finds that one of these rows took its place by then."""
+    old = await house.segment(tickets(120))
+    new = await house.objects.put_file(write_segment(house.home / "new.parquet", rows), kind="segment")
+    fetched = house.library.file
+
+    async def file(tenant: str, digest: str, suffix: str = ".parquet") -> Path:
+        found = await fetched(tenant, digest, suffix)
+        if digest == old.digest and found.exists():
+            change = RewrittenSegment(number=1, before=old.digest, after=new)
+            await house.say(SegmentsRewritten(tenant="default", task="triage", segments=(change,)))
+            await eventually(lambda: not found.exists(), 10)
+        return found
+
+    monkeypatch.setattr(house.library, "file", file)
+    await eventually(lambda: known_segments(house), 20)
+
+
+async def known_segments(house: House) -> list[tuple[int, str]]:
+    return await datasets.segments_to(house.database, "default", "triage", 9)
+
+
 async def test_a_build_whose_segments_are_rewritten_under_it_reads_the_new_ones(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    old = await house.segment(tickets(120))
-    new = await house.objects.put_file(write_segment(house.home / "new.parquet", tickets(120)[:110]), kind="segment")
-    fetched = house.library.segments
-    handed: list[list[tuple[int, str]]] = []
-
-    async def rewritten_meanwhile(tenant: str, segments: Iterable[tuple[int, str]]) -> list[tuple[int, str]]:
-        found = await fetched(tenant, segments)
-        if not handed:
-            change = RewrittenSegment(number=1, before=old.digest, after=new)
-            await house.say(SegmentsRewritten(tenant="default", task="triage", segments=(change,)))
-            await eventually(lambda: not Path(found[0][1]).exists(), 10)
-        handed.append(found)
-        return found
-
-    monkeypatch.setattr(house.library, "segments", rewritten_meanwhile)
+    await rewritten_at_first_sight(house, monkeypatch, tickets(110))
     built = await house.built([])
     assert sum(built.splits.values()) + sum(built.removed.values()) == 110
-    assert len(handed) == 2
+
+
+async def test_an_audit_whose_segments_are_rewritten_under_it_sees_the_new_ones(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await house.apply()
+    await rewritten_at_first_sight(house, monkeypatch, tickets(110))
+    audit = await house.looking.audit("default", "triage")
+    assert json.loads(audit.as_json)["rows"]["total"] == 110
+
+
+async def test_an_erasure_whose_segments_are_rewritten_under_it_finds_the_subject_in_the_new_ones(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hers = [row(400 + at, text, "a", user=ANN) for at, text in enumerate(texts_of(12))]
+    await rewritten_at_first_sight(house, monkeypatch, [*tickets(110), *hers])
+    erased, _ = await house.erasing.erase("default", "triage", ANN, by="dpo", reason="article 17")
+    assert len(erased.row_ids) == 12
 
 
 async def test_segments_that_share_an_object_give_the_same_version_up_to_any_watermark(house: House) -> None:

@@ -9,6 +9,7 @@ import hashlib
 import re
 import shutil
 import uuid
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,10 +25,10 @@ from services.curation.store import datasets as store
 from services.curation.store import erasures, review
 from services.curation.store.datasets import Dataset, Suite
 from services.curation.store.erasures import ASKED, DONE, LISTED, Erasure
+from services.curation.store.segments import over_segments
 
 log = get_logger(__name__)
 
-_NEWEST = 2**62
 _TELLING = ("report.json", "card.md", "croissant.json")
 
 
@@ -90,13 +91,9 @@ class Erasing:
         tenant, task = erasure.tenant, erasure.task
         versions = [each for each in await store.listed(self._database, tenant, task) if each.ledger_digest]
         known = {str(each.number): each for each in versions}
-        segments = await store.segments_to(self._database, tenant, task, _NEWEST)
-        digests = [digest for _, digest in segments]
-        paths = await self._library.files(tenant, digests)
         request: dict[str, Any] = {
             "user": erasure.user,
             "known": list(erasure.row_ids),
-            "segments": {digest: str(path) for digest, path in zip(digests, paths, strict=True)},
             "versions": [
                 {
                     "number": each.number,
@@ -107,7 +104,14 @@ class Erasing:
             ],
             "out": str(directory / "out"),
         }
-        result = await child.run_compute(child.ERASE, directory, request)
+
+        async def find(segments: Sequence[tuple[int, str]]) -> dict[str, Any]:
+            digests = [digest for _, digest in segments]
+            paths = await self._library.files(tenant, digests)
+            held = {digest: str(path) for digest, path in zip(digests, paths, strict=True)}
+            return await child.run_compute(child.ERASE, directory, {**request, "segments": held})
+
+        result = await over_segments(self._database, tenant, task, find)
         # Fetched copies only: the segments themselves are ingestion's to rewrite, when it hears of the erasure.
         await self._library.forget(tenant, result["segments"])
         garbage: set[str] = set()

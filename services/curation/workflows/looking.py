@@ -3,7 +3,7 @@
 import asyncio
 import shutil
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,10 +18,9 @@ from services.curation.domain.split import SPLITS
 from services.curation.store import datasets as store
 from services.curation.store import erasures, policy, review
 from services.curation.store.datasets import Dataset
+from services.curation.store.segments import over_segments
 
 log = get_logger(__name__)
-
-_NEWEST = 2**62
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,14 +44,14 @@ class Looking:
     async def audit(self, tenant: str, task: str) -> Audit:
         """The audit of every row known of a task. NotFound when the task or its rows are."""
         async with self._directory() as directory:
-            request = await self._rows(tenant, task)
+            more: dict[str, Any] = {"out": str(directory / "out")}
             applied = await policy.applied(self._database, tenant, task)
             try:
-                request["base"] = await self._library.base(tenant, applied.base_digest)
+                more["base"] = await self._library.base(tenant, applied.base_digest)
             except NotFound as error:
                 log.warning("an audit counts no tokens", task=task, reason=str(error))
             with span("audit", task=task):
-                result = await child.run_compute(child.AUDIT, directory, {**request, "out": str(directory / "out")})
+                result = await self._of_rows(tenant, task, child.AUDIT, directory, more)
             objects = self._library.objects(tenant)
             paths = Path(result["json"]), Path(result["html"])
             digests = [await objects.put_file(path, kind="audit") for path in paths]
@@ -64,8 +63,7 @@ class Looking:
         if count == 1 or count > 100:
             raise InvalidInput(f"{count} categories: 2 to 100, or 0 to let the rows decide", field="count")
         async with self._directory() as directory:
-            request = {**await self._rows(tenant, task), "count": count}
-            return await child.run_compute(child.CATEGORIES, directory, request)
+            return await self._of_rows(tenant, task, child.CATEGORIES, directory, {"count": count})
 
     async def history(self, tenant: str, task: str, row_id: str, number: int) -> tuple[int, list[dict[str, Any]]]:
         """Number of the version, and everything its ledger says of a row. NotFound when it never came in."""
@@ -101,9 +99,19 @@ class Looking:
         card, document = [(await objects.get_bytes(manifest.files[name].digest)).decode() for name in wanted]
         return card, document
 
-    async def _rows(self, tenant: str, task: str) -> dict[str, Any]:
+    async def _of_rows(
+        self, tenant: str, task: str, module: str, directory: Path, more: dict[str, Any]
+    ) -> dict[str, Any]:
+        """What a child makes of every row known of a task."""
+
+        async def run(segments: Sequence[tuple[int, str]]) -> dict[str, Any]:
+            request = await self._rows(tenant, task, segments)
+            return await child.run_compute(module, directory, {**request, **more})
+
+        return await over_segments(self._database, tenant, task, run)
+
+    async def _rows(self, tenant: str, task: str, segments: Sequence[tuple[int, str]]) -> dict[str, Any]:
         applied = await policy.applied(self._database, tenant, task)
-        segments = await store.segments_to(self._database, tenant, task, _NEWEST)
         if not segments:
             raise NotFound(f"task {task!r} has no rows yet; `pawl import` brings some", field="task")
         return {

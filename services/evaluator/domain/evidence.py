@@ -13,7 +13,7 @@ from libs.contracts.task import CanarySpec, ShadowSpec, TaskSpec
 from libs.statistics.bounded import log_evidence_above, log_evidence_below
 from libs.statistics.evidence import log_mean, plain
 from libs.statistics.harm import HarmProcess
-from services.evaluator.domain.segments import ClosedWindow, SegmentTally, judge_segments
+from services.evaluator.domain.segments import BUDGET, ClosedWindow, SegmentTally, judge_segments
 
 SHADOW = "shadow"
 CANARY = "canary"
@@ -156,7 +156,11 @@ def assess_canary(watch: Watch, bad: Sequence[ClosedWindow], tally: Tally, now: 
             process.update(window.role is Role.CANARY, window.rho)
     verdict, evidence, reason = _judge_harm(canary, process, tally, watch.share)
     segments = judge_segments(canary, bad, tally.segments)
-    return _assessment(watch, verdict, evidence, reason, canary.alpha, tally, now, segments=segments)
+    return _assessment(watch, verdict, evidence, reason, _alpha_of_whole(canary), tally, now, segments=segments)
+
+
+def _alpha_of_whole(canary: CanarySpec) -> float:
+    return (1.0 - BUDGET) * canary.alpha
 
 
 def _judge_harm(canary: CanarySpec, process: HarmProcess, tally: Tally, share: float) -> tuple[Verdict, float, str]:
@@ -165,9 +169,9 @@ def _judge_harm(canary: CanarySpec, process: HarmProcess, tally: Tally, share: f
         f"at {share:.0%} of users {tally.bad_windows.get(Role.CANARY, 0)} of {closed} canary windows and "
         f"{tally.bad_windows.get(Role.STABLE, 0)} of {tally.windows.get(Role.STABLE, 0)} stable windows were bad; "
         f"evidence of harm {plain(process.log_evidence):.3g} (highest {plain(process.peak):.3g}) "
-        f"from {process.bad} users; needed {1.0 / canary.alpha:.3g}"
+        f"from {process.bad} users; needed {1.0 / _alpha_of_whole(canary):.3g}"
     )
-    if process.peak >= math.log(1.0 / canary.alpha):
+    if process.peak >= math.log(1.0 / _alpha_of_whole(canary)):
         return Verdict.FAIL, plain(process.peak), f"harm: {numbers}"
     if closed >= canary.min_windows:
         return Verdict.PASS, plain(process.log_evidence), f"no harm seen: {numbers}"

@@ -13,6 +13,9 @@ from libs.statistics.harm import HarmProcess
 
 MOST = 32
 """Segments judged by themselves; the budget of any further one would be too small to show anything."""
+BUDGET = 0.2
+"""Of a canary's alpha, for all segments together; the rest is the whole's, so that a harmless one is rolled back for
+whatever reason no more often than alpha."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +44,7 @@ def judge_segments(
     """Harm shown in each segment, by bad windows of the whole turn in the order in which they were closed.
 
     Nobody knows beforehand which segments there will be, so that the budget is spent by the order in which they first
-    had a bad window: the k-th gets alpha / (k (k + 1)), and all of them together alpha, beside the alpha of the whole.
+    had a bad window: the k-th gets its part, 1 / (k (k + 1)), of what is for segments.
     Which arm that window had is a toss of the coin that the order does not hang on, so each part holds at any look.
     """
     processes: dict[str, HarmProcess] = {}
@@ -55,7 +58,7 @@ def judge_segments(
         process = processes.setdefault(window.segment, HarmProcess(canary.harm_ratio))
         process.update(window.role is Role.CANARY, window.rho)
     return {
-        name: _judged(process, canary.alpha / (place * (place + 1)), tallies.get(name, SegmentTally()))
+        name: _judged(process, BUDGET * canary.alpha / (place * (place + 1)), tallies.get(name, SegmentTally()))
         for place, (name, process) in enumerate(processes.items(), start=1)
     }
 

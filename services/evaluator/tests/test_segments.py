@@ -7,7 +7,7 @@ import pytest
 from libs.contracts.estimates import Verdict
 from libs.contracts.inference import Role
 from libs.contracts.task import CanarySpec
-from services.evaluator.domain.segments import MOST, ClosedWindow, judge_segments
+from services.evaluator.domain.segments import BUDGET, MOST, ClosedWindow, judge_segments
 
 CANARY = CanarySpec(alpha=0.05)
 
@@ -44,11 +44,11 @@ def test_names_made_up_by_a_client_neither_fill_the_report_nor_take_the_budget_o
     told = judge_segments(CANARY, [*bad("clinics", Role.CANARY, 9), *made_up], {})
     assert len(told) == MOST
     assert told["clinics"].verdict is Verdict.FAIL
-    assert sum(each.alpha for each in told.values()) < CANARY.alpha
+    assert sum(each.alpha for each in told.values()) < BUDGET * CANARY.alpha
 
 
 @pytest.mark.parametrize("segments", [1, 6])
-def test_a_harmless_canary_is_accused_in_any_segment_less_often_than_alpha(segments: int) -> None:
+def test_a_harmless_canary_is_accused_in_any_segment_less_often_than_its_part_of_alpha(segments: int) -> None:
     rng, accused, runs = random.Random(segments), 0, 400
     for _ in range(runs):
         windows = [
@@ -61,4 +61,4 @@ def test_a_harmless_canary_is_accused_in_any_segment_less_often_than_alpha(segme
             for each in range(240)
         ]
         accused += bool(harmed(windows))
-    assert accused <= runs * CANARY.alpha
+    assert accused <= runs * BUDGET * CANARY.alpha

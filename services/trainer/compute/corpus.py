@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import shutil
+from abc import abstractmethod
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -24,8 +25,8 @@ _TRAINED = "trained.u8"
 class _Looked(Sequence[Item]):
     """Items that are made as they are asked for."""
 
-    def _made(self, at: int) -> Item:
-        raise NotImplementedError
+    @abstractmethod
+    def _made(self, at: int) -> Item: ...
 
     @overload
     def __getitem__(self, at: int) -> Item: ...
