@@ -8,6 +8,7 @@ Weights are random: speed and memory do not depend on them. `--peers` names a Py
 
 import argparse
 import json
+import os
 import platform
 import subprocess
 import sys
@@ -17,13 +18,9 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from bench.shapes import config, write_base
 from bench.training.rows import DIGEST, RESULTS, ROOT, quiet
 
-SHAPES: dict[str, dict[str, Any]] = {
-    "8b": {"hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32, "heads": 32, "kv": 8},
-    "70b": {"hidden_size": 8192, "intermediate_size": 28672, "num_hidden_layers": 80, "heads": 64, "kv": 8},
-    "1b": {"hidden_size": 2048, "intermediate_size": 8192, "num_hidden_layers": 16, "heads": 32, "kv": 8},
-}
 PARTS: dict[str, tuple[str, str, int, int]] = {
     "lora-8b": ("lora", "8b", 4096, 4), "qlora-70b": ("qlora", "70b", 1024, 1), "full-1b": ("full", "1b", 4096, 4),
 }  # fmt: skip
@@ -46,47 +43,6 @@ print(json.dumps({"tokens_per_second": batch * length / min(spent[2:]), "memory"
 """
 
 
-def config(shape: str) -> Any:
-    from transformers import LlamaConfig
-
-    held = SHAPES[shape]
-    return LlamaConfig(
-        hidden_size=held["hidden_size"], intermediate_size=held["intermediate_size"],
-        num_hidden_layers=held["num_hidden_layers"], num_attention_heads=held["heads"],
-        num_key_value_heads=held["kv"], vocab_size=128256, max_position_embeddings=8192, rope_theta=5e5,
-        tie_word_embeddings=shape == "1b",
-    )  # fmt: skip
-
-
-def write_base(directory: Path, shape: str) -> None:
-    """Random weights, drawn on the GPU a shard at a time."""
-    import torch
-    from transformers import AutoModelForCausalLM
-
-    if (directory / "config.json").exists():
-        return
-    with torch.device("meta"):
-        empty = AutoModelForCausalLM.from_config(config(shape), dtype=torch.bfloat16)
-    from safetensors.torch import save_file
-
-    directory.mkdir(parents=True, exist_ok=True)
-    shard: dict[str, Any] = {}
-    index: dict[str, str] = {}
-    size = number = 0
-    for name, weight in [*empty.named_parameters(), (None, None)]:
-        if name is None or size > 4 << 30:
-            file = f"model-{number:05d}.safetensors"
-            save_file(shard, directory / file, metadata={"format": "pt"})
-            index.update(dict.fromkeys(shard, file))
-            shard, size, number = {}, 0, number + 1
-        if name is not None:
-            drawn = torch.randn(weight.shape, device="cuda", dtype=torch.bfloat16).mul_(0.02)
-            shard[name] = (drawn if weight.dim() > 1 else torch.ones_like(drawn)).cpu()
-            size += shard[name].nbytes
-    (directory / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": index}))
-    config(shape).save_pretrained(directory)
-
-
 def quantised(job: Any, machine: Any) -> Any:
     """A base drawn in 4 bits a layer at a time: in bf16 a 70B shape fits neither most disks nor the GPU."""
     import bitsandbytes as bnb
@@ -94,8 +50,10 @@ def quantised(job: Any, machine: Any) -> Any:
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig
     from transformers.integrations.bitsandbytes import replace_with_bnb_linear
 
+    from services.trainer.compute.kernels import prefer_fast_attention
     from services.trainer.compute.methods.lora import attach
 
+    prefer_fast_attention(machine)
     held = config("70b")
     spec = BitsAndBytesConfig(
         load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True,
@@ -157,6 +115,8 @@ def part(name: str, base: Path, steps: int) -> dict[str, Any]:
         recipe=recipe, device="cuda",
     )  # fmt: skip
     machine = Machine(torch.device("cuda"), torch.bfloat16)
+    # Before anything is loaded, as in the service: kernels that stand in for a model's own cannot be imagined.
+    plans = {pieces: planned(base, recipe, machine, batch // pieces, length) for pieces in (1, 2, 4) if pieces <= batch}
     learner = quantised(job, machine) if method == "qlora" else METHODS[method].prepare(job, machine)
     learner.assume_short_cut()
     draw = torch.Generator().manual_seed(0)
@@ -180,7 +140,7 @@ def part(name: str, base: Path, steps: int) -> dict[str, Any]:
     return {
         "tokens_per_second": speed, "mfu": speed * per_token / peak_flops(machine), "weights": weights,
         "memory": peak_memory_bytes(machine), "split": stepper.split, "gpu": torch.cuda.get_device_name(),
-        "planned": planned(base, recipe, machine, max(1, batch // stepper.split), length),
+        "planned": plans[min(stepper.split, batch)],
     }  # fmt: skip
 
 
@@ -206,6 +166,7 @@ def main() -> int:
     parser.add_argument("--one", help="used by the benchmark itself")
     options = parser.parse_args()
     quiet()
+    os.environ.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")  # as `choose` does
     import torch
 
     if not torch.cuda.is_available():

@@ -1,7 +1,8 @@
 """`python -m bench serving` or `python -m bench.serving NAME...`: serving before a real engine, one result a name.
 
 `--base DIRECTORY` takes another base (on a GPU, a real one); `--paced 0.05` makes each step of vLLM last so long, here
-and in what it is compared with, as if a GPU did it. Figures go to `bench/results/serving_NAME.md`.
+and in what it is compared with, as if a GPU did it; `gpu` is for a machine that has one. Figures go to
+`bench/results/serving_NAME.md`.
 """
 
 import argparse
@@ -12,7 +13,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from bench.serving import adapters, failures, hotload, latency, paced, swaps, throughput
+from bench.serving import adapters, failures, gpu, hotload, latency, paced, swaps, throughput
+from bench.shapes import SHAPES
 
 ROOT = Path(__file__).parents[2]
 PARTS = {
@@ -22,6 +24,7 @@ PARTS = {
     "hotload": ("Loading while others decode", hotload.measure),
     "swaps": ("The same prompt after a swap", swaps.measure),
     "kill": ("An engine killed under load", failures.kill),
+    "gpu": ("Serving on a GPU", gpu.measure),
     "outage": ("Broker and object storage away", failures.outage),
 }
 
@@ -38,11 +41,12 @@ async def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--rate", type=float, default=4.0, help="requests a second, beside vLLM's server")
     parser.add_argument("--paced", type=float, default=0.0, help="seconds that a step lasts at least, on both sides")
+    parser.add_argument("--shape", default="3b", choices=sorted(SHAPES), help="of the base that `gpu` serves")
     parser.add_argument("--swaps", type=int, default=1000)
     parser.add_argument("--kills", type=int, default=3)
     parser.add_argument("--outage", type=float, default=60.0, help="seconds")
     given = parser.parse_args()
-    for name in given.names or PARTS:
+    for name in given.names or [each for each in PARTS if each != "gpu"]:
         title, measure = PARTS[name]
         load = os.getloadavg()[0]
         with tempfile.TemporaryDirectory() as home:

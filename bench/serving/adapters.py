@@ -30,27 +30,28 @@ async def measure(home: Path, given: argparse.Namespace) -> str:
             await ground.up()
             async with door(ground.gateway.address) as stub:
                 await answering(stub, tasks)
-                await _run(stub, tasks, given, 0)
+                await at_random(stub, tasks, given, 0)
                 found = collections.defaultdict(list)
                 for turn in range(given.rounds):
-                    found["one adapter"].append(await _run(stub, tasks[:1], given, turn))
-                    found["32 at random"].append(await _run(stub, tasks, given, turn))
+                    found["one adapter"].append(await at_random(stub, tasks[:1], given, turn))
+                    found["32 at random"].append(await at_random(stub, tasks, given, turn))
         finally:
             ground.down()
         best = {}
         for load, runs in found.items():
             rate, answers = sorted(runs, key=lambda each: each[0])[len(runs) // 2]
             best[load] = rate
-            lines.append(f"| {slots} | {load} | {rate:.0f} | {_fairness(answers)} |")
+            lines.append(f"| {slots} | {load} | {rate:.0f} | {fairness(answers)} |")
             print(lines[-1], flush=True)
         ratios[slots] = best["32 at random"] / best["one adapter"]
     told = ", ".join(f"{ratio:.3f} with {slots} slots" for slots, ratio in ratios.items())
     return "\n".join([*lines, f"\n32 at random against one: **{told}** (bar: 0.9 where slots suffice)."])
 
 
-async def _run(
+async def at_random(
     stub: Any, tasks: list[str], given: argparse.Namespace, turn: int
 ) -> tuple[float, list[tuple[str, Answer]]]:
+    """Tokens a second, and every answer with its task."""
     gate, rng = asyncio.Semaphore(given.at_once), random.Random(turn)
     chosen = [rng.choice(tasks) for _ in range(given.requests)]
 
@@ -66,7 +67,8 @@ async def _run(
     return sum(each.tokens for _, each in answers) / (time.perf_counter() - began), answers
 
 
-def _fairness(answers: list[tuple[str, Answer]]) -> str:
+def fairness(answers: list[tuple[str, Answer]]) -> str:
+    """Cells of a table: percentiles, how many tasks, the slowest beside the median."""
     took = [answer.at[-1] - answer.began for _, answer in answers]
     mine = collections.defaultdict(list)
     for (task, _), seconds in zip(answers, took, strict=True):

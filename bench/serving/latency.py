@@ -10,6 +10,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from libs.testing.servers import free_port
 
 KINDS = ("e2el", "ttft", "tpot")
 SIDES = ("vLLM's server", "gateway")
+CPU_FLAGS = ("--max-loras", "6", "--max-cpu-loras", "24", "--enforce-eager", "--kv-cache-memory-bytes", str(512 << 20))
+"""As the engine's own settings are."""
 
 
 async def measure(home: Path, given: argparse.Namespace) -> str:
@@ -27,19 +30,19 @@ async def measure(home: Path, given: argparse.Namespace) -> str:
         (task,) = await ground.tasks(1, max_tokens=given.tokens)
         port = free_port()
         with (home / "vllm.log").open("ab") as log:
-            theirs = _server(ground, task, port, log)
+            theirs = vllm_server(ground, task, port, log)
         await ground.up()
-        await asyncio.to_thread(_await, f"http://127.0.0.1:{port}/health", theirs, home / "vllm.log")
+        await asyncio.to_thread(reachable, f"http://127.0.0.1:{port}/health", theirs, home / "vllm.log")
         try:
             async with door(ground.gateway.address) as stub:
                 await answering(stub, [task])
             ports = dict(zip(SIDES, (port, ground.http_port), strict=True))
             for side in SIDES:
-                await asyncio.to_thread(_bench, ground, task, ports[side], given, 16)
+                await asyncio.to_thread(bench_serve, ground, task, ports[side], given, 16)
             found: dict[str, list[dict[str, Any]]] = {side: [] for side in SIDES}
             for _ in range(given.rounds):
                 for side in SIDES:
-                    told = await asyncio.to_thread(_bench, ground, task, ports[side], given, int(20 * given.rate))
+                    told = await asyncio.to_thread(bench_serve, ground, task, ports[side], given, int(20 * given.rate))
                     found[side].append(told)
                     print(
                         side, {key: round(told[key], 1) for key in told if key.startswith(("p50", "p99"))}, flush=True
@@ -49,10 +52,11 @@ async def measure(home: Path, given: argparse.Namespace) -> str:
             theirs.wait(60)
     finally:
         ground.down()
-    return _table(found, given)
+    return table(found, given)
 
 
-def _table(found: dict[str, list[dict[str, Any]]], given: argparse.Namespace) -> str:
+def table(found: dict[str, list[dict[str, Any]]], given: argparse.Namespace) -> str:
+    """Markdown of the rounds at each side."""
     lines = [
         f"`vllm bench serve --backend openai-chat` at {given.rate:g} requests a second (Poisson), random prompts of 64 "  # noqa: ISC004
         f"tokens, {given.tokens} tokens of answer, one adapter of rank 16; {given.rounds} rounds at each, in turn, "
@@ -83,27 +87,20 @@ def _table(found: dict[str, list[dict[str, Any]]], given: argparse.Namespace) ->
     return "\n".join(lines)
 
 
-def _server(ground: Ground, task: str, port: int, log: Any) -> "subprocess.Popen[bytes]":
+def vllm_server(
+    ground: Ground, task: str, port: int, log: Any, flags: Sequence[str] = CPU_FLAGS
+) -> "subprocess.Popen[bytes]":
+    """VLLM's own server on the same base and adapter, starting."""
     command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(ground.base)]
-    command += [
-        "--host",
-        "127.0.0.1",
-        "--port",
-        str(port),
-        "--enable-lora",
-        "--max-loras",
-        "6",
-        "--max-cpu-loras",
-        "24",
-    ]
-    command += ["--max-lora-rank", "16", "--max-num-seqs", "64", "--enforce-eager", "--disable-log-stats"]
-    command += ["--kv-cache-memory-bytes", str(512 * 1024**2)]
+    command += ["--host", "127.0.0.1", "--port", str(port), "--enable-lora", "--max-lora-rank", "16"]
+    command += ["--max-num-seqs", "64", "--disable-log-stats", *flags]
     command += ["--lora-modules", f"{task}={ground.home / 'adapters' / 'random-0'}"]
     quiet = {"VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1", "VLLM_LOGGING_LEVEL": "WARNING"}
     return subprocess.Popen(command, env={**os.environ, **quiet}, stdout=log, stderr=log)
 
 
-def _await(url: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
+def reachable(url: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
+    """Return once it answers; RuntimeError with its log when it ended or never does."""
     deadline = time.monotonic() + START_SECONDS
     while True:
         try:
@@ -116,7 +113,8 @@ def _await(url: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
             return
 
 
-def _bench(ground: Ground, task: str, port: int, given: argparse.Namespace, prompts: int) -> dict[str, Any]:
+def bench_serve(ground: Ground, task: str, port: int, given: argparse.Namespace, prompts: int) -> dict[str, Any]:
+    """What `vllm bench serve` says of a side."""
     result = ground.home / "bench.json"
     result.unlink(missing_ok=True)
     command = [sys.executable, "-m", "bench.serving.vllm_cli", "bench", "serve", "--backend", "openai-chat"]

@@ -1,6 +1,6 @@
-"""AsyncLLM alone: no gateway, no gRPC. `python -m bench.serving.raw BASE ADAPTER` answers lines of JSON with lines.
+"""AsyncLLM alone: no gateway, no gRPC. `python -m bench.serving.raw BASE ADAPTER OPTIONS` takes lines of JSON.
 
-A line holds `requests`, `tokens` and `at_once`. Settings are the engine's; tokens are taken as they come.
+Each is answered with one. It holds `requests`, `tokens` and `at_once`; settings are the engine's.
 """
 
 import asyncio
@@ -18,8 +18,8 @@ from services.serving.engine.domain import Version
 
 
 async def main() -> None:
-    base, adapter = Path(sys.argv[1]), sys.argv[2]
-    model = await Model.start(ModelOptions(directory=base), Path(tempfile.mkdtemp()))
+    base, adapter, more = Path(sys.argv[1]), sys.argv[2], json.loads(sys.argv[3])
+    model = await Model.start(ModelOptions(directory=base, **more), Path(tempfile.mkdtemp()))
     renderer = Renderer(base, model.max_model_len)
     await model.add(Version("tuned", "tuned", "bench@tuned", 1, adapter))
 

@@ -18,17 +18,17 @@ async def measure(home: Path, given: argparse.Namespace) -> str:
     ground = await asyncio.to_thread(Ground, home, given.base)
     try:
         (task,) = await ground.tasks(1, max_tokens=given.tokens)
-        raw = await asyncio.to_thread(_raw, ground)
+        raw = await asyncio.to_thread(raw_engine, ground)
         await ground.up()
         try:
             async with door(ground.gateway.address) as stub:
                 await answering(stub, [task])
-                await _through(stub, task, given)
-                await asyncio.to_thread(_alone, raw, given)
+                await through_rate(stub, task, given)
+                await asyncio.to_thread(alone_rate, raw, given)
                 rows = []
                 for _ in range(given.rounds):
-                    alone = await asyncio.to_thread(_alone, raw, given)
-                    through = await _through(stub, task, given)
+                    alone = await asyncio.to_thread(alone_rate, raw, given)
+                    through = await through_rate(stub, task, given)
                     rows.append((alone, through, through / alone))
                     print(rows[-1], flush=True)
         finally:
@@ -48,20 +48,23 @@ async def measure(home: Path, given: argparse.Namespace) -> str:
     )  # fmt: skip
 
 
-def _raw(ground: Ground) -> "subprocess.Popen[str]":
+def raw_engine(ground: Ground, **options: object) -> "subprocess.Popen[str]":
+    """AsyncLLM in a process of its own, started; `options` are those of ModelOptions that differ."""
     adapter = ground.home / "adapters" / "random-0"
+    log = ground.home / "raw.log"
     process = subprocess.Popen(
-        [sys.executable, "-m", "bench.serving.raw", str(ground.base), str(adapter)],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+        [sys.executable, "-m", "bench.serving.raw", str(ground.base), str(adapter), json.dumps(options)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log.open("ab"), text=True,
     )  # fmt: skip
     assert process.stdout is not None
     while process.stdout.readline().strip() != "ready":
         if process.poll() is not None:
-            raise RuntimeError("AsyncLLM did not start")
+            raise RuntimeError(f"AsyncLLM did not start: {log.read_text(errors='replace')[-3000:]}")
     return process
 
 
-def _alone(raw: "subprocess.Popen[str]", given: argparse.Namespace) -> float:
+def alone_rate(raw: "subprocess.Popen[str]", given: argparse.Namespace) -> float:
+    """Its tokens a second."""
     assert raw.stdin is not None
     assert raw.stdout is not None
     asked = {"requests": given.requests, "tokens": given.tokens, "at_once": given.at_once}
@@ -71,7 +74,8 @@ def _alone(raw: "subprocess.Popen[str]", given: argparse.Namespace) -> float:
     return float(told["tokens"] / told["seconds"])
 
 
-async def _through(stub: Any, task: str, given: argparse.Namespace) -> float:
+async def through_rate(stub: Any, task: str, given: argparse.Namespace) -> float:
+    """Those of the gateway."""
     gate = asyncio.Semaphore(given.at_once)
 
     async def one(number: int) -> int:

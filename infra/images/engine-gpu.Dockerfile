@@ -13,5 +13,7 @@ COPY libs libs
 COPY services services
 # by number, so that a cluster can see that it is not root
 USER 10001:10001
+# what a processor does without: graphs of its kernels, and all memory that is left for keys and values
+ENV PAWL_ENGINE_ENFORCE_EAGER=false PAWL_ENGINE_KV_CACHE_MIB=0
 ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 PAWL_STATE_DIR=/state HF_HUB_OFFLINE=1 VLLM_NO_USAGE_STATS=1
 ENTRYPOINT ["python3", "-m"]

@@ -1,13 +1,18 @@
 """What a model computes with: which attention, whose kernels, and whether activations are kept or computed twice."""
 
 import importlib.util
+from contextlib import ExitStack
 from typing import Any
 
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from services.trainer.compute.machine import Machine
 
 _SHORT = 1024
+_HOPPER = (9, 0)
+_ORDER = [SDPBackend.CUDNN_ATTENTION, SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
+_for_good = ExitStack()
 _ROOM = 0.8
 """Share of a GPU that weights and one row may take before its activations are computed twice in place of being kept."""
 
@@ -47,10 +52,20 @@ def recompute(model: Any) -> None:
     model.enable_input_require_grads()
 
 
+def prefer_fast_attention(machine: Machine) -> None:
+    """From now on have `sdpa` take cuDNN's kernel first on GPUs from Hopper on, where that is the fastest.
+
+    For the whole process: activations computed again in the backward pass must take the same kernel.
+    """
+    if machine.device.type == "cuda" and torch.cuda.get_device_capability(machine.device) >= _HOPPER:
+        _for_good.enter_context(sdpa_kernel(_ORDER, set_priority=True))
+
+
 def fit_out(model: Any, machine: Machine, tokens: int, states: int) -> None:
     """Prepare a model on a GPU for rows of `tokens`; `states` tensors are held per weight (4 where all are trained)."""
     if machine.device.type != "cuda":
         return
+    prefer_fast_attention(machine)
     if importlib.util.find_spec("liger_kernel"):
         from liger_kernel.transformers import _apply_liger_kernel_to_instance
 

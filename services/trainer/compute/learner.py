@@ -8,11 +8,12 @@ from torch.nn.functional import cross_entropy
 from torch.utils.checkpoint import checkpoint
 
 from services.trainer.compute.batches import Batch
+from services.trainer.compute.head import is_plain, token_losses
 from services.trainer.compute.machine import Machine
 from services.trainer.compute.placement import Placement, Whole
 
-_CHUNK_LOGITS = 1 << 25
-"""Logits held at once, as numbers; beyond, the head runs over chunks and again in the backward pass."""
+_CHUNK_LOGITS = {"cpu": 1 << 25, "cuda": 1 << 27}
+"""Logits held at once, as numbers; beyond, the head runs over chunks. A GPU needs more of them to be busy."""
 
 
 class Learner:
@@ -54,6 +55,8 @@ class Learner:
             at_once = self._at_once()
             if len(hidden) <= at_once:
                 return _cross_entropy(self._head(hidden), batch.targets)
+            if is_plain(self._head):
+                return token_losses(hidden, self._head.weight, batch.targets, at_once)
             parts = zip(hidden.split(at_once), batch.targets.split(at_once), strict=True)
             return torch.cat([checkpoint(self._part, *part, use_reentrant=False) for part in parts])
 
@@ -115,7 +118,7 @@ class Learner:
         return hidden.flatten(0, 1).index_select(0, batch.places)
 
     def _at_once(self) -> int:
-        return max(1, _CHUNK_LOGITS // int(self._head.weight.shape[0]))
+        return max(1, _CHUNK_LOGITS[self.machine.device.type] // int(self._head.weight.shape[0]))
 
     def _beside(
         self, now: torch.Tensor, before: torch.Tensor, targets: torch.Tensor

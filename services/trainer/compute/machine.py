@@ -44,6 +44,8 @@ def choose(job: Job | Survey) -> Machine:
 
     bf16 only where the processor multiplies it in hardware: emulated it is slower than fp32 by a factor of fifty.
     """
+    # Before CUDA starts: rows differ in length, and blocks of fixed sizes would leave a fifth of the memory in pieces.
+    os.environ.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")
     name = job.device if job.device != "auto" else ("cuda" if torch.cuda.is_available() else "cpu")
     if name == "cuda" and not torch.cuda.is_available():
         raise FailedPrecondition("device cuda was asked for and there is none", reason="NO_DEVICE", field="device")

@@ -1,6 +1,5 @@
 """One optimizer step, in as many pieces as the memory asks for."""
 
-import contextlib
 import gc
 from collections.abc import Callable, Sequence
 from typing import TypeVar
@@ -11,6 +10,7 @@ from libs.contracts.errors import FailedPrecondition
 from libs.contracts.task import Training
 from services.trainer.compute.batches import Batch, collate
 from services.trainer.compute.examples import Item
+from services.trainer.compute.fused import forget
 from services.trainer.compute.learner import Learner
 from services.trainer.compute.machine import is_out_of_memory
 from services.trainer.compute.methods import Objective
@@ -154,20 +154,23 @@ class Stepper:
         return batches, self._objective.weight([batch for batch, counts in batches if counts]), ahead
 
     def _gradients(self, batches: Sequence[tuple[Batch, bool]], weight: float) -> float:
-        total = 0.0
+        total = torch.zeros((), device=self.learner.machine.device)
         for batch, counts in batches:
             loss = self._objective.loss(self.learner, batch) / weight
             loss = loss if counts else loss * 0.0
             loss.backward()
-            total += loss.item()
-        return total
+            total += loss.detach()
+        # Once a step: a GPU that is asked has nothing to do until it has answered.
+        return float(total)
 
     def _squeeze(self, number: int, reason: str) -> None:
         self.optimizer.zero_grad(set_to_none=True)
         self.split *= 2
+        forget(self.learner.model)
         gc.collect()
-        with contextlib.suppress(RuntimeError):
+        if self.learner.machine.device.type == "cuda":
             torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats()  # what did not fit is not what the run takes
         self._say(Squeezed(step=number, split=self.split, reason=reason[:300]))
 
 

@@ -280,10 +280,11 @@ def _configured(options: ModelOptions, scratch: Path) -> Any:
     # vLLM's process comes out of this one: what is imported before the fork is not imported again.
     import vllm.v1.engine.async_llm
     import vllm.v1.engine.core
-    import vllm.v1.worker.cpu_worker  # noqa: F401
     from vllm.engine.arg_utils import AsyncEngineArgs
     from vllm.platforms import current_platform
 
+    if current_platform.is_cpu():
+        import vllm.v1.worker.cpu_worker  # noqa: F401
     bind_children(scratch)
     arguments = AsyncEngineArgs(
         model=str(options.directory),
