@@ -25,14 +25,23 @@ from triage.traffic import CORRECTED, PRAISE, Answer, Traffic  # noqa: E402
 from libs.contracts.errors import Transient  # noqa: E402
 from libs.contracts.stubs.pawl.registry.v1 import registry_pb2  # noqa: E402
 from pawl.client import Connection, Pawl  # noqa: E402
-from tests.e2e.stack import RunningStack, discard, lax_task, until  # noqa: E402
+from tests.e2e.stack import RunningStack, discard, small_task, until  # noqa: E402
 
 TASK = "canary"
 RESULTS = ROOT / "bench" / "results" / "canary.md"
 USUAL, HARMFUL = 0.1, 0.9
 RATE = 8.0
-NO_TRIGGER = {"  corrections:": "  corrections: 1000000"}
-CANARY = "  canary: {steps: [10, 25, 50, 100], min_windows: 8, window_seconds: 3, harm_ratio: 1.0, alpha: 0.01}"
+TASK_LINES = {
+    "task:": f"task: {TASK}",
+    # The example's own training: a model that is mostly wrong leaves nothing for a harmful one to spoil.
+    "  epochs:": "  epochs: 3",
+    "  checkpoint_steps:": "  checkpoint_steps: 30",
+    "    - {name: not-worse-than-stable": "    - {name: any, kind: non_inferiority, against: stable, margin: 0.5}",
+    "  shadow:": "  shadow: {rate: 1.0, min_pairs: 30, margin: 0.2, alpha: 0.05}",
+    "  canary:": "  canary: {steps: [10, 25, 50, 100], min_windows: 8, window_seconds: 3, harm_ratio: 1, alpha: 0.01}",
+    "  corrections:": "  corrections: 1000000",
+}
+PATIENCE = 1200.0
 
 
 class Users(Traffic):
@@ -85,7 +94,7 @@ async def rolled(pawl: Pawl, users: Users, number: int) -> list[str]:
         await asyncio.sleep(0.3)
         users.check()
         turn = await asyncio.to_thread(turn_of, pawl, number)
-        if time.monotonic() - began > 420:
+        if time.monotonic() - began > PATIENCE:
             raise RuntimeError(f"turn {number} is not over: {turn}")
     closed = time.monotonic()
     live = [step for step in turn.steps if step.state in ("canary", "promoted", "rolled_back")]
@@ -109,7 +118,7 @@ async def main() -> int:
     numbers = itertools.count()
     try:
         await asyncio.to_thread(stack.pawl, "up", "--detach")
-        task = lax_task(home / "task", **{"task:": f"task: {TASK}", "  canary:": CANARY, **NO_TRIGGER})
+        task = small_task(home / "task", **TASK_LINES)
         await asyncio.to_thread(stack.pawl, "apply", str(task))
         rows = home / "task" / "history.jsonl"
         history.main(["--seed", "7", "--out", str(rows), "--truth", str(rows.with_suffix(".truth"))])

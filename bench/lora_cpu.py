@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import torch
 
 from services.serving.engine.compute import cpu_lora
+from services.serving.engine.compute.cpu_groups import Groups
 
 TOKENS, ROUNDS = 48, 200
 SIZES = ((704, 64), (256, 16))
@@ -27,7 +28,7 @@ def theirs(x: torch.Tensor, down: torch.Tensor, up: torch.Tensor, indices: torch
 
 def ours(x: torch.Tensor, down: torch.Tensor, up: torch.Tensor, indices: torch.Tensor) -> None:
     """The same grouped by adapter, the grouping included, although it is done once for all layers of a step."""
-    wrapper = SimpleNamespace(token_groups=cpu_lora.groups_of(indices, len(down)))
+    wrapper = SimpleNamespace(token_groups=Groups(indices, len(down)))
     out = torch.zeros(len(x), up.shape[-2], dtype=x.dtype)
     cpu_lora.add_lora_linear(wrapper, out, x, (down,), (up,), 1.0, (up.shape[-2],))
 

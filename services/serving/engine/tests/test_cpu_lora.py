@@ -7,7 +7,14 @@ import pytest
 import torch
 
 from services.serving.engine.compute import cpu_lora
-from services.serving.engine.compute.cpu_lora import add_lora_embedding, add_lora_linear, add_lora_logits, groups_of
+from services.serving.engine.compute.cpu_groups import Groups
+from services.serving.engine.compute.cpu_lora import (
+    add_lora_embedding,
+    add_lora_linear,
+    add_lora_logits,
+    side_by_side,
+    use_grouped_products,
+)
 
 SLOTS, RANK, WIDTH, SLICES = 4, 4, 8, (5, 3)
 BATCHES = [
@@ -18,11 +25,13 @@ BATCHES = [
     [1],
     [3, 1, -1, 0, 1, 3, 3],
     [0, 1, *[2] * 9, 3, 1, 2],
+    [0, 1, 3, *[2] * 9, -1, *[1] * 10, 2],
+    [*[0, 1] * 9, 2, 3],
 ]
 
 
 def wrapper(indices: list[int], slots: int = SLOTS) -> Any:
-    groups = groups_of(torch.tensor(indices), slots)
+    groups = Groups(torch.tensor(indices), slots)
     return SimpleNamespace(token_groups=groups, sampled_groups=groups)
 
 
@@ -84,3 +93,41 @@ def test_an_embedding_needs_only_the_second_product(indices: list[int]) -> None:
     add_lora_embedding(wrapper(indices), ours, x, b)
     expected = [b[slot, 0] @ row if slot >= 0 else torch.zeros(WIDTH) for slot, row in zip(indices, x, strict=True)]
     torch.testing.assert_close(ours, torch.stack(expected))
+
+
+def test_the_first_weights_of_a_fused_layer_lie_side_by_side_and_stay_its_own() -> None:
+    torch.manual_seed(4)
+    parts = tuple(weights(RANK, WIDTH) for _ in SLICES)
+    before = [each.clone() for each in parts]
+    whole = side_by_side(parts)
+    assert whole.shape == (SLOTS, 1, len(SLICES) * RANK, WIDTH)
+    assert side_by_side(parts) is whole
+    for part, held in zip(parts, before, strict=True):
+        torch.testing.assert_close(part, held)
+    parts[1][2, 0] = 7.0
+    assert (whole[2, 0, RANK:] == 7.0).all()
+    assert not (whole[2, 0, :RANK] == 7.0).any()
+
+
+def test_a_layer_without_weights_costs_nothing_until_vllm_gives_it_some() -> None:
+    from vllm.lora.layers import BaseLayerWithLoRA
+
+    class Layer(BaseLayerWithLoRA):  # type: ignore[misc]
+        def set_lora(self, index: int, lora_a: Any, lora_b: Any) -> None:
+            self.lora_b_stacked[1][index] = lora_b
+
+    torch.manual_seed(5)
+    x, a, b = torch.randn(2, WIDTH), weights(RANK, WIDTH), [torch.zeros(SLOTS, 1, WIDTH, RANK) for _ in range(2)]
+    use_grouped_products()
+    layer = Layer()
+    layer.lora_b_stacked = tuple(b)
+    y = torch.zeros(2, 2 * WIDTH)
+    asked = SimpleNamespace()
+    add_lora_linear(asked, y, x, (a, a.clone()), tuple(b), 1.0, (WIDTH, WIDTH))
+    layer.set_lora(1, None, 1.0)
+    with pytest.raises(AttributeError, match="token_groups"):
+        add_lora_linear(asked, y, x, (a, a.clone()), tuple(b), 1.0, (WIDTH, WIDTH))
+    add_lora_linear(wrapper([0, 1]), y, x, (a, a.clone()), tuple(b), 1.0, (WIDTH, WIDTH))
+    assert y[1, WIDTH:].any()
+    assert not y[0].any()
+    assert not y[1, :WIDTH].any()
