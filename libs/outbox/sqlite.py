@@ -1,4 +1,4 @@
-"""SQLite's own thread, visited once a statement."""
+"""SQLite's own thread, visited once a statement, or only to begin and to commit where statements are short."""
 
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
@@ -8,6 +8,8 @@ from typing import Any, Self
 
 import aiosqlite
 
+SHORT = " -- short"
+"""Ends the statement that begins a transaction whose others each take less time than a visit."""
 Ran = tuple[Sequence[Any] | None, int, int | None, list[Any]]
 """Description, row count, last row id and rows of a statement."""
 
@@ -27,8 +29,16 @@ class _Connection(aiosqlite.Connection):
     """Hands out cursors that make one visit to the connection's thread a statement, where the library's make four.
 
     A visit is two switches between threads. On a busy machine each of them waits for its turn, and a decision of a
-    dozen statements spent most of its time so.
+    dozen statements spent most of its time so. Within a transaction that says so (SHORT) statements are run where they
+    are asked for; what may wait for the disk or another writer, BEGIN IMMEDIATE and COMMIT, still goes to the thread.
     """
+
+    short = False
+
+    async def rollback(self) -> None:
+        """End what was begun; the pool asks for it after a commit, too, when there is nothing to end."""
+        if self._conn.in_transaction:
+            await super().rollback()
 
     def cursor(self) -> "_Cursor":  # type: ignore[override]
         return _Cursor(self)
@@ -73,5 +83,10 @@ class _Cursor:
             finally:
                 cursor.close()
 
-        ran: Ran = await self.connection._execute(visit)  # type: ignore[no-untyped-call]  # noqa: SLF001
+        if statement.startswith("BEGIN"):
+            self.connection.short = statement.endswith(SHORT)
+        if self.connection.short and not statement.startswith("BEGIN IMMEDIATE"):
+            ran = visit()
+        else:
+            ran = await self.connection._execute(visit)  # type: ignore[no-untyped-call]  # noqa: SLF001
         self.description, self.rowcount, self.lastrowid, self.rows = ran

@@ -35,7 +35,7 @@ async def serve(lifecycle: Lifecycle) -> None:
         read_keys(settings.keys)  # a wrong file is a wrong setting: said at once, not in a log later
 
     await migrate(settings.database_url, "services.registry")
-    database = Database(settings.database_url, metadata=METADATA, service="registry")
+    database = Database(settings.database_url, metadata=METADATA, service="registry", short=True)
     await database.open()
     lifecycle.on_drain(database.close, "database")
 

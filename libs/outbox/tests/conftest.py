@@ -33,7 +33,7 @@ def _postgres() -> Path | None:
 
 
 POSTGRES = _postgres()
-BACKENDS = ["sqlite", *(["postgres"] if POSTGRES else [])]
+BACKENDS = ["sqlite", "sqlite-short", *(["postgres"] if POSTGRES else [])]
 
 
 @pytest.fixture(scope="session")
@@ -72,7 +72,7 @@ def postgres() -> Iterator[str]:
 @pytest.fixture(params=BACKENDS)
 def ledger_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """URL of a database nobody has used."""
-    if request.param == "sqlite":
+    if request.param.startswith("sqlite"):
         return f"sqlite:///{tmp_path / 'ledger.db'}"
     cluster: str = request.getfixturevalue("postgres")
     name = f"t{uuid.uuid4().hex}"
@@ -82,17 +82,18 @@ def ledger_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return cluster.rsplit("/", 1)[0] + f"/{name}"
 
 
-async def opened(url: str) -> Database:
+async def opened(url: str, *, short: bool = False) -> Database:
     """A migrated, open ledger."""
     await migrate(url, LEDGER)
-    database = Database(url, metadata=METADATA, service="ledger")
+    database = Database(url, metadata=METADATA, service="ledger", short=short)
     await database.open()
     return database
 
 
 @pytest_asyncio.fixture
-async def ledger(ledger_url: str) -> AsyncIterator[Database]:
+async def ledger(ledger_url: str, request: pytest.FixtureRequest) -> AsyncIterator[Database]:
     """An open ledger on each backend."""
-    database = await opened(ledger_url)
+    kind = request.node.callspec.params["ledger_url"]
+    database = await opened(ledger_url, short=kind == "sqlite-short")
     yield database
     await database.close()

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import aiosqlite
 import pytest
 from sqlalchemy import insert, select, text, update
 from sqlalchemy.exc import DBAPIError
@@ -195,6 +196,28 @@ async def test_of_two_writers_that_read_before_they_write_none_is_lost(ledger: D
     await asyncio.gather(*(add_one() for _ in range(10)))
     async with ledger.reading() as session:
         assert await session.scalar(select(ENTRIES.c.amount)) == 10
+
+
+@pytest.mark.parametrize("ledger_url", ["sqlite", "sqlite-short"], indirect=True)
+async def test_short_statements_leave_the_loop_to_begin_and_to_commit_alone(
+    ledger: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    visits: list[str] = []
+    held = aiosqlite.Connection._execute
+
+    async def counted(connection: aiosqlite.Connection, work: Any, *args: Any, **kwargs: Any) -> Any:
+        visits.append(getattr(work, "__name__", ""))
+        return await held(connection, work, *args, **kwargs)  # type: ignore[no-untyped-call]
+
+    monkeypatch.setattr(aiosqlite.Connection, "_execute", counted)
+    async with ledger.transaction() as session:
+        for number in range(5):
+            await session.execute(insert(ENTRIES).values(name=f"n{number}", amount=number))
+    assert visits == ["visit", *([] if ledger.short else ["visit"] * 5), "commit"]
+    visits.clear()
+    async with ledger.reading() as session:
+        assert len((await session.execute(select(ENTRIES))).all()) == 5
+    assert visits == ["visit", "visit", "rollback"], "a reader may take long"
 
 
 async def test_a_reader_sees_one_snapshot(ledger: Database) -> None:
