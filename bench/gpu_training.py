@@ -18,8 +18,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from bench.shapes import config, write_base
 from bench.training.rows import DIGEST, RESULTS, ROOT, quiet
+from bench.training.shapes import config, write_base
 
 PARTS: dict[str, tuple[str, str, int, int]] = {
     "lora-8b": ("lora", "8b", 4096, 4), "qlora-70b": ("qlora", "70b", 1024, 1), "full-1b": ("full", "1b", 4096, 4),

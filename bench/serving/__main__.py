@@ -14,7 +14,7 @@ import tempfile
 from pathlib import Path
 
 from bench.serving import adapters, failures, gpu, hotload, latency, paced, swaps, throughput
-from bench.shapes import SHAPES
+from bench.training.shapes import SHAPES
 
 ROOT = Path(__file__).parents[2]
 PARTS = {

@@ -37,7 +37,7 @@ FLAGS = (
 async def measure(home: Path, given: argparse.Namespace) -> str:
     """Markdown."""
     drawn = home / "drawn"
-    command = [sys.executable, "-m", "bench.shapes", given.shape, str(drawn)]
+    command = [sys.executable, "-m", "bench.training.shapes", given.shape, str(drawn)]
     await asyncio.to_thread(subprocess.run, command, check=True)
     ground = await asyncio.to_thread(Ground, home / "ground", drawn, **OPTIONS)
     parts = [f"Base: Llama of the {given.shape} shape, random weights. {_gpu()}."]

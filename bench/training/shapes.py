@@ -1,6 +1,7 @@
-"""Bases of published shapes with random weights: `python -m bench.shapes SHAPE DIRECTORY`. Speed and memory are theirs.
+"""Bases of published shapes with random weights, as fast and as large as the published ones.
 
-They have the example's tokenizer, and for serving its vocabulary too, since every token may be drawn.
+`python -m bench.training.shapes SHAPE DIRECTORY` writes one for serving. They have the example's tokenizer, and for
+serving its vocabulary too, since every token may be drawn.
 """
 
 import json
@@ -9,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-EXAMPLE = Path(__file__).parents[1] / "examples" / "support-triage" / "base"
+EXAMPLE = Path(__file__).parents[2] / "examples" / "support-triage" / "base"
 TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "generation_config.json")
 SHAPES: dict[str, dict[str, Any]] = {
     "70b": {"hidden_size": 8192, "intermediate_size": 28672, "num_hidden_layers": 80, "heads": 64, "kv": 8},
