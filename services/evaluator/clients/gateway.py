@@ -34,7 +34,7 @@ class Gateway:
         began = time.monotonic()
         request = inference_pb2.GenerateRequest(
             model=model,
-            messages=[inference_pb2.Message(role=message.role, content=message.content) for message in messages],
+            messages=[_message(each) for each in messages],
             sampling=inference_pb2.Sampling(temperature=0.0, max_tokens=max_tokens),
             request_id=request_id,
         )
@@ -76,3 +76,10 @@ class Backlog:
         except (NatsError, OSError) as error:
             raise translate(error, f"consumer {durable}", js) from error
         return int(info.num_pending or 0) + int(info.num_ack_pending or 0)
+
+
+def _message(given: Message) -> inference_pb2.Message:
+    calls = [inference_pb2.ToolCall(id=each.id, name=each.name, arguments=each.arguments) for each in given.tool_calls]
+    return inference_pb2.Message(
+        role=given.role, content=given.content, tool_calls=calls, tool_call_id=given.tool_call_id
+    )

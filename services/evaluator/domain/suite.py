@@ -1,11 +1,13 @@
 """The frozen suite: items with the right answer, read from its `items.jsonl`."""
 
 from dataclasses import dataclass
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from libs.contracts.errors import InvalidInput
 from libs.contracts.inference import Message
+from libs.contracts.tooling import read_message
 
 ITEMS_FILE = "items.jsonl"
 
@@ -18,6 +20,13 @@ class _Line(BaseModel):
     answer: str
     category: str | None = None
     group: str | None = None
+
+    @field_validator("messages", mode="before")
+    @classmethod
+    def _as_they_are_asked(cls, held: Any) -> Any:
+        # Typed parts, calls of tools and their results, as a dataset holds them.
+        whole = isinstance(held, list) and all(isinstance(each, dict) for each in held)
+        return tuple(read_message(each, f"messages.{at}") for at, each in enumerate(held)) if whole else held
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +50,8 @@ def parse_suite(text: str) -> tuple[Item, ...]:
             continue
         try:
             row = _Line.model_validate_json(line)
+        except InvalidInput as error:
+            raise InvalidInput(f"line {number} of {ITEMS_FILE}: {error}", field=error.field) from error
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False)[0]
             place = ".".join(str(part) for part in first["loc"])

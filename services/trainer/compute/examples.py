@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import groupby, islice
 from typing import Any
 
 from libs.contracts.errors import FailedPrecondition, InvalidInput
-from services.trainer.compute.rows import Messages
+from services.trainer.compute.rows import Conversation
 
 _RENDERED_AT_ONCE = 500
 
@@ -35,12 +35,14 @@ class Item:
         return sum(len(sequence.tokens) for sequence in self.sequences)
 
 
-def render(tokenizer: Any, conversations: Iterator[tuple[str, Messages]], stops: frozenset[int]) -> Iterator[Example]:
+def render(
+    tokenizer: Any, conversations: Iterator[tuple[str, Conversation]], stops: frozenset[int]
+) -> Iterator[Example]:
     """Render with the model's own chat template, in order.
 
     Args:
         tokenizer: Hugging Face tokenizer with a chat template.
-        conversations: Row id and messages, the last of them the answer.
+        conversations: Row id and conversation, whose last message is the answer.
         stops: Ids that end an answer; one of them is trained in every example.
 
     Raises:
@@ -57,16 +59,18 @@ def render(tokenizer: Any, conversations: Iterator[tuple[str, Messages]], stops:
         yield from _render(tokenizer, some, stops)
 
 
-def _render(tokenizer: Any, rows: Sequence[tuple[str, Messages]], stops: frozenset[int]) -> Iterator[Example]:
-    conversations = [messages for _, messages in rows]
+def _render(tokenizer: Any, rows: Sequence[tuple[str, Conversation]], stops: frozenset[int]) -> Iterator[Example]:
+    pairs: list[tuple[list[int], list[bool]]] = []
     if "{% generation" in tokenizer.chat_template or "{%- generation" in tokenizer.chat_template:
-        rendered = tokenizer.apply_chat_template(
-            conversations, tokenize=True, return_dict=True, return_assistant_tokens_mask=True
-        )
-        masks = [_last_answer(mask) for mask in rendered["assistant_masks"]]
-        pairs = list(zip(rendered["input_ids"], masks, strict=True))
+        for tools, some in groupby((talk for _, talk in rows), key=lambda talk: talk.tools):
+            rendered = tokenizer.apply_chat_template(
+                [talk.form(tokenizer) for talk in some], tools=list(tools) or None,
+                tokenize=True, return_dict=True, return_assistant_tokens_mask=True,
+            )  # fmt: skip
+            masks = [_last_answer(mask) for mask in rendered["assistant_masks"]]
+            pairs += zip(rendered["input_ids"], masks, strict=True)
     else:
-        pairs = [_by_prefix(tokenizer, messages) for messages in conversations]
+        pairs = [_by_prefix(tokenizer, talk) for _, talk in rows]
     for (row_id, _), (tokens, trained) in zip(rows, pairs, strict=True):
         if not any(trained):
             raise InvalidInput(
@@ -84,10 +88,11 @@ def _last_answer(mask: Sequence[int]) -> list[bool]:
     return [start <= at <= end and end >= 0 for at in range(len(mask))]
 
 
-def _by_prefix(tokenizer: Any, messages: Messages) -> tuple[list[int], list[bool]]:
-    full = tokenizer.apply_chat_template(messages, tokenize=True, return_dict=True)["input_ids"]
+def _by_prefix(tokenizer: Any, talk: Conversation) -> tuple[list[int], list[bool]]:
+    messages, tools = talk.form(tokenizer), list(talk.tools) or None
+    full = tokenizer.apply_chat_template(messages, tools=tools, tokenize=True, return_dict=True)["input_ids"]
     asked = tokenizer.apply_chat_template(
-        messages[:-1], tokenize=True, add_generation_prompt=True, return_dict=True
+        messages[:-1], tools=tools, tokenize=True, add_generation_prompt=True, return_dict=True
     )["input_ids"]  # fmt: skip
     if full[: len(asked)] != asked:
         raise FailedPrecondition(

@@ -47,8 +47,9 @@ def check_text(rows: Iterator[Row], items: Sequence[Item], language: Language) -
         if sequence is None:
             continue
         trained = _squash(decode(language.tokenizer, trained_ids(sequence)))
-        answer = _through(language.tokenizer, row.messages[-1]["content"])
-        asked = next((m["content"] for m in reversed(row.messages) if m["role"] == "user"), "")
+        messages = row.talk.form(language.tokenizer)
+        answer = _through(language.tokenizer, messages[-1]["content"])
+        asked = next((each["content"] for each in reversed(messages) if each["role"] == "user"), "")
         question = _through(language.tokenizer, asked)
         if answer not in trained:
             raise FailedPrecondition(

@@ -19,7 +19,7 @@ from services.trainer.compute.examples import Item
 from services.trainer.compute.methods import METHODS, Language
 from services.trainer.compute.rows import Row, read_rows
 
-_FORMAT = 2
+_FORMAT = 3
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,11 +7,25 @@ from pathlib import Path
 from typing import Any
 
 from libs.contracts.errors import FailedPrecondition, InvalidInput
+from libs.contracts.inference import Message
+from libs.contracts.tooling import Rendered, in_form, read_message
 
 _MAX_LINE_BYTES = 4 * 1024 * 1024
 _VERDICTS = {True: True, False: False, "good": True, "bad": False}
 
-Messages = list[dict[str, str]]
+Tools = tuple[dict[str, Any], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    """Messages, the last of them the answer, and the tools that were offered."""
+
+    messages: tuple[Message, ...]
+    tools: Tools = ()
+
+    def form(self, tokenizer: Any) -> Rendered:
+        """As the tokenizer's chat template is given it: serving gives it a conversation in the same way."""
+        return in_form(str(tokenizer.chat_template), self.messages, self.tools)
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,13 +36,13 @@ class Row:
     """
 
     row_id: str
-    messages: Messages
-    rejected: Messages | None = None
+    talk: Conversation
+    rejected: Conversation | None = None
     good: bool | None = None
 
 
 def read_rows(path: Path) -> Iterator[Row]:
-    """Lines `{"row_id", "messages"}`, optionally with `rejected` (text or messages) and `label` (good or bad).
+    """Lines `{"row_id", "messages"}`, optionally `tools`, `rejected` (text or messages) and `label` (good or bad).
 
     Raises FailedPrecondition when the file is missing and InvalidInput naming the line that is not such a row.
     """
@@ -45,30 +59,36 @@ def _row(line: bytes, where: str) -> Row:
         raise InvalidInput(f"{where} is longer than {_MAX_LINE_BYTES} bytes", reason="DATASET_INVALID")
     try:
         held = json.loads(line)
+        tools = tuple(held.get("tools") or ())
         messages = _messages(held["messages"])
         row_id = str(held["row_id"])
         rejected = _rejected(held.get("rejected"), messages)
         label = held.get("label")
-    except (ValueError, KeyError, TypeError) as error:
+    except InvalidInput as error:
+        raise InvalidInput(f"{where}: {error.field}: {error}", reason="DATASET_INVALID", field=error.field) from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InvalidInput(f"{where} is not a chat row: {error!r}", reason="DATASET_INVALID") from error
-    if not messages or messages[-1]["role"] != "assistant":
+    if not messages or messages[-1].role != "assistant":
         raise InvalidInput(f"{where} does not end with an assistant message", reason="DATASET_INVALID")
     if label is not None and label not in _VERDICTS:
         raise InvalidInput(f"{where}: label {label!r} is neither good nor bad", reason="DATASET_INVALID", field="label")
-    return Row(row_id, messages, rejected, None if label is None else _VERDICTS[label])
+    return Row(
+        row_id, Conversation(messages, tools), Conversation(rejected, tools) if rejected else None,
+        None if label is None else _VERDICTS[label],
+    )  # fmt: skip
 
 
-def _messages(held: Any) -> Messages:
-    return [{"role": str(message["role"]), "content": str(message["content"])} for message in held]
+def _messages(held: Any) -> tuple[Message, ...]:
+    return tuple(read_message(message, f"messages.{at}") for at, message in enumerate(held))
 
 
-def _rejected(held: Any, messages: Messages) -> Messages | None:
+def _rejected(held: Any, messages: tuple[Message, ...]) -> tuple[Message, ...] | None:
     if held is None or held == "":
         return None
     if isinstance(held, str):
-        return [*messages[:-1], {"role": "assistant", "content": held}]
+        return (*messages[:-1], Message(role="assistant", content=held))
     said = _messages(held)
-    if said[-1]["role"] != "assistant":
+    if said[-1].role != "assistant":
         raise ValueError("rejected does not end with an assistant message")
     # A list may be the whole conversation or its last part alone.
-    return said if said[: len(messages) - 1] == messages[:-1] else [*messages[:-1], *said]
+    return said if said[: len(messages) - 1] == messages[:-1] else (*messages[:-1], *said)

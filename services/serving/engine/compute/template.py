@@ -10,7 +10,8 @@ from jinja2 import TemplateError
 from libs.contracts.errors import FailedPrecondition, InvalidInput
 from libs.contracts.ids import digest_bytes
 from libs.contracts.inference import Message
-from services.serving.engine.domain import Prompt, in_hermes_form, in_template_form
+from libs.contracts.tooling import in_form
+from services.serving.engine.domain import Prompt
 
 
 class Renderer:
@@ -25,14 +26,13 @@ class Renderer:
         self._tokenizer: Any = AutoTokenizer.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
         if chats and not self._tokenizer.chat_template:
             raise FailedPrecondition("the base has no chat template", field="chat_template")
-        self._knows_tools = "tools" in str(self._tokenizer.chat_template)
 
     def render(self, messages: Sequence[Message], tools: Sequence[dict[str, Any]] = (), *, salt: str = "") -> Prompt:
         """Token ids of a conversation, ready for the assistant's turn.
 
         Raises InvalidInput on `messages` that the template refuses or that leave no room for an answer.
         """
-        form = in_template_form(messages) if self._knows_tools else in_hermes_form(messages, tools)
+        form = in_form(str(self._tokenizer.chat_template), messages, tools)
         try:
             ids = self._tokenizer.apply_chat_template(
                 form,

@@ -23,7 +23,6 @@ from services.serving.engine.domain.generation import Answer, Piece, Prompt, Sam
 from services.serving.engine.domain.metering import Meter, Share
 from services.serving.engine.domain.residency import FETCHING, LOADING, SMOKE, VERIFYING, Residency, Version
 from services.serving.engine.domain.smoke import check_smoke, check_vectors
-from services.serving.engine.domain.tooling import in_hermes_form, in_template_form
 
 __all__ = [
     "FETCHING",
@@ -55,8 +54,6 @@ __all__ = [
     "check_vectors",
     "choose_pins",
     "choose_unpin",
-    "in_hermes_form",
-    "in_template_form",
     "next_base",
     "wanted_versions",
     "who_leaves",

@@ -15,7 +15,7 @@ from services.trainer.domain.protocol import Job
 
 def read_answers(rows: Iterator[Row], language: Language) -> Iterator[Item]:
     """An item per row; an answer marked bad is none to learn and is left out."""
-    good = ((row.row_id, row.messages) for row in rows if row.good is not False)
+    good = ((row.row_id, row.talk) for row in rows if row.good is not False)
     for example in render(language.tokenizer, good, language.stops):
         yield Item(example.row_id, (example,))
 

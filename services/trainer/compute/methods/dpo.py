@@ -22,9 +22,9 @@ from services.trainer.domain.protocol import Job
 
 def read_pairs(rows: Iterator[Row], language: Language) -> Iterator[Item]:
     """An item (chosen, rejected) per row that has a wrong answer; the others are left out."""
-    one, two = tee(row for row in rows if row.rejected is not None and row.rejected != row.messages)
-    chosen = render(language.tokenizer, ((row.row_id, row.messages) for row in one), language.stops)
-    rejected = render(language.tokenizer, ((row.row_id, row.rejected or []) for row in two), language.stops)
+    one, two = tee(row for row in rows if row.rejected is not None and row.rejected != row.talk)
+    chosen = render(language.tokenizer, ((row.row_id, row.talk) for row in one), language.stops)
+    rejected = render(language.tokenizer, ((row.row_id, row.rejected or row.talk) for row in two), language.stops)
     found = False
     for better, worse in zip(chosen, rejected, strict=True):
         found = True

@@ -15,7 +15,7 @@ from services.trainer.compute.learner import Learner
 from services.trainer.compute.machine import Machine
 from services.trainer.compute.methods.reference import kept, reference_log_probs, sequence_log_probs
 from services.trainer.compute.methods.shape import Language, Objective
-from services.trainer.compute.rows import Messages, Row
+from services.trainer.compute.rows import Conversation, Row
 from services.trainer.domain.protocol import Job
 
 
@@ -25,9 +25,9 @@ def read_verdicts(rows: Iterator[Row], language: Language) -> Iterator[Item]:
     The second is what the divergence is measured on. Which row it comes from is fixed, so that its reference is
     computed once and a step does not depend on how it is cut.
     """
-    told: list[tuple[str, Messages, bool]] = []
+    told: list[tuple[str, Conversation, bool]] = []
     for row in rows:
-        told.append((row.row_id, row.messages, row.good is not False))
+        told.append((row.row_id, row.talk, row.good is not False))
         if row.rejected is not None:
             told.append((f"{row.row_id}/rejected", row.rejected, False))
     if not told or all(good for *_, good in told):
@@ -36,7 +36,7 @@ def read_verdicts(rows: Iterator[Row], language: Language) -> Iterator[Item]:
             "method lora",
             reason="NO_BAD_ANSWERS", field="recipe.method",
         )  # fmt: skip
-    examples = list(render(language.tokenizer, ((name, messages) for name, messages, _ in told), language.stops))
+    examples = list(render(language.tokenizer, ((name, talk) for name, talk, _ in told), language.stops))
     for at, (other, (_, _, good)) in enumerate(zip(_others(len(told)), told, strict=True)):
         yield Item(examples[at].row_id, (examples[at], _crossed(examples[at], examples[other])), good=good)
 

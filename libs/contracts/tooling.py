@@ -1,11 +1,14 @@
-"""Tools in a prompt: as the base's template writes them, or in Hermes' form where the template knows no tools."""
+"""Tools in a prompt: as the base's template writes them, or in Hermes' form where the template knows no tools.
+
+Training and serving write them by this one file, so that a model meets in production what it was taught.
+"""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from libs.contracts.errors import InvalidInput
-from libs.contracts.inference import Message
+from libs.contracts.inference import Message, ToolCall
 
 Rendered = list[dict[str, Any]]
 
@@ -13,6 +16,33 @@ _INTRODUCTION = (
     "You may call these tools:\n{tools}\n"
     'To call one, write <tool_call>{{"name": its name, "arguments": a JSON object}}</tool_call>.'
 )
+
+
+def read_message(held: Mapping[str, Any], place: str = "messages") -> Message:
+    """A message in OpenAI's form, as dataset lines and suites hold it; a refusal is its text.
+
+    Raises InvalidInput naming a part that is no text, or what is no message.
+    """
+    content = held.get("content")
+    if isinstance(content, list):
+        for at, part in enumerate(content):
+            if not isinstance(part, Mapping) or not isinstance(part.get("text"), str):
+                raise InvalidInput("is no text, and text is all that is read", field=f"{place}.content.{at}")
+        content = "".join(part["text"] for part in content)
+    if content is None:
+        content = held.get("refusal") or ""
+    calls = held.get("tool_calls") or ()
+    if not isinstance(held.get("role"), str) or not isinstance(content, str) or not isinstance(calls, list | tuple):
+        raise InvalidInput("is no message with a role and a content", field=place)
+    return Message(
+        role=held["role"], content=content, tool_calls=tuple(_call(each, place) for each in calls),
+        tool_call_id=str(held.get("tool_call_id") or ""),
+    )  # fmt: skip
+
+
+def in_form(template: str, messages: Sequence[Message], tools: Sequence[dict[str, Any]]) -> Rendered:
+    """The messages as this chat template is to be given them."""
+    return in_template_form(messages) if "tools" in template else in_hermes_form(messages, tools)
 
 
 def in_template_form(messages: Sequence[Message]) -> Rendered:
@@ -63,6 +93,15 @@ def in_hermes_form(messages: Sequence[Message], tools: Sequence[dict[str, Any]])
         else:
             rendered.insert(0, {"role": "system", "content": told})
     return rendered
+
+
+def _call(held: Any, place: str) -> ToolCall:
+    told = held.get("function", held) if isinstance(held, Mapping) else None
+    if not isinstance(told, Mapping) or not isinstance(told.get("name"), str):
+        raise InvalidInput("is no call of a function with a name", field=f"{place}.tool_calls")
+    given = told.get("arguments") or "{}"
+    arguments = given if isinstance(given, str) else json.dumps(given, ensure_ascii=False)
+    return ToolCall(id=str(held.get("id") or ""), name=told["name"], arguments=arguments)
 
 
 def _arguments(text: str, number: int) -> dict[str, Any]:
