@@ -75,7 +75,7 @@ class Database:
             snapshot = {} if self.is_sqlite else {"isolation_level": "REPEATABLE READ"}
             read_only = self._engine.execution_options(**{_READ_ONLY: True}, **snapshot)
             self._read = async_sessionmaker(read_only, expire_on_commit=False)
-            self._glance = async_sessionmaker(read_only.execution_options(**short), expire_on_commit=False)
+            self._read_short = async_sessionmaker(read_only.execution_options(**short), expire_on_commit=False)
             await self.ping()
             # Rows left by the process before this one must go out without waiting for a new one.
             self.outbox_written.set()
@@ -96,14 +96,14 @@ class Database:
             await session.execute(text("SELECT 1"))
 
     @asynccontextmanager
-    async def reading(self, *, glance: bool = False) -> AsyncIterator[AsyncSession]:
+    async def reading(self, *, short: bool = False) -> AsyncIterator[AsyncSession]:
         """A session that sees one snapshot and never waits for writers; changes in it are discarded.
 
-        `glance`: its statements are as short as those of a transaction.
+        `short`: its statements are no longer than those of a transaction.
         """
         self._require()
         with database_errors():
-            async with (self._glance if glance else self._read)() as session:
+            async with (self._read_short if short else self._read)() as session:
                 yield session
 
     @asynccontextmanager

@@ -118,7 +118,7 @@ class Relay:
             raise Unavailable("NATS is away", reason="NATS_UNAVAILABLE")
         database = self._database
         if database.is_sqlite:
-            async with database.reading(glance=True) as session:
+            async with database.reading(short=True) as session:
                 rows = await self._waiting(session)
             if not rows:
                 return 0

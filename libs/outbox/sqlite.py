@@ -34,11 +34,19 @@ class _Connection(aiosqlite.Connection):
     """
 
     short = False
+    begun = False
+    """A BEGIN is on its way or has been: whoever is cancelled meanwhile leaves one behind that has to be ended."""
+
+    async def commit(self) -> None:
+        """As aiosqlite's."""
+        await super().commit()
+        self.begun = False
 
     async def rollback(self) -> None:
         """End what was begun; the pool asks for it after a commit, too, when there is nothing to end."""
-        if self._conn.in_transaction:
+        if self.begun:
             await super().rollback()
+            self.begun = False
 
     def cursor(self) -> "_Cursor":  # type: ignore[override]
         return _Cursor(self)
@@ -84,7 +92,7 @@ class _Cursor:
                 cursor.close()
 
         if statement.startswith("BEGIN"):
-            self.connection.short = statement.endswith(SHORT)
+            self.connection.begun, self.connection.short = True, statement.endswith(SHORT)
         if self.connection.short and not statement.startswith("BEGIN IMMEDIATE"):
             ran = visit()
         else:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -218,6 +219,26 @@ async def test_short_statements_leave_the_loop_to_begin_and_to_commit_alone(
     async with ledger.reading() as session:
         assert len((await session.execute(select(ENTRIES))).all()) == 5
     assert visits == ["visit", "visit", "rollback"], "a reader may take long"
+
+
+@pytest.mark.parametrize("ledger_url", ["sqlite-short"], indirect=True)
+async def test_whoever_is_cancelled_while_he_waits_to_begin_leaves_nothing_begun(ledger: Database) -> None:
+    other = sqlite3.connect(str(ledger.url.database), isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+
+    async def write(name: str) -> None:
+        async with ledger.transaction() as session:
+            await session.execute(insert(ENTRIES).values(name=name, amount=1))
+
+    waiting = asyncio.create_task(write("cancelled"))
+    await asyncio.sleep(0.1)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    other.rollback()
+    other.close()
+    await asyncio.wait_for(asyncio.gather(*(write(f"after-{number}") for number in range(3))), 10)
+    assert await count(ledger, ENTRIES) == 3
 
 
 async def test_a_reader_sees_one_snapshot(ledger: Database) -> None:
