@@ -67,6 +67,8 @@ class Feedback(Event):
             raise ValueError("scale must be 1 (thumb) or 5 (stars)")
         if self.kind is FeedbackKind.RATING and self.scale == 1 and self.rating not in (0, 1):
             raise ValueError("rating must be 0 or 1; for stars set scale to 5")
+        if self.kind is FeedbackKind.RATING and self.scale == 5 and self.rating == 0:
+            raise ValueError("rating must be 1 to 5 where scale is 5; for a thumb down set scale to 1")
         if not self.request_id and not self.input:
             raise ValueError("either 'request_id' or 'input' must say which inference this is about")
         return self

@@ -154,6 +154,9 @@ class CurationSpec(Section):
         description="`<EMAIL_4k2q7x>`, or a value of the same form that belongs to nobody; each always the same",
     )
     contradictions: Literal[Act.KEEP, Act.REVIEW] = Act.REVIEW
+    min_confidence: Fraction = Field(
+        0.0, description="how far the signals on a response must agree for it to train; one full voice alone has 0.75"
+    )
     licences: tuple[str, ...] = Field((), description="licences that may train; empty means all, and rows without one")
     without: tuple[str, ...] = Field((), description="rules that do not apply, by name")
     holdout_after: datetime | None = Field(

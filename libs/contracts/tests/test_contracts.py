@@ -38,6 +38,7 @@ def test_canonical_form_is_a_fixed_point(text: str) -> None:
         ({"kind": "correction", "request_id": "r"}, "needs the field 'correction'"),
         ({"kind": "rating", "request_id": "r"}, "needs the field 'rating'"),
         ({"kind": "rating", "rating": 3, "request_id": "r"}, "set scale to 5"),
+        ({"kind": "rating", "rating": 0, "scale": 5, "request_id": "r"}, "1 to 5 where scale is 5"),
         ({"kind": "preference", "chosen": "a", "input": "x"}, "needs the field 'rejected'"),
         ({"kind": "escalation"}, "either 'request_id' or 'input'"),
         ({"kind": "correction", "request_id": "r", "correction": "x" * 70_000}, "at most 65536"),

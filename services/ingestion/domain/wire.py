@@ -45,6 +45,7 @@ class Words(msgspec.Struct, frozen=True, gc=False):
         return praises(self)
 
 
+_STARS = (1, 2, 3, 4, 5)
 _DECODER = msgspec.json.Decoder(Words)
 _NEEDED: dict[FeedbackKind, Callable[[Words], bool]] = {
     FeedbackKind.CORRECTION: lambda words: words.correction is not None,
@@ -66,12 +67,20 @@ def plainly(data: bytes) -> Words | None:
         return None
     if words.scale != 1 and words.scale != 5:
         return None
-    if words.kind is FeedbackKind.RATING and words.scale == 1 and words.rating not in (0, 1):
+    if words.kind is FeedbackKind.RATING and words.rating not in ((0, 1) if words.scale == 1 else _STARS):
         return None
     moment = words.created_at
     if moment is not None and moment.tzinfo is None:
         return msgspec.structs.replace(words, created_at=moment.replace(tzinfo=UTC))
     return words
+
+
+def recalled(data: bytes) -> Words:
+    """The words of a signal that was judged when it was stored, whatever the contract says by now."""
+    try:
+        return _DECODER.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return spoken(Feedback.model_validate_json(data))
 
 
 def spoken(feedback: Feedback) -> Words:

@@ -10,7 +10,6 @@ from sqlalchemy import and_, delete, func, or_, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from libs.contracts.errors import Conflict
-from libs.contracts.feedback import Feedback
 from libs.contracts.inference import Role
 from libs.outbox.database import Database
 from libs.outbox.unit import UnitOfWork
@@ -18,7 +17,7 @@ from services.ingestion.domain.joined import OutcomeWords
 from services.ingestion.domain.judgement import Said
 from services.ingestion.domain.rows import Prompt
 from services.ingestion.domain.signals import Answered, Arrival, key_of
-from services.ingestion.domain.wire import plainly, spoken
+from services.ingestion.domain.wire import recalled
 from services.ingestion.store.segments import Intake, Stored, add_duplicates, list_segment
 from services.ingestion.store.tables import (
     COUNTED,
@@ -256,7 +255,7 @@ def _arrival(row: Any) -> Arrival:
         source=row.w_source,
         id=row.w_id,
         key=key_of(row.w_tenant, row.w_task, row.w_source, row.w_id),
-        feedback=plainly(row.w_payload.encode()) or spoken(Feedback.model_validate_json(row.w_payload)),
+        feedback=recalled(row.w_payload.encode()),
         arrived_at=datetime.fromtimestamp(row.w_arrived_at, UTC),
         stream_seq=int(row.w_stream_seq),
         traceparent=row.w_traceparent,

@@ -19,7 +19,7 @@ from services.ingestion.domain.hygiene import Echoes, Senders, Tally
 from services.ingestion.domain.judgement import Judgement, Said, judge
 from services.ingestion.domain.personal import KINDS, Pseudonyms, redact
 from services.ingestion.domain.signals import Arrival, claim_of
-from services.ingestion.domain.wire import Words, plainly, spoken
+from services.ingestion.domain.wire import Words, plainly, recalled, spoken
 
 NOON = datetime(2026, 11, 1, 12, tzinfo=UTC)
 
@@ -195,3 +195,12 @@ def test_the_fast_reader_takes_nothing_that_the_contract_refuses_and_reads_the_s
         raise AssertionError(f"the contract refuses {error.field}: {error}") from error
     assert fast == slow
     assert fast.is_good == Feedback.model_validate_json(data).is_good
+
+
+@pytest.mark.parametrize(("rating", "scale", "taken"), [(0, 5, False), (1, 5, True), (5, 5, True), (2, 1, False)])
+def test_stars_begin_at_one_at_the_fast_door_too_and_what_was_stored_before_is_still_read(
+    rating: int, scale: int, taken: bool
+) -> None:
+    body = json.dumps({"kind": "rating", "rating": rating, "scale": scale, "request_id": "r"}).encode()
+    assert (plainly(body) is not None) is taken
+    assert (recalled(body).rating, recalled(body).scale) == (rating, scale)
