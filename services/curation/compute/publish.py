@@ -65,8 +65,9 @@ def line_of(row: Row, system: str) -> dict[str, Any]:
         line["tools"] = json.loads(row.tools)
     if row.rejected is not None:
         line["rejected"] = row.rejected
-    if row.label is not None:
-        line["label"] = row.label
+    # Under what it may be used, and how sure the signals on it are: what an auditor asks of any one row.
+    told = {"label": row.label, "licence": row.licence, "consent": row.consent, "confidence": row.confidence}
+    line |= {name: value for name, value in told.items() if value is not None}
     if row.lineage:
         line |= {"synthetic": True, "lineage": json.loads(row.lineage)}
     return line

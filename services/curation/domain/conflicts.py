@@ -30,28 +30,31 @@ _NEVER = (datetime.min.replace(tzinfo=UTC), "")
 
 @dataclass(frozen=True, slots=True)
 class _Voice:
-    """Rows that give one answer to a text, more than one where exact duplicates are not merged; the best is first."""
+    """Rows that give one answer to a text, more than one where exact duplicates are not merged; the best is first.
+
+    `votes` counts the rows by their weight: a damped flood, or a source that is trusted little, decides little.
+    """
 
     rows: tuple[Row, ...]
-    votes: int
+    votes: float
     approved: bool
     synthetic: bool
     corrected: tuple[datetime, str] | None
     """When the newest correction among them came."""
 
     @property
-    def rank(self) -> tuple[bool, bool, int, str]:
+    def rank(self) -> tuple[bool, bool, float, str]:
         # What a teacher wrote has no vote against what people said.
         return not self.approved, self.synthetic, -self.votes, self.rows[0].row_id
 
     @classmethod
     def of(cls, rows: Sequence[Row], approved: Callable[[str], bool]) -> "_Voice":
         ranked = sorted(
-            rows, key=lambda row: (not approved(row.row_id), row.kind == SYNTHETIC, -row.stands_for, row.row_id)
+            rows, key=lambda row: (not approved(row.row_id), row.kind == SYNTHETIC, -_votes(row), row.row_id)
         )
         corrected = [(row.created_at, row.row_id) for row in rows if row.kind == CORRECTION]
         return cls(
-            tuple(ranked), sum(row.stands_for for row in rows), approved(ranked[0].row_id),
+            tuple(ranked), round(sum(map(_votes, rows)), 6), approved(ranked[0].row_id),
             all(row.kind == SYNTHETIC for row in rows), max(corrected, default=None),
         )  # fmt: skip
 
@@ -89,19 +92,28 @@ def merge_exact(rows: Sequence[Row], key: Callable[[Row], str], ledger: Ledger) 
     """Keep the first of rows with the same text and answer; it stands for the others from now on."""
     first: dict[tuple[str, str, bool], Row] = {}
     standing: Counter[str] = Counter()
+    votes: dict[str, float] = defaultdict(float)
     for row in rows:
         kept = first.setdefault((key(row), canonical_answer(row.answer or ""), row.label is False), row)
         standing[kept.row_id] += row.stands_for
+        votes[kept.row_id] += _votes(row)
         if kept is not row:
             ledger.remove(row, "exact_duplicate", f"of {kept.row_id}", other=kept.row_id)
-    return [replace(row, stands_for=standing[row.row_id]) for row in ledger.kept(rows)]
+    return [
+        replace(row, stands_for=standing[row.row_id], weight=votes[row.row_id] / standing[row.row_id])
+        for row in ledger.kept(rows)
+    ]
+
+
+def _votes(row: Row) -> float:
+    return row.stands_for * row.weight
 
 
 def resolve_labels(
     rows: Sequence[Row], key: Callable[[Row], str], ledger: Ledger, approved: Callable[[str], bool]
 ) -> list[Dispute]:
-    """One answer per text: one a reviewer let in, else the one most rows give; on a tie the newest correction, and
-    with none nobody's.
+    """One answer per text: one a reviewer let in, else the one most rows give, by weight; on a tie the newest
+    correction, and with none nobody's.
     """
     by_text: dict[str, dict[str, list[Row]]] = defaultdict(lambda: defaultdict(list))
     for row in rows:

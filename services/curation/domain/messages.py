@@ -27,6 +27,23 @@ def flat(message: Message) -> str:
     return text or str(message.get("refusal") or "")
 
 
+def unreadable(given: Message) -> str | None:
+    """What of a message no base here can read: a part that is no text, a call whose arguments are no JSON object."""
+    content = given.get("content")
+    for at, part in enumerate(content if isinstance(content, list) else ()):
+        if not isinstance(part, dict) or not isinstance(part.get("text"), str):
+            kind = part.get("type") if isinstance(part, dict) else type(part).__name__
+            return f"content[{at}]: {str(kind)[:40]} is no text"
+    for at, call in enumerate(given.get("tool_calls") or ()):
+        try:
+            arguments = json.loads(call["function"].get("arguments") or "{}")
+        except (ValueError, RecursionError, KeyError, TypeError, AttributeError):
+            arguments = None
+        if not isinstance(arguments, dict):
+            return f"tool_calls[{at}]: the arguments are no JSON object"
+    return None
+
+
 def dump(value: Any) -> str:
     """Compact JSON with the text as it is."""
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))

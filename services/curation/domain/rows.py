@@ -25,7 +25,7 @@ class Row:
     of `rejected` where there is no `answer`. `form` is what
     ingestion says the row can train, `judgement` what all signals on its request said by its `revision`, `review` why a
     person should look at it. `lineage` is the JSON of what a synthetic row was made from. `split_group` and `split` are
-    set by grouping, `stands_for` counts rows merged into it.
+    set by grouping, `stands_for` counts rows merged into it, `weight` (0 to 1) is what each of them counts for.
     """
 
     row_id: str

@@ -7,12 +7,13 @@ from typing import Any
 import polars as pl
 import pytest
 
+from services.curation.compute.pipeline import curate
 from services.curation.compute.publish import line_of
 from services.curation.compute.rows import load
 from services.curation.domain.rows import Row
 from services.curation.domain.split import TRAIN
 from services.curation.domain.text import normalise
-from services.curation.tests.conftest import build_rows, row
+from services.curation.tests.conftest import build_rows, context_for, row
 
 ALL_TRAIN = {"split": {"train": 1.0, "validation": 0.0, "test": 0.0}}
 IMAGE = {"type": "image_url", "image_url": {"url": "https://shop.test/a.png"}}
@@ -32,7 +33,8 @@ def published(home: Path, messages: list[dict[str, Any]], **given: Any) -> list[
     path = home / "segment.parquet"
     pl.DataFrame([line]).with_columns(consent=pl.lit(None, pl.Boolean)).write_parquet(path)
     method = "kto" if given.get("label") is False else "lora"
-    version = build_rows(load([(1, path)]), data=ALL_TRAIN, recipe={"method": method})
+    known = {"undone": frozenset({"not_text"})}
+    version = curate(load([(1, path)]), context_for(known=known, data=ALL_TRAIN, recipe={"method": method}))
     (kept,) = version.splits[TRAIN]
     told: list[dict[str, Any]] = line_of(kept, "")["messages"]
     return told
@@ -87,6 +89,29 @@ def test_a_repair_of_one_part_leaves_the_others(tmp_path: Path) -> None:
     told = published(tmp_path, [earlier, yes, asked, fine])
     assert told[0]["content"] == "schön"
     assert told[2]["content"] == [{"type": "text", "text": "schön so"}, IMAGE]
+
+
+@pytest.mark.parametrize(
+    ("fields", "why"),
+    [
+        ({"input_as": json.dumps({"role": "user", "content": [IMAGE]})}, "input.content[0]: image_url is no text"),
+        (
+            {"answer_as": json.dumps({"role": "assistant", "content": None, "tool_calls": [
+                {"function": {"name": "find", "arguments": "{order"}}]})},
+            "answer.tool_calls[0]: the arguments are no JSON object",
+        ),
+        (
+            {"history": json.dumps([{"role": "user", "content": ["x"]}, {"role": "assistant", "content": "y"}])},
+            "history[0].content[0]: str is no text",
+        ),
+    ],
+)  # fmt: skip
+def test_what_no_base_can_read_is_set_aside_and_named(fields: dict[str, Any], why: str) -> None:
+    calls = json.dumps({"role": "assistant", "content": None, "tool_calls": [call(order="7")]})
+    rows = [row(0, "what is on this picture", "a cat", **fields), row(1, "find order 7", "calls", answer_as=calls)]
+    version = build_rows(rows, data=ALL_TRAIN)
+    assert version.ledger.removed == {"row-00000": "not_text"}
+    assert version.ledger.examples["not_text"][0]["detail"] == why
 
 
 @pytest.mark.parametrize(

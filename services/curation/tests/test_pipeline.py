@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,14 @@ def test_the_answer_most_rows_give_stands_and_a_tie_withholds_all() -> None:
         "row-00003": "label_conflict_tie",
         "row-00004": "label_conflict_tie",
     }
+
+
+def test_a_damped_flood_does_not_outvote_whoever_is_trusted() -> None:
+    flood = [row(at, "who", "b", weight=0.05) for at in range(10)]
+    assert reason([*flood, row(10, "who", "a")])["row-00000"] == "label_conflict_lost"
+    assert reason([*(replace(each, weight=0.2) for each in flood), row(10, "who", "a")])["row-00010"] == (
+        "label_conflict_lost"
+    )
 
 
 def test_on_a_tie_the_newest_correction_stands() -> None:

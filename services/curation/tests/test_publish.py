@@ -8,6 +8,8 @@ import pytest
 import yaml
 
 from libs.contracts.errors import InvalidInput
+from services.curation.compute.compare import compare
+from services.curation.compute.publish import line_of
 from services.curation.compute.rows import load
 from services.curation.domain.card import licence_of, size_category
 from services.curation.domain.croissant import CONFORMS_TO, check
@@ -31,6 +33,30 @@ def test_the_card_is_what_the_hub_reads_and_croissant_names_every_byte(tmp_path:
     for file in document["distribution"]:
         assert file["sha256"] == sha256(files[f"dataset/{file['contentUrl']}"]).hexdigest()
     assert {each["@id"] for each in document["recordSet"]} == {name for name in SPLITS if result["splits"][name]}
+
+
+def test_a_line_says_under_what_it_may_be_used_and_a_row_that_says_nothing_adds_nothing(tmp_path: Path) -> None:
+    rows = [*tickets(60), *tickets(60, 100, licence="mit", consent=True)]
+    _, files = build_files(tmp_path / "a", rows)
+    lines = [json.loads(line) for name in SPLITS for line in files[f"dataset/{name}.jsonl"].splitlines()]
+    told = {line["row_id"]: {name: line[name] for name in ("licence", "consent") if name in line} for line in lines}
+    assert {each for each in told if told[each]} == {each.row_id for each in rows[60:]} & told.keys()
+    assert told["row-00110"] == {"licence": "mit", "consent": True}
+    assert line_of(row(0, "q", confidence=0.75), "")["confidence"] == 0.75
+
+
+def test_a_row_whose_wrong_answer_changed_was_rewritten(tmp_path: Path) -> None:
+    def built(name: str, rejected: str) -> dict[str, str]:
+        build_files(tmp_path / name, [*tickets(60), row(100, "where is it", "here", group="own", rejected=rejected)])
+        out = tmp_path / name / "out"
+        return {
+            "ledger": str(out / "ledger.parquet"),
+            **{each: str(out / "dataset" / f"{each}.jsonl") for each in SPLITS},
+        }
+
+    before, same, after = (built(name, text) for name, text in (("a", "there"), ("b", "there"), ("c", "nowhere")))
+    assert compare({"before": before, "after": same})["rewritten"]["rows"] == 0
+    assert compare({"before": before, "after": after})["rewritten"]["examples"] == ["row-00100"]
 
 
 @pytest.mark.filterwarnings("default")
@@ -81,8 +107,6 @@ def test_a_conversation_with_tools_is_published_as_it_came(tmp_path: Path) -> No
         "created_at": row(0, "").created_at, "messages": json.dumps(messages), "tools": json.dumps(tools),
     }  # fmt: skip
     pl.DataFrame([line]).with_columns(pl.col("consent").cast(pl.Boolean)).write_parquet(home / "s.parquet")
-    from services.curation.compute.publish import line_of
-
     (loaded,) = load([(1, home / "s.parquet")])
     told = line_of(loaded, "")
     assert told["messages"] == messages

@@ -204,6 +204,20 @@ def test_what_ingestion_judged_is_repaired_like_any_answer() -> None:
     assert only(version).answer == "schön"
 
 
+def test_signals_that_agree_less_than_the_policy_asks_for_do_not_train() -> None:
+    def judged(at: int, confidence: float) -> Row:
+        said = {"output": f"answer {at}", "kind": "correction", "confidence": confidence, "rows": [f"row-{at:05d}"]}
+        return row(at, f"question {at}", "x", request_id=f"r{at}", revision=1, judgement=json.dumps(said))
+
+    rows = [judged(0, 0.5), judged(1, 0.75), row(2, "an import is asked for no signals", "a")]
+    assert built(rows).ledger.removed == {}
+    version = built(rows, min_confidence=0.6)
+    assert version.ledger.removed == {"row-00000": "low_confidence"}
+    assert version.ledger.examples["low_confidence"][0]["detail"] == "0.50, the least is 0.60"
+    approved = {"decisions": {"row-00000": Decision("row-00000", "approved", by="ann")}}
+    assert built(rows, approved, min_confidence=0.6).ledger.removed == {}
+
+
 def test_what_ingestion_flags_enters_the_queue() -> None:
     version = built([row(0, "q", "a", review="one sender floods")])
     assert [(each.kind, each.reason) for each in version.questions] == [("contradiction", "one sender floods")]

@@ -15,7 +15,7 @@ _SHOWN = 5
 class Exact:
     """Merges rows with the same text, to a reader, and the same answer."""
 
-    name, version = "exact", 1
+    name, version = "exact", 2
 
     def __call__(self, rows: Sequence[Row], context: Context) -> Result:  # noqa: ARG002 - one signature for all
         """As `Step`."""
@@ -26,7 +26,7 @@ class Exact:
 class Conflicts:
     """Settles texts with several answers by vote; ties go to review."""
 
-    name, version = "conflicts", 2
+    name, version = "conflicts", 3
 
     def __call__(self, rows: Sequence[Row], context: Context) -> Result:
         """As `Step`."""

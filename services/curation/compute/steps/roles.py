@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from services.curation.domain.ledger import Ledger
-from services.curation.domain.messages import history_of
+from services.curation.domain.messages import history_of, turns_of, unreadable
 from services.curation.domain.rows import Row
 from services.curation.domain.steps import Context, Result
 
@@ -14,9 +14,9 @@ ROLES = ("system", "user", "assistant", "tool")
 
 
 class Roles:
-    """Merges neighbouring turns of one role; earlier turns that are no conversation cost the row."""
+    """Merges neighbouring turns of one role; turns that are no conversation, or that no base can read, cost the row."""
 
-    name, version = "roles", 1
+    name, version = "roles", 2
 
     def __call__(self, rows: Sequence[Row], context: Context) -> Result:
         """As `Step`."""
@@ -25,6 +25,10 @@ class Roles:
             fault = _fault(row.history) if row.history else None
             if fault is not None:
                 ledger.remove(row, "roles_broken", fault)
+                continue
+            unread = _unread(row) if "not_text" not in context.undone else None
+            if unread is not None:
+                ledger.remove(row, "not_text", unread)
                 continue
             now = _merged(row) if repairs and row.history else row
             if now is not row:
@@ -48,6 +52,13 @@ def _fault(history: str) -> str | None:
         if not isinstance(content, str | list) and not turn.get("tool_calls"):
             return f"history[{at}].content: is missing"
     return None
+
+
+def _unread(row: Row) -> str | None:
+    whole = {"input": row.input_as, "answer": row.answer_as}
+    messages = {f"history[{at}]": turn for at, turn in enumerate(turns_of(row.history))}
+    messages |= {place: json.loads(text) for place, text in whole.items() if text is not None}
+    return next((f"{place}.{why}" for place, each in messages.items() if (why := unreadable(each)) is not None), None)
 
 
 def _merged(row: Row) -> Row:

@@ -13,7 +13,7 @@ from services.curation.domain.steps import Context, Result
 class Signals:
     """Reconciles several signals on one request: by ingestion's judgement, or by hand where it gave none."""
 
-    name, version = "signals", 2
+    name, version = "signals", 3
 
     def __call__(self, rows: Sequence[Row], context: Context) -> Result:
         """As `Step`."""
@@ -25,6 +25,10 @@ class Signals:
             row.row_id: (row, "signals on one answer contradict each other") for row in reconciled.contradicting
         }
         doubtful |= {row.row_id: (row, row.review) for row in judged.rows if row.review}
+        least = context.spec.data.curation.min_confidence
+        for row in ledger.kept(judged.rows):
+            if row.confidence is not None and row.confidence < least and not context.approved(row.row_id):
+                ledger.remove(row, "low_confidence", f"{row.confidence:.2f}, the least is {least:.2f}")
         facts = {
             "signals": {"requests": judged.requests + reconciled.requests, "contradictions": len(doubtful)},
         }
