@@ -155,7 +155,7 @@ async def ours(link: NatsLink, objects: ObjectStore, home: Path, events: int, ba
     """Rate, CPU and CPU by stage of the whole path, on a database of its own; checks that nothing was lost."""
     url = f"sqlite+aiosqlite:///{home / 'state.db'}"
     await migrate(url, "services.ingestion")
-    database = Database(url, metadata=METADATA, service="ingestion")
+    database = Database(url, metadata=METADATA, service="ingestion", bulk=True)
     await database.open()
     tasks = Tasks(link, home / "tasks.json")
     await tasks.start()
@@ -238,7 +238,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--events", type=int, default=20_000)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--batch", type=int, default=2000)
+    parser.add_argument("--batch", type=int, default=5000)
     chosen = parser.parse_args()
     rounds = [uvloop.run(one_round(chosen.events, chosen.batch)) for _ in range(chosen.rounds)]
     lines = ["| round | bare events/s | ours events/s | ratio | bare us CPU | ours us CPU | ratio of CPU |"]

@@ -80,7 +80,7 @@ async def run(size: int, format_: str, row_bytes: int, home: Path) -> tuple[Impo
         await kv_put(link, TASKS, task_key(*OWNER), applied)
         url = f"sqlite+aiosqlite:///{home / 'state.db'}"
         await migrate(url, "services.ingestion")
-        database = Database(url, metadata=METADATA, service="ingestion")
+        database = Database(url, metadata=METADATA, service="ingestion", bulk=True)
         await database.open()
         tasks = Tasks(link, home / "tasks.json")
         await tasks.start()

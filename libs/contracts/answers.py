@@ -14,13 +14,19 @@ def strict_json(text: str) -> object:
 
 def canonical_answer(text: str) -> str:
     """The canonical form of an answer: JSON with sorted keys and no spaces, other text with single spaces."""
-    stripped = text.strip()
-    if stripped[:1] in ("{", "["):
+    if text.lstrip()[:1] in ("{", "["):
         try:
-            return _CANONICAL.encode(strict_json(stripped))
+            return _CANONICAL.encode(strict_json(text.strip()))
         except (ValueError, RecursionError):
-            return " ".join(stripped.split())
-    return " ".join(stripped.split())
+            return single_spaced(text)
+    return single_spaced(text)
+
+
+def single_spaced(text: str) -> str:
+    """The words of a text with one space between them, as `" ".join(text.split())`."""
+    stripped = text.strip()
+    # No white space but the space itself is printable: most texts need not be taken apart.
+    return stripped if "  " not in stripped and stripped.isprintable() else " ".join(stripped.split())
 
 
 def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:

@@ -12,6 +12,7 @@ from libs.contracts.errors import InvalidInput
 
 NAMESPACE = uuid.UUID("6c1d8c1c-6a0f-5c1e-9a3e-7061776c0001")
 _NAMESPACE_BYTES = NAMESPACE.bytes
+_VARIANT = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
 NAME_PATTERN = r"^[a-z0-9][a-z0-9-]{0,62}$"
 DIGEST_PATTERN = r"^sha256:[0-9a-f]{64}$"
 
@@ -27,13 +28,9 @@ def new_id(prefix: str) -> str:
 def derived_id(cause_id: str, output_name: str) -> str:
     """The id of the effect `output_name` of `cause_id`: a replayed handler emits the same id (RFC 9562, version 5)."""
     # As `uuid.uuid5`, without the object in between: there is one for every outcome of every signal.
-    digest = bytearray(
-        hashlib.sha1(_NAMESPACE_BYTES + f"{cause_id}/{output_name}".encode(), usedforsecurity=False).digest()
-    )
-    digest[6] = digest[6] & 0x0F | 0x50
-    digest[8] = digest[8] & 0x3F | 0x80
-    plain = digest.hex()
-    return f"{plain[:8]}-{plain[8:12]}-{plain[12:16]}-{plain[16:20]}-{plain[20:32]}"
+    name = _NAMESPACE_BYTES + f"{cause_id}/{output_name}".encode()
+    plain = hashlib.sha1(name, usedforsecurity=False).hexdigest()
+    return f"{plain[:8]}-{plain[8:12]}-5{plain[13:16]}-{_VARIANT[plain[16]]}{plain[17:20]}-{plain[20:32]}"
 
 
 def digest_bytes(data: bytes) -> str:

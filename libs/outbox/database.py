@@ -44,13 +44,18 @@ class Database:
         service: Its name: CloudEvents source, Postgres schema.
         short: No statement of its transactions is long: on SQLite they are then run on the event loop itself, which
             spares a decision of a dozen statements two switches between threads for each.
+        bulk: Its rows are many and their keys lie anywhere: SQLite holds more pages at hand and writes them back in
+            bulk, for which one commit in many takes longer.
     """
 
-    def __init__(self, url: str, *, metadata: MetaData, service: str = "pawl", short: bool = False) -> None:
+    def __init__(
+        self, url: str, *, metadata: MetaData, service: str = "pawl", short: bool = False, bulk: bool = False
+    ) -> None:
         self.url = normalise(url)
         self.metadata = metadata
         self.service = service
         self.short = short
+        self.bulk = bulk
         self.outbox = outbox_table(metadata)
         self.inbox = inbox_table(metadata)
         self.outbox_written = asyncio.Event()
@@ -69,7 +74,7 @@ class Database:
         try:
             if path is not None:
                 self._held.enter_context(file_lock(path))
-            self._engine = make_engine(self.url, self.service, patient=False)
+            self._engine = make_engine(self.url, self.service, patient=False, bulk=self.bulk)
             short = {_SHORT: self.short}
             self._write = async_sessionmaker(self._engine.execution_options(**short), expire_on_commit=False)
             snapshot = {} if self.is_sqlite else {"isolation_level": "REPEATABLE READ"}
@@ -215,7 +220,7 @@ def sqlite_path(url: URL) -> Path | None:
     return None if url.database in (None, "", ":memory:") else Path(str(url.database))
 
 
-def make_engine(url: URL, service: str, *, patient: bool = True) -> AsyncEngine:
+def make_engine(url: URL, service: str, *, patient: bool = True, bulk: bool = False) -> AsyncEngine:
     """An engine with the settings every process uses; migrations are `patient` and wait for locks without end."""
     if url.get_backend_name() != "sqlite":
         settings = {"search_path": service, "application_name": f"pawl-{service}"}
@@ -232,6 +237,8 @@ def make_engine(url: URL, service: str, *, patient: bool = True) -> AsyncEngine:
     path = sqlite_path(url)
     engine = create_async_engine(url, async_creator=connector(path)) if path is not None else create_async_engine(url)
     event.listen(engine.sync_engine, "connect", _prepare_sqlite)
+    if bulk:
+        event.listen(engine.sync_engine, "connect", _prepare_bulk)
     event.listen(engine.sync_engine, "begin", _begin_sqlite)
     return engine
 
@@ -239,14 +246,24 @@ def make_engine(url: URL, service: str, *, patient: bool = True) -> AsyncEngine:
 def _prepare_sqlite(connection: Any, _: Any) -> None:
     # The driver must not begin transactions on its own: _begin_sqlite says which kind.
     connection.isolation_level = None
-    cursor = connection.cursor()
-    for pragma in (
+    _set(
+        connection,
         "journal_mode=WAL",
         "synchronous=FULL",
         "foreign_keys=ON",
         f"busy_timeout={_BUSY_MILLISECONDS}",
         "temp_store=MEMORY",
-    ):
+    )
+
+
+def _prepare_bulk(connection: Any, _: Any) -> None:
+    # A page that is written for each batch anew goes to the log alone, and to the file once in 64 MiB.
+    _set(connection, "cache_size=-65536", "wal_autocheckpoint=16384")
+
+
+def _set(connection: Any, *pragmas: str) -> None:
+    cursor = connection.cursor()
+    for pragma in pragmas:
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
 

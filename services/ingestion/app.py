@@ -53,7 +53,7 @@ async def main(lifecycle: Lifecycle, settings: Settings) -> None:
     # What was imported stays; a collector that walks over it with every batch would cost as much as the batch.
     gc.freeze()
     await migrate(settings.database_url, "services.ingestion")
-    database = Database(settings.database_url, metadata=METADATA, service="ingestion")
+    database = Database(settings.database_url, metadata=METADATA, service="ingestion", bulk=True)
     await database.open()
     lifecycle.on_drain(database.close, "database")
     objects = ObjectStore(

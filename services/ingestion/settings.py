@@ -17,7 +17,7 @@ class Settings(ServiceSettings):
 
     tenant: str = "default"
     """Tenant of the gRPC doors; feedback names its own in the subject."""
-    batch_size: Annotated[int, Field(ge=1, le=5000)] = 2000
+    batch_size: Annotated[int, Field(ge=1, le=10_000)] = 5000
     batch_wait: Annotated[float, Field(gt=0, le=10)] = 0.3
     pace: Annotated[float, Field(ge=0, le=10)] = 0.3
     """Least time between two segments of a quiet stream: what a signal may wait so that segments do not get tiny."""

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from libs.contracts import commands, events, feedback, inference
-from libs.contracts.answers import answer_digest, canonical_answer, same_answer
+from libs.contracts.answers import answer_digest, canonical_answer, same_answer, single_spaced
 from libs.contracts.envelope import Event, envelop
 from libs.contracts.errors import PawlError, Permanent, Transient
 from libs.contracts.feedback import Feedback
@@ -15,7 +15,7 @@ from libs.contracts.ids import NAMESPACE, derived_id, digest_bytes
 
 def test_a_replayed_cause_yields_the_same_effect_id_and_another_cause_another() -> None:
     assert derived_id("a", "out") == derived_id("a", "out")
-    assert derived_id("a", "öut") == str(uuid.uuid5(NAMESPACE, "a/öut"))
+    assert all(derived_id("a", f"öut{at}") == str(uuid.uuid5(NAMESPACE, f"a/öut{at}")) for at in range(64))
     assert len({derived_id("a", "out"), derived_id("b", "out"), derived_id("a", "other")}) == 3
 
 
@@ -30,6 +30,14 @@ def test_json_answers_are_the_same_by_value_and_texts_by_their_words() -> None:
 @given(st.text())
 def test_canonical_form_is_a_fixed_point(text: str) -> None:
     assert canonical_answer(canonical_answer(text)) == canonical_answer(text)
+
+
+_SPACES = st.sampled_from(list(" \t\n\x1c\x85\xa0\u2003\u2028\u3000"))
+
+
+@given(st.lists(st.one_of(st.text(max_size=3), _SPACES)).map("".join))
+def test_words_stand_one_space_apart_whatever_stood_between_them(text: str) -> None:
+    assert single_spaced(text) == " ".join(text.split())
 
 
 @pytest.mark.parametrize(

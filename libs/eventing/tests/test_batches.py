@@ -206,6 +206,25 @@ async def test_rows_keep_coming_after_the_broker_was_killed_and_the_consumer_mad
     await link.close()
 
 
+async def test_large_rows_come_in_small_batches_and_none_is_delivered_twice(link: NatsLink) -> None:
+    large, each = 80, 512 * 1024
+    for number in range(large):
+        await link.js.publish("feedback.default.triage", f"{number:06d}".encode() + bytes(each), stream="FEEDBACK")
+    sizes, seen, deliveries = list[int](), list[int](), set[int]()
+
+    async def take(batch: list[RawMessage]) -> None:
+        sizes.append(sum(len(message.data) for message in batch))
+        seen.extend(int(message.data[:6]) for message in batch)
+        deliveries.update(message.delivered for message in batch)
+
+    consumer = BatchConsumer(link, DURABLE, 5000, 0.3, take)
+    await consumer.start()
+    await eventually(lambda: done(link), 30)
+    assert (seen, deliveries) == (list(range(large)), {1})
+    assert max(sizes) <= 32 * 1024**2
+    await consumer.stop()
+
+
 async def test_a_row_that_never_came_to_an_end_is_buried_untried(link: NatsLink) -> None:
     from libs.eventing import batches
 

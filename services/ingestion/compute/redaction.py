@@ -3,7 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Collection, Iterable
-from itertools import chain
+from itertools import chain, compress
 from typing import Any
 
 import msgspec
@@ -11,11 +11,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from services.ingestion.domain.judgement import Judgement
-from services.ingestion.domain.personal import Pseudonyms, redact
+from services.ingestion.domain.personal import SIGNS, Pseudonyms, redact
 
 _TEXTS = ("input", "output", "rejected", "system", "history", "messages", "rejected_messages")
-# Whatever a pattern of `domain.personal` can match holds one of these; most texts hold none.
-_WORTH_A_LOOK = r"@|[0-9][0-9 ()./-]{5}|[A-Z]{2}[0-9]{2}[ A-Z0-9]|::|[0-9A-Fa-f]:[0-9A-Fa-f]{1,4}:|[0-9]\.[0-9]+\.[0-9]"
+_ANY_SIGN = "|".join(SIGNS.values())
 
 Cleaned = dict[str, tuple[str, Counter[str]]]
 """Texts that hold personal data: what each becomes, and how many values of each kind it held."""
@@ -39,26 +38,28 @@ class Redaction:
             return
         told: dict[int, Counter[str]] = {}
         for name in _TEXTS:
-            values = list(columns[name])
+            if cleaned.keys().isdisjoint(columns[name]):
+                continue
+            columns[name] = values = list(columns[name])
             for at, text in enumerate(values):
                 if text in cleaned:
                     values[at], kinds = cleaned[text]
                     told.setdefault(at, Counter()).update(kinds)
-            columns[name] = values
-        personal = list(columns["personal"])
+        columns["personal"] = personal = list(columns["personal"])
         for at, counted in told.items():
             personal[at] = json.dumps(dict(sorted(counted.items())))
-        columns["personal"] = personal
         columns["judgement"] = [each and _judged(each, cleaned) for each in columns["judgement"]]
 
     def _cleaned(self, texts: Iterable[str | None]) -> Cleaned:
         distinct = [text for text in dict.fromkeys(texts) if text]
-        hits = pc.indices_nonzero(pc.match_substring_regex(pa.array(distinct, pa.string()), _WORTH_A_LOOK))
+        arrow = pa.array(distinct, pa.string())
+        hits = arrow.filter(pc.match_substring_regex(arrow, _ANY_SIGN))
+        held = [pc.match_substring_regex(hits, sign).to_pylist() for sign in SIGNS.values()]
         cleaned: Cleaned = {}
-        for at in hits.to_pylist():
-            clean, found = redact(distinct[at], self._kinds, self._names)
+        for text, *shown in zip(hits.to_pylist(), *held, strict=True):
+            clean, found = redact(text, self._kinds, self._names, list(compress(SIGNS, shown)))
             if found:
-                cleaned[distinct[at]] = clean, Counter(kind for kind, _, _ in found)
+                cleaned[text] = clean, Counter(kind for kind, _, _ in found)
         return cleaned
 
 

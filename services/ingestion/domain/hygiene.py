@@ -1,28 +1,29 @@
 """Who floods, and who hands our own words back to us: signals that must not train as they are."""
 
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from hashlib import blake2b
 
+from libs.contracts.answers import canonical_answer
 from libs.contracts.task import FeedbackSpec
 from services.ingestion.domain.signals import Arrival
 
 _HOUR = 3600
+_FLOOD = "flood: this {} sent more than {} signals within an hour"
 _MOST_SENDERS = 200_000
 _MOST_ECHOES = 100_000
 _LEAST_ECHO = 200
 """Characters of an answer that nobody writes twice by chance; labels and short answers coincide all the time."""
 
 Sender = tuple[str, str, str, str, int]
-"""Tenant, task, `user` or `source`, its name, and the hour since 1970."""
+"""Tenant, task, source, the user of it (empty: all that the source sends), and the hour since 1970."""
 
 
 @dataclass(slots=True)
 class Tally:
     """Signals per sender in one batch; they count once the batch is stored."""
 
-    counts: Counter[Sender] = field(default_factory=Counter)
+    counts: dict[Sender, int] = field(default_factory=dict)
 
 
 class Senders:
@@ -38,27 +39,23 @@ class Senders:
         """Weight of a signal, 0 to 1, and why a person must look at it, if one must."""
         weight = policy.weights.get(arrival.source, 1.0) if policy.weights else 1.0
         review: str | None = None
-        hour = int(arrival.arrived_at.timestamp()) // _HOUR
-        limits = (
-            ("user", arrival.feedback.user, policy.user_per_hour),
-            ("source", arrival.source, policy.source_per_hour),
-        )
-        for kind, name, limit in limits:
-            if not limit or not name:
-                continue
-            sender = (
-                arrival.tenant,
-                arrival.task,
-                kind,
-                name if kind == "source" else f"{arrival.source}/{name}",
-                hour,
-            )
-            tally.counts[sender] += 1
-            sent = self._counts.get(sender, 0) + tally.counts[sender]
-            if sent > limit:
-                weight *= limit / sent
-                review = f"flood: this {kind} sent more than {limit} signals within an hour"
+        user = arrival.feedback.user
+        if user and policy.user_per_hour:
+            over = self._over(arrival, user, policy.user_per_hour, tally)
+            if over > 1:
+                weight, review = weight / over, _FLOOD.format("user", policy.user_per_hour)
+        if policy.source_per_hour:
+            over = self._over(arrival, "", policy.source_per_hour, tally)
+            if over > 1:
+                weight, review = weight / over, _FLOOD.format("source", policy.source_per_hour)
         return weight, review
+
+    def _over(self, arrival: Arrival, user: str, limit: int, tally: Tally) -> float:
+        """Count one more; how many times the limit that makes."""
+        hour = int(arrival.arrived_at.timestamp()) // _HOUR
+        sender = (arrival.tenant, arrival.task, arrival.source, user, hour)
+        tally.counts[sender] = now = tally.counts.get(sender, 0) + 1
+        return (self._counts.get(sender, 0) + now) / limit
 
     def stored(self, tally: Tally) -> None:
         """The batch of a tally is stored: its signals count from now on."""
@@ -72,28 +69,29 @@ class Echoes:
     """Long answers that our own models gave lately, so that they are known when they come back as corrections."""
 
     def __init__(self) -> None:
-        self._seen: OrderedDict[bytes, int] = OrderedDict()
+        self._seen: OrderedDict[int, int] = OrderedDict()
 
     def heard(self, tenant: str, task: str, outputs: Iterable[tuple[str, int]]) -> None:
         """Remember answers with the version that gave each."""
         for output, version in outputs:
-            if _may_echo(output):
-                self._seen[_digest(tenant, task, output)] = version
+            canonical = canonical_answer(output)
+            if _may_echo(canonical):
+                self._seen[_mark(tenant, task, canonical)] = version
         while len(self._seen) > _MOST_ECHOES:
             self._seen.popitem(last=False)
 
-    def version_of(self, tenant: str, task: str, text: str | None) -> int | None:
-        """The version that gave this very text, None when none is known to have."""
-        if text is None or not self._seen or not _may_echo(text):
+    def version_of(self, tenant: str, task: str, canonical: str) -> int | None:
+        """The version that gave this very answer, in canonical form; None when none is known to have."""
+        if not self._seen or not _may_echo(canonical):
             return None
-        return self._seen.get(_digest(tenant, task, text))
+        return self._seen.get(_mark(tenant, task, canonical))
 
 
-def _may_echo(text: str) -> bool:
+def _may_echo(canonical: str) -> bool:
     # Structured answers are meant to be the same for the same case.
-    return len(text) >= _LEAST_ECHO and text[:1] not in "{["
+    return len(canonical) >= _LEAST_ECHO and canonical[0] not in "{["
 
 
-def _digest(tenant: str, task: str, text: str) -> bytes:
-    plain = " ".join(text.casefold().split())
-    return blake2b(f"{tenant}\0{task}\0{plain}".encode("utf-8", "surrogatepass"), digest_size=12).digest()
+def _mark(tenant: str, task: str, canonical: str) -> int:
+    """Stands for an answer within this process: Python's own hash, whose key nobody outside it knows."""
+    return hash((tenant, task, canonical.casefold()))

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from json.encoder import encode_basestring
 
 import msgspec
@@ -104,6 +105,7 @@ def stable_id(prefix: str, *parts: object) -> str:
     return f"{prefix}-{hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()[:32]}"
 
 
+@lru_cache(16_384)
 def hashed_user(tenant: str, user: str | None) -> str | None:
     """The pseudonym of a user within a tenant (64 hex digits); None stays None."""
     return hashlib.sha256(f"{tenant}/{user}".encode("utf-8", "surrogatepass")).hexdigest() if user else None

@@ -20,7 +20,7 @@ from services.ingestion.compute.redaction import Redaction
 from services.ingestion.compute.segments import rows_to_parquet
 from services.ingestion.domain.hygiene import Echoes, Senders, Tally
 from services.ingestion.domain.joined import Joined, OutcomeWords, outcome_of, row_of, said_of
-from services.ingestion.domain.judgement import judge
+from services.ingestion.domain.judgement import Said, judge
 from services.ingestion.domain.rows import Row, count
 from services.ingestion.domain.signals import Answered, Arrival, claim_of, key_of
 from services.ingestion.handlers.memory import RecentInferences
@@ -36,6 +36,8 @@ log = get_logger(__name__)
 SEGMENT = "segment"
 _RELEASE_LIMIT = 2000
 _MAX_LINKS = 64
+_AT_A_STROKE = 500
+"""Signals that are read or judged before others on the event loop get their turn."""
 _WARY_BATCHES = 20
 """After a repetition was met, so many batches are asked about before they are written."""
 
@@ -165,42 +167,49 @@ class FeedbackIntake:
     async def _part(
         self, owner: Owner, spec: TaskSpec, pairs: Pairs, tally: Tally, *, ask_first: bool
     ) -> tuple[Intaken, list[tuple[Arrival, OutcomeWords]]]:
-        joined = [self._weighed(arrival, about, spec, tally) for arrival, about in pairs]
-        responses = [_response(owner, each) for each in joined]
-        # Nobody is known to have spoken of most responses. Where that is wrong, the revision written below is taken:
-        # the database says so, and then it is asked.
-        asked = {
-            response
-            for each, response in zip(joined, responses, strict=True)
-            if response is not None
-            and (ask_first or not self._recent.unspoken(*owner, each.arrival.feedback.request_id or ""))
-        }
-        before = await store.said(self._database, asked) if asked else {}
+        before = await self._said_before(owner, pairs, ask_first=ask_first)
         rows, said = list[Row](), list[tuple[bytes, int, bytes]]()
         outcomes = list[tuple[Arrival, OutcomeWords]]()
-        for each, response in zip(joined, responses, strict=True):
-            user = each.user
+        for at, (arrival, about) in enumerate(pairs):
+            if at % _AT_A_STROKE == 0:
+                await asyncio.sleep(0)
+            joined = self._weighed(arrival, about, spec, tally)
+            user, response = joined.user, _response(owner, arrival)
             if response is None:
-                rows.append(row_of(each, user, None, None))
+                rows.append(row_of(joined, user, None, None))
                 continue
-            word = said_of(each, user)
+            word = said_of(joined, user)
             words = before.setdefault(response, [])
             words.append(word)
-            judgement = judge(words, each.about.output if each.about else None, spec.data.sources)
-            rows.append(row_of(each, user, judgement, len(words)))
+            judgement = judge(words, about.output if about else None, spec.data.sources)
+            rows.append(row_of(joined, user, judgement, len(words)))
             said.append((response, len(words), self._encoder.encode(word)))
-            outcome = outcome_of(each)
+            outcome = outcome_of(joined)
             if outcome is not None:
-                outcomes.append((each.arrival, outcome))
+                outcomes.append((arrival, outcome))
         segment = await self._store(owner, spec, rows) if rows else None
         return Intaken(owner, segment, said=tuple(said)), outcomes
+
+    async def _said_before(self, owner: Owner, pairs: Pairs, *, ask_first: bool) -> dict[bytes, list[Said]]:
+        """What was said of the responses that these are about.
+
+        Nobody is known to have spoken of most. Where that is wrong, the revision that is written next is taken: the
+        database says so, and then it is asked.
+        """
+        asked = {
+            response
+            for arrival, _ in pairs
+            if ask_first or not self._recent.unspoken(*owner, arrival.feedback.request_id or "")
+            if (response := _response(owner, arrival)) is not None
+        }
+        return await store.said(self._database, asked) if asked else {}
 
     def _weighed(self, arrival: Arrival, about: Answered | None, spec: TaskSpec, tally: Tally) -> Joined:
         policy = spec.data.feedback
         claim = claim_of(arrival.feedback, about.output if about is not None else None)
         weight, review = self._senders.weigh(arrival, policy, tally)
-        if review is None and policy.own_output == "review" and arrival.feedback.correction is not None:
-            version = self._echoes.version_of(arrival.tenant, arrival.task, arrival.feedback.correction)
+        if review is None and policy.own_output == "review" and claim.canonical and arrival.feedback.correction:
+            version = self._echoes.version_of(arrival.tenant, arrival.task, claim.canonical)
             if version is not None:
                 review = f"own output: the correction is word for word an answer of version {version}"
         return Joined(arrival, about, claim, weight, review)
@@ -279,7 +288,9 @@ class FeedbackIntake:
     async def _read(self, batch: Sequence[RawMessage], specs: dict[Owner, TaskSpec]) -> list[Arrival]:
         owners: dict[str, Owner] = {}
         arrivals = []
-        for message in batch:
+        for at, message in enumerate(batch):
+            if at % _AT_A_STROKE == 0:
+                await asyncio.sleep(0)
             owner = owners.get(message.subject)
             try:
                 if owner is None:
@@ -299,7 +310,7 @@ class FeedbackIntake:
                 await store.reject(unit, owner, message.stream_seq)
 
 
-def _response(owner: Owner, joined: Joined) -> bytes | None:
+def _response(owner: Owner, arrival: Arrival) -> bytes | None:
     """What stands for the response a signal is about; None for one that names no request."""
-    asked = joined.arrival.feedback.request_id
+    asked = arrival.feedback.request_id
     return key_of(*owner, "", asked) if asked else None

@@ -5,16 +5,20 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
+import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from libs.contracts.answers import canonical_answer
 from libs.contracts.errors import InvalidInput
 from libs.contracts.feedback import Feedback
 from libs.contracts.task import FeedbackSpec
 from libs.eventing.cloudevents import payload
 from services.ingestion.compute.redaction import Redaction
 from services.ingestion.compute.segments import ROWS
+from services.ingestion.domain import personal
 from services.ingestion.domain.hygiene import Echoes, Senders, Tally
 from services.ingestion.domain.judgement import Judgement, Said, judge
 from services.ingestion.domain.personal import KINDS, Pseudonyms, redact
@@ -139,10 +143,14 @@ def test_a_source_weighs_what_the_policy_says() -> None:
 def test_a_long_answer_of_ours_is_known_again_whatever_its_spacing_and_a_label_is_not() -> None:
     echoes, text = Echoes(), "Please restart the printer and wait. " * 8
     echoes.heard("default", "t", [(text, 7), ("BILLING", 7), ('{"a": 1}' * 40, 7)])
-    assert echoes.version_of("default", "t", text.upper().replace(" ", "  ")) == 7
-    assert echoes.version_of("default", "other", text) is None
-    assert echoes.version_of("default", "t", "BILLING") is None
-    assert echoes.version_of("default", "t", '{"a": 1}' * 40) is None
+
+    def version_of(task: str, said: str) -> int | None:
+        return echoes.version_of("default", task, canonical_answer(said))
+
+    assert version_of("t", text.upper().replace(" ", "  ")) == 7
+    assert version_of("other", text) is None
+    assert version_of("t", "BILLING") is None
+    assert version_of("t", '{"a": 1}' * 40) is None
 
 
 def test_personal_data_has_one_name_per_task_and_the_judgement_says_no_more_than_the_row() -> None:
@@ -165,6 +173,22 @@ def test_personal_data_has_one_name_per_task_and_the_judgement_says_no_more_than
 
 def test_what_the_policy_keeps_stays() -> None:
     assert redact("a@b.example 4111 1111 1111 1111", ("card",), Pseudonyms("k"))[0].startswith("a@b.example <CARD_")
+
+
+_SHAPES = [rf"(?a:{pattern.pattern})" for pattern, _ in personal._RULES.values()]
+
+
+@given(
+    st.lists(
+        st.one_of(*(st.from_regex(shape) for shape in _SHAPES), st.text(max_size=20), st.just(" ")), max_size=4
+    ).map("".join)
+)
+def test_no_text_that_holds_personal_data_is_passed_over(text: str) -> None:
+    found = {kind for kind, _, _ in redact(text, KINDS, Pseudonyms("k"))[1]}
+    arrow = pa.array([text.encode("utf-8", "replace").decode()])
+    shown = {kind for kind, sign in personal.SIGNS.items() if pc.match_substring_regex(arrow, sign)[0].as_py()}
+    if text.isascii():
+        assert found <= shown
 
 
 _TEXTS = st.one_of(st.none(), st.text(max_size=8))
