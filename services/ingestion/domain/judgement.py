@@ -14,7 +14,10 @@ _PRIOR = 0.5
 """Laplace's half vote for and against: one voice alone is never certain."""
 _SERIOUS = 0.5
 """A minority with half the weight of the majority is a contradiction and not noise."""
-_ANSWERS = (FeedbackKind.CORRECTION.value, FeedbackKind.PREFERENCE.value)
+# Looked up once: in Python 3.11 finding the member of an enum takes longer than what is done with it.
+_GOOD, _BAD, _NEUTRAL = Signal.GOOD.value, Signal.BAD.value, Signal.NEUTRAL.value
+_COMMENT, _PREFERRED = FeedbackKind.COMMENT.value, FeedbackKind.PREFERENCE.value
+_ANSWERS = (FeedbackKind.CORRECTION.value, _PREFERRED)
 
 
 class Said(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
@@ -50,7 +53,7 @@ class Judgement(msgspec.Struct, frozen=True, gc=False):
 
 def unsaid(said: Said) -> Said:
     """In the place of a word whose speaker was erased: it keeps the count of words and says nothing."""
-    return Said(row_id="", kind=FeedbackKind.COMMENT.value, source="", signal=Signal.NEUTRAL.value, at=said.at)
+    return Said(row_id="", kind=_COMMENT, source="", signal=_NEUTRAL, at=said.at)
 
 
 def judge(said: Sequence[Said], answer: str | None, sources: Collection[str] = ()) -> Judgement:
@@ -69,12 +72,12 @@ def judge(said: Sequence[Said], answer: str | None, sources: Collection[str] = (
     heard = _voices(said, sources) if len(said) > 1 else list(said)
     if len(heard) == 1:
         return _alone(heard[0])
-    praise = [each for each in heard if each.signal == Signal.GOOD]
-    blame = [each for each in heard if each.signal == Signal.BAD]
+    praise = [each for each in heard if each.signal == _GOOD]
+    blame = [each for each in heard if each.signal == _BAD]
     for_answer, against = _weight(praise), _weight(blame)
     proposals: dict[str, list[Said]] = {}
     for each in heard:
-        if each.kind in _ANSWERS and each.right is not None and each.signal != Signal.GOOD:
+        if each.kind in _ANSWERS and each.right is not None and each.signal != _GOOD:
             proposals.setdefault(canonical_answer(each.right), []).append(each)
     flagged = next((each.review for each in heard if each.review), None)
     if proposals:
@@ -114,21 +117,21 @@ def _voices(said: Sequence[Said], sources: Collection[str]) -> list[Said]:
     last: dict[object, Said] = {}
     for each in trusted or said:
         # A bare comment takes nothing back; without a user each signal is a voice of its own.
-        who = (each.source, each.user or each.row_id, each.signal == Signal.NEUTRAL)
+        who = (each.source, each.user or each.row_id, each.signal == _NEUTRAL)
         last.pop(who, None)
         last[who] = each
     return list(last.values())
 
 
 def _alone(said: Said) -> Judgement:
-    good = said.signal == Signal.GOOD
+    good = said.signal == _GOOD
     form: str | None = None
     label: bool | None = None
     if said.kind in _ANSWERS and not good:
         form = PREFERENCE if said.rejected is not None else SFT
-    elif said.signal != Signal.NEUTRAL and (said.right if good else said.rejected) is not None:
+    elif said.signal != _NEUTRAL and (said.right if good else said.rejected) is not None:
         form, label = KTO, good
-        if said.kind == FeedbackKind.PREFERENCE:
+        if said.kind == _PREFERRED:
             form, label = PREFERENCE, None
     weight = 0.0 if form is None else said.weight
     # Most responses have one voice, so this is made without counting.
@@ -143,7 +146,7 @@ def _alone(said: Said) -> Judgement:
         review=said.review,
         rows=[said.row_id] if said.row_id else [],
         good=int(good),
-        bad=int(said.signal == Signal.BAD),
+        bad=int(said.signal == _BAD),
     )
 
 
@@ -168,8 +171,8 @@ def _told(
         confidence=_confidence(support, doubt),
         review=review,
         rows=[each.row_id for each in heard if each.row_id],
-        good=sum(each.signal == Signal.GOOD for each in heard),
-        bad=sum(each.signal == Signal.BAD for each in heard),
+        good=sum(each.signal == _GOOD for each in heard),
+        bad=sum(each.signal == _BAD for each in heard),
     )
 
 

@@ -17,7 +17,10 @@ from services.ingestion.domain.rows import Prompt, prompt_of
 from services.ingestion.domain.shapes import KTO, PREFERENCE, SFT
 from services.ingestion.domain.wire import Words
 
-_SIGNALS = {True: Signal.GOOD, False: Signal.BAD, None: Signal.NEUTRAL}
+# Looked up once: in Python 3.11 finding the member of an enum takes longer than what is done with it.
+_GOOD, _BAD, _NEUTRAL = Signal.GOOD, Signal.BAD, Signal.NEUTRAL
+_CORRECTION, _PREFERENCE = FeedbackKind.CORRECTION, FeedbackKind.PREFERENCE
+_SIGNALS = {True: _GOOD, False: _BAD, None: _NEUTRAL}
 
 
 class Arrival(msgspec.Struct, frozen=True, gc=False):
@@ -96,25 +99,25 @@ def answered(inference: Inference) -> Answered:
 def claim_of(feedback: Words, output: str | None) -> Claim:
     """What a signal claims of the answer `output` (None: serving logged none, and the sender's own word stands)."""
     given = output if output is not None else feedback.output
-    if feedback.kind is FeedbackKind.CORRECTION:
+    if feedback.kind is _CORRECTION:
         right = feedback.correction or ""
         canonical = canonical_answer(right)
         if given is not None and canonical == canonical_answer(given):
-            return Claim(Signal.GOOD, right, None, canonical, KTO, True)
-        return Claim(Signal.BAD, right, given, canonical, SFT if given is None else PREFERENCE)
-    if feedback.kind is FeedbackKind.PREFERENCE:
+            return Claim(_GOOD, right, None, canonical, KTO, True)
+        return Claim(_BAD, right, given, canonical, SFT if given is None else PREFERENCE)
+    if feedback.kind is _PREFERENCE:
         chosen, turned = feedback.chosen or "", feedback.rejected or ""
         canonical, about = canonical_answer(chosen), canonical_answer(given) if given is not None else None
-        signal = Signal.NEUTRAL
+        signal = _NEUTRAL
         if about is not None and about == canonical:
-            signal = Signal.GOOD
+            signal = _GOOD
         elif about is not None and about == canonical_answer(turned):
-            signal = Signal.BAD
+            signal = _BAD
         return Claim(signal, chosen, turned, canonical, PREFERENCE)
     signal = _SIGNALS[feedback.is_good]
-    if given is None or signal is Signal.NEUTRAL:
+    if given is None or signal is _NEUTRAL:
         return Claim(signal)
-    if signal is Signal.GOOD:
+    if signal is _GOOD:
         return Claim(signal, given, None, canonical_answer(given), KTO, True)
     return Claim(signal, None, given, None, KTO, False)
 

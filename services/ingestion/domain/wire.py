@@ -46,6 +46,7 @@ class Words(msgspec.Struct, frozen=True, gc=False):
 
 
 _STARS = (1, 2, 3, 4, 5)
+_RATING = FeedbackKind.RATING
 _DECODER = msgspec.json.Decoder(Words)
 _NEEDED: dict[FeedbackKind, Callable[[Words], bool]] = {
     FeedbackKind.CORRECTION: lambda words: words.correction is not None,
@@ -67,7 +68,7 @@ def plainly(data: bytes) -> Words | None:
         return None
     if words.scale != 1 and words.scale != 5:
         return None
-    if words.kind is FeedbackKind.RATING and words.rating not in ((0, 1) if words.scale == 1 else _STARS):
+    if words.kind is _RATING and words.rating not in ((0, 1) if words.scale == 1 else _STARS):
         return None
     moment = words.created_at
     if moment is not None and moment.tzinfo is None:
