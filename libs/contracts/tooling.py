@@ -40,6 +40,20 @@ def read_message(held: Mapping[str, Any], place: str = "messages") -> Message:
     )  # fmt: skip
 
 
+def calls_as_text(calls: Sequence[ToolCall]) -> str:
+    """Calls as one answer: JSON in which arguments stand by value, so that spacing makes no other answer.
+
+    Arguments that are no JSON object stay the text they are.
+    """
+    told = [{"name": call.name, "arguments": _by_value(call.arguments)} for call in calls]
+    return json.dumps({"tool_calls": told}, ensure_ascii=False, separators=(",", ":"))
+
+
+def answer_of(message: Message) -> str:
+    """What an assistant's message answers: its calls where it calls, else its text."""
+    return calls_as_text(message.tool_calls) if message.tool_calls else message.content
+
+
 def in_form(template: str, messages: Sequence[Message], tools: Sequence[dict[str, Any]]) -> Rendered:
     """The messages as this chat template is to be given them."""
     return in_template_form(messages) if "tools" in template else in_hermes_form(messages, tools)
@@ -102,6 +116,13 @@ def _call(held: Any, place: str) -> ToolCall:
     given = told.get("arguments") or "{}"
     arguments = given if isinstance(given, str) else json.dumps(given, ensure_ascii=False)
     return ToolCall(id=str(held.get("id") or ""), name=told["name"], arguments=arguments)
+
+
+def _by_value(arguments: str) -> Any:
+    try:
+        return _arguments(arguments, 0)
+    except InvalidInput:
+        return arguments
 
 
 def _arguments(text: str, number: int) -> dict[str, Any]:

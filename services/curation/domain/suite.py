@@ -1,12 +1,14 @@
 """The gate suite: frozen items, extended only by what policy admits."""
 
 import hashlib
+import json
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from services.curation.domain.messages import message, text_of, turns_of
+from libs.contracts.tooling import answer_of, read_message
+from services.curation.domain.messages import dump, message, text_of, turns_of
 from services.curation.domain.rows import CORRECTION, Row
 
 MAX_ADMITTED = 120
@@ -15,29 +17,32 @@ MAX_ADMITTED = 120
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One item: messages without the answer, and the answer."""
+    """One item: messages without the answer, the answer, and the JSON of the tools that it may call."""
 
     item_id: str
     messages: tuple[dict[str, Any], ...]
     answer: str
     category: str | None
     group: str
+    tools: str | None = None
 
     def as_json(self) -> dict[str, Any]:
         """The line of `items.jsonl`."""
-        return {
+        line = {
             "item_id": self.item_id,
             "messages": list(self.messages),
             "answer": self.answer,
             "category": self.category,
             "group": self.group,
         }
+        return line | {"tools": json.loads(self.tools)} if self.tools else line
 
     @classmethod
     def of(cls, line: Mapping[str, Any]) -> "Item":
         """Read a line of `items.jsonl`."""
         messages = tuple(dict(each) for each in line["messages"])
-        return cls(str(line["item_id"]), messages, str(line["answer"]), line["category"], str(line["group"]))
+        tools = dump(line["tools"]) if line.get("tools") else None
+        return cls(str(line["item_id"]), messages, str(line["answer"]), line["category"], str(line["group"]), tools)
 
     @property
     def asked(self) -> str:
@@ -59,7 +64,8 @@ def item_id_of(row_id: str) -> str:
 
 def item_of(row: Row, group: str, system: str) -> Item:
     """The item a row makes; its id derives from the row's, so that it is the same in every version."""
-    return Item(item_id_of(row.row_id), messages_of(row, system), str(row.answer), row.category, group)
+    answer = answer_of(read_message(message("assistant", row.answer or "", row.answer_as)))
+    return Item(item_id_of(row.row_id), messages_of(row, system), answer, row.category, group, row.tools)
 
 
 def sample(items: Sequence[Item], limit: int, salt: str) -> list[Item]:

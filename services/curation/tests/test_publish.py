@@ -1,6 +1,7 @@
 """Card and Croissant say what is in a version; conversations with tools survive whole."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
@@ -13,7 +14,9 @@ from services.curation.compute.publish import line_of
 from services.curation.compute.rows import load
 from services.curation.domain.card import licence_of, size_category
 from services.curation.domain.croissant import CONFORMS_TO, check
+from services.curation.domain.messages import flat
 from services.curation.domain.split import SPLITS
+from services.curation.domain.suite import Item, item_of
 from services.curation.tests.conftest import build_files, row, tickets
 
 
@@ -111,3 +114,20 @@ def test_a_conversation_with_tools_is_published_as_it_came(tmp_path: Path) -> No
     told = line_of(loaded, "")
     assert told["messages"] == messages
     assert told["tools"] == tools
+
+
+def test_an_item_is_asked_with_its_tools_and_a_call_is_an_answer_by_value() -> None:
+    call = {"id": "1", "type": "function", "function": {"name": "find", "arguments": '{ "order": "7" }'}}
+    whole = json.dumps({"role": "assistant", "content": None, "tool_calls": [call]})
+    tools = '[{"type":"function","function":{"name":"find"}}]'
+    asked = row(0, "where is order 7?", flat(json.loads(whole)), answer_as=whole, tools=tools)
+    item = item_of(asked, "g", "")
+    assert item.answer == '{"tool_calls":[{"name":"find","arguments":{"order":"7"}}]}'
+    line = json.loads(json.dumps(item.as_json()))
+    assert line["tools"] == json.loads(tools)
+    assert Item.of(line) == item
+    plain = item_of(row(1, "hello", "hi"), "g", "")
+    assert "tools" not in plain.as_json()
+    assert Item.of(plain.as_json()) == plain
+    # A person who edits the answer in the queue writes text, and that is what is wanted then.
+    assert item_of(replace(asked, answer="Where do you live?"), "g", "").answer == "Where do you live?"

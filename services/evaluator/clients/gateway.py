@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from nats.errors import Error as NatsError
 from pydantic import SecretStr
 
-from libs.contracts.inference import Message, Provenance
+from libs.contracts.inference import Message, Provenance, ToolCall
 from libs.contracts.stubs.pawl.serving.v1 import inference_pb2, inference_pb2_grpc
+from libs.contracts.tooling import answer_of
 from libs.eventing import topology
 from libs.eventing.connection import NatsLink
 from libs.eventing.publish import translate
@@ -28,7 +29,7 @@ class Gateway:
         )
 
     async def generate(
-        self, model: str, messages: Sequence[Message], *, item_id: str, request_id: str, max_tokens: int
+        self, model: str, messages: Sequence[Message], *, item_id: str, request_id: str, max_tokens: int, tools: str
     ) -> tuple[Answer, str]:
         """One greedy answer and the public name of the version that gave it; raises what the gateway raises."""
         began = time.monotonic()
@@ -37,6 +38,7 @@ class Gateway:
             messages=[_message(each) for each in messages],
             sampling=inference_pb2.Sampling(temperature=0.0, max_tokens=max_tokens),
             request_id=request_id,
+            form=inference_pb2.Form(tools_json=tools) if tools else None,
         )
         response = await call(self._stub.Generate, request, timeout=self._deadline, metadata=self._metadata)
         made = response.provenance
@@ -48,7 +50,7 @@ class Gateway:
         )
         answer = Answer(
             item_id,
-            response.text,
+            answer_of(_answered(response)),
             provenance,
             prompt_tokens=response.usage.prompt_tokens,
             completion_tokens=response.usage.completion_tokens,
@@ -76,6 +78,11 @@ class Backlog:
         except (NatsError, OSError) as error:
             raise translate(error, f"consumer {durable}", js) from error
         return int(info.num_pending or 0) + int(info.num_ack_pending or 0)
+
+
+def _answered(response: inference_pb2.GenerateResponse) -> Message:
+    calls = tuple(ToolCall(id=each.id, name=each.name, arguments=each.arguments) for each in response.tool_calls)
+    return Message(role="assistant", content=response.text, tool_calls=calls)
 
 
 def _message(given: Message) -> inference_pb2.Message:

@@ -1,5 +1,6 @@
 """OpenAI-compatible models beside serving: an arm to compare with, a judge, embeddings."""
 
+import json
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -9,6 +10,7 @@ import httpx
 from libs.contracts.errors import Busy, FailedPrecondition, InvalidInput, PermissionDenied, Unavailable
 from libs.contracts.inference import Message, Provenance
 from libs.contracts.task import EndpointSpec
+from libs.contracts.tooling import answer_of, read_message
 from services.evaluator.domain.answers import Answer
 
 Keys = Callable[[str], str | None]
@@ -42,11 +44,11 @@ class OutsideModel:
         return f"{httpx.URL(self._spec.url).host}/{self._spec.model}"
 
     async def generate(
-        self, model: str, messages: Sequence[Message], *, item_id: str, request_id: str, max_tokens: int
+        self, model: str, messages: Sequence[Message], *, item_id: str, request_id: str, max_tokens: int, tools: str
     ) -> tuple[Answer, str]:
         """One greedy answer; the provenance of an outside model is not known."""
         began = time.monotonic()
-        body = await self.chat(messages, max_tokens=max_tokens, request_id=request_id)
+        body = await self.chat(messages, max_tokens=max_tokens, request_id=request_id, tools=tools)
         usage = body.get("usage") or {}
         answer = Answer(
             item_id,
@@ -80,16 +82,19 @@ class OutsideModel:
         request_id: str,
         schema: dict[str, Any] | None = None,
         form: str = "text",
+        tools: str = "",
     ) -> dict[str, Any]:
         """A chat completion as the endpoint returns it, held to `schema` by the `form` json_schema, to any JSON by
-        json_object, to nothing by text.
+        json_object, to nothing by text; `tools` is the JSON of those offered.
         """
         asked: dict[str, Any] = {
             "model": self._spec.model,
-            "messages": [{"role": message.role, "content": message.content} for message in messages],
+            "messages": [_message(message) for message in messages],
             "temperature": 0,
             "max_tokens": max_tokens,
         }
+        if tools:
+            asked["tools"] = json.loads(tools)
         if form == "json_schema":
             asked["response_format"] = {
                 "type": form,
@@ -138,8 +143,22 @@ class OutsideModel:
 
 
 def text_of(body: dict[str, Any]) -> str:
-    """The text of a chat completion; empty where there is none."""
+    """The text of a chat completion, or its calls as `calls_as_text` writes them; empty where there is neither."""
     choices = body.get("choices") or [{}]
     message = choices[0].get("message") or {}
-    content = message.get("content")
-    return content if isinstance(content, str) else ""
+    try:
+        return answer_of(read_message({"role": "assistant", **message}))
+    except InvalidInput:
+        return ""
+
+
+def _message(given: Message) -> dict[str, Any]:
+    told: dict[str, Any] = {"role": given.role, "content": given.content}
+    if given.tool_calls:
+        told["tool_calls"] = [
+            {"id": each.id, "type": "function", "function": {"name": each.name, "arguments": each.arguments}}
+            for each in given.tool_calls
+        ]
+    if given.tool_call_id:
+        told["tool_call_id"] = given.tool_call_id
+    return told

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from libs.contracts.ids import digest_bytes
 from libs.contracts.inference import Message, Provenance
+from libs.contracts.tooling import calls_as_text
 
 ENGINE_MODE = "served through the gateway, greedy"
 
@@ -45,7 +46,9 @@ class Arm:
     recipe: str = ""
 
 
-def answer_key(who: str, system: str, messages: Sequence[Message], max_tokens: int, occasion: str = "") -> str:
+def answer_key(
+    who: str, system: str, messages: Sequence[Message], max_tokens: int, occasion: str = "", tools: str = ""
+) -> str:
     """Digest of all that a greedy answer depends on.
 
     Args:
@@ -54,14 +57,25 @@ def answer_key(who: str, system: str, messages: Sequence[Message], max_tokens: i
         messages: The question.
         max_tokens: Limit of the answer.
         occasion: Not empty where an answer must not be found again: a repetition, a model that is not ours.
+        tools: JSON of the tools offered.
     """
     seen = "" if any(message.role == "system" for message in messages) else system
     parts = {
         "who": who,
         "system": seen,
-        "messages": [[message.role, message.content] for message in messages],
+        "messages": [_told(message) for message in messages],
         "max_tokens": max_tokens,
         "mode": ENGINE_MODE,
         "occasion": occasion,
     }
+    if tools:
+        parts["tools"] = tools
     return digest_bytes(json.dumps(parts, sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode())
+
+
+def _told(message: Message) -> list[str]:
+    # Answers of questions without tools are found under the keys they have always had.
+    told = [message.role, message.content]
+    if message.tool_calls or message.tool_call_id:
+        told += [calls_as_text(message.tool_calls), message.tool_call_id]
+    return told

@@ -37,7 +37,7 @@ def dress(
     question: Sequence[Message],
     system: str,
     recipe: Recipe,
-    examples: Sequence[tuple[str, str]] = (),
+    examples: Sequence[tuple[Message, Message]] = (),
     passages: Sequence[str] = (),
 ) -> tuple[tuple[Message, ...], ...]:
     """The messages of one question, fully dressed first, then with less and less around it, for a prompt too long.
@@ -46,7 +46,7 @@ def dress(
         question: Messages of the item; the last one is the user's.
         system: The task's system prompt, for recipes that have none of their own.
         recipe: What to dress with.
-        examples: (question, answer) pairs, the most alike first.
+        examples: Questions and their answers, the most alike first.
         passages: Texts, the most alike first.
     """
     if recipe.bare:
@@ -62,11 +62,7 @@ def dress(
         if shown:
             parts.append("\n".join([PASSAGES, *(f"[{place}] {text}" for place, text in enumerate(shown, 1))]))
         # The example most like the question stands next to it.
-        pairs = [
-            message
-            for asked, answered in reversed(examples[: min(kept, len(examples))])
-            for message in (Message(role="user", content=asked), Message(role="assistant", content=answered))
-        ]
+        pairs = [message for pair in reversed(examples[: min(kept, len(examples))]) for message in pair]
         head = [Message(role="system", content="\n\n".join(parts))] if parts else []
         variants.append((*head, *pairs, *rest))
     return tuple(dict.fromkeys(variants))

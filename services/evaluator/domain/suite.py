@@ -1,5 +1,6 @@
 """The frozen suite: items with the right answer, read from its `items.jsonl`."""
 
+import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +21,7 @@ class _Line(BaseModel):
     answer: str
     category: str | None = None
     group: str | None = None
+    tools: tuple[dict[str, Any], ...] = ()
 
     @field_validator("messages", mode="before")
     @classmethod
@@ -31,7 +33,10 @@ class _Line(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One held-out item; `group` is its cluster, by default it stands alone. An open one has no right answer."""
+    """One held-out item; `group` is its cluster, by default it stands alone. An open one has no right answer.
+
+    `tools` is the JSON of the tools offered, empty for none.
+    """
 
     item_id: str
     messages: tuple[Message, ...]
@@ -39,6 +44,7 @@ class Item:
     category: str | None
     group: str
     open: bool = False
+    tools: str = ""
 
 
 def parse_suite(text: str) -> tuple[Item, ...]:
@@ -59,7 +65,9 @@ def parse_suite(text: str) -> tuple[Item, ...]:
         if row.item_id in seen:
             raise InvalidInput(f"line {number} of {ITEMS_FILE}: item {row.item_id!r} is there twice", field="item_id")
         seen.add(row.item_id)
-        items.append(Item(row.item_id, row.messages, row.answer, row.category, row.group or f"item:{row.item_id}"))
+        tools = json.dumps(row.tools, ensure_ascii=False) if row.tools else ""
+        group = row.group or f"item:{row.item_id}"
+        items.append(Item(row.item_id, row.messages, row.answer, row.category, group, tools=tools))
     if not items:
         raise InvalidInput(f"{ITEMS_FILE} holds no items", field="suite_digest")
     return tuple(items)

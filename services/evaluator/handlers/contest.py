@@ -11,6 +11,7 @@ from libs.contracts.inference import Message
 from libs.contracts.subjects import version_name
 from libs.contracts.task import ArmSpec
 from libs.contracts.task.evaluation import is_digest
+from libs.contracts.tooling import read_message
 from services.evaluator.compute.search import Search
 from services.evaluator.domain.answers import answer_key
 from services.evaluator.domain.prompts import Recipe, dress, passages_of
@@ -41,9 +42,9 @@ class Entrant:
 class Library:
     """Texts that questions are dressed with."""
 
-    def __init__(self, examples: Sequence[tuple[str, str]], passages: Sequence[str]) -> None:
+    def __init__(self, examples: Sequence[tuple[Message, Message]], passages: Sequence[str]) -> None:
         self._examples, self._passages = examples, passages
-        self._by_question = Search([question for question, _ in examples])
+        self._by_question = Search([question.content for question, _ in examples])
         self._by_passage = Search(passages)
 
     def dressed(self, item: Item, system: str, recipe: Recipe) -> tuple[tuple[Message, ...], ...]:
@@ -86,13 +87,16 @@ def jobs_of(
             # The gateway adds the task's system prompt for its own; nobody does for a model outside.
             variants = tuple((Message(role="system", content=system), *each) for each in variants)
             messages = variants[0]
-        key = answer_key(entrant.digest or entrant.engine, system, messages, limit, occasion or outside)
-        jobs.append(Job(key, entrant.name, item.item_id, entrant.model, entrant.digest, variants, entrant.outside))
+        who = entrant.digest or entrant.engine
+        key = answer_key(who, system, messages, limit, occasion or outside, item.tools)
+        jobs.append(
+            Job(key, entrant.name, item.item_id, entrant.model, entrant.digest, variants, entrant.outside, item.tools)
+        )
     return jobs
 
 
-def read_examples(tree: Path) -> list[tuple[str, str]]:
-    """(question, answer) pairs of a dataset's train split. Raises InvalidInput naming the line that is wrong."""
+def read_examples(tree: Path) -> list[tuple[Message, Message]]:
+    """Questions and their answers of a dataset's train split. Raises InvalidInput naming the line that is wrong."""
     file = tree / "train.jsonl"
     if not file.is_file():
         raise InvalidInput("the dataset holds no train.jsonl to draw examples from", field="dataset_digest")
@@ -100,10 +104,10 @@ def read_examples(tree: Path) -> list[tuple[str, str]]:
     with file.open(encoding="utf-8") as lines:
         for number, line in enumerate(lines, 1):
             try:
-                messages = json.loads(line)["messages"]
-                asked = next(each["content"] for each in reversed(messages) if each["role"] == "user")
-                answered = next(each["content"] for each in reversed(messages) if each["role"] == "assistant")
-            except (ValueError, KeyError, TypeError, StopIteration) as error:
+                messages = [read_message(each) for each in json.loads(line)["messages"]]
+                asked = next(each for each in reversed(messages) if each.role == "user")
+                answered = next(each for each in reversed(messages) if each.role == "assistant")
+            except (ValueError, KeyError, TypeError, AttributeError, StopIteration, InvalidInput) as error:
                 raise InvalidInput(
                     f"line {number} of train.jsonl is no example: {error!r}", field="messages"
                 ) from error

@@ -10,6 +10,7 @@ from libs.artifacts import ObjectStore
 from libs.contracts.commands import EvaluateModel
 from libs.contracts.envelope import Envelope
 from libs.contracts.errors import InvalidInput, Permanent
+from libs.contracts.inference import Message
 from libs.contracts.task import EndpointSpec, EvaluationSpec, MetricSpec, PriceSpec
 from libs.eventing.cloudevents import decode
 from libs.eventing.deadletters import Letter
@@ -210,7 +211,7 @@ class Evaluation:
         return Judging(self._generation, opened, self._admission)
 
     async def _library(self, command: EvaluateModel, arms: Sequence[Entrant]) -> Library:
-        examples: list[tuple[str, str]] = []
+        examples: list[tuple[Message, Message]] = []
         passages: list[str] = []
         if any(arm.recipe.shots for arm in arms):
             tree = await self._shelf.tree(command.tenant, command.dataset_digest)

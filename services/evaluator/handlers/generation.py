@@ -27,9 +27,9 @@ class Generator(Protocol):
     """What gives an answer."""
 
     async def generate(
-        self, model: str, messages: Sequence[Message], *, item_id: str, request_id: str, max_tokens: int
+        self, model: str, messages: Sequence[Message], *, item_id: str, request_id: str, max_tokens: int, tools: str
     ) -> tuple[Answer, str]:
-        """One greedy answer and the public name of the version that gave it."""
+        """One greedy answer and the public name of the version that gave it; `tools` as in `Item`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +44,7 @@ class Job:
         digest: Version digest that must answer; empty for an outside model.
         variants: The messages, then shorter ones for a prompt that is too long.
         outside: Name of the outside model, empty for serving.
+        tools: JSON of the tools offered, empty for none.
     """
 
     key: str
@@ -53,6 +54,7 @@ class Job:
     digest: str
     variants: tuple[tuple[Message, ...], ...]
     outside: str = ""
+    tools: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +189,7 @@ class Generation:
                     item_id=job.item_id,
                     request_id=derived_id(command.report_id, job.key),
                     max_tokens=command.spec.output.max_tokens,
+                    tools=job.tools,
                 )
             except (NotFound, FailedPrecondition) as error:
                 # A route takes a moment to reach every gateway.

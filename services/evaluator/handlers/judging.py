@@ -47,10 +47,10 @@ class _Constrained:
     form: str
 
     async def generate(
-        self, model: str, messages: Sequence[Message], *, item_id: str, request_id: str, max_tokens: int
+        self, model: str, messages: Sequence[Message], *, item_id: str, request_id: str, max_tokens: int, tools: str
     ) -> tuple[Answer, str]:
         """The judge's word on one item."""
-        del max_tokens  # the answer's limit, not the judge's
+        del max_tokens, tools  # the answer's, not the judge's
         schema, asked = judge.schema_of(self.spec), tuple(messages)
         if self.form != judge.FORMS[0]:
             asked = judge.in_words(asked, schema)
@@ -66,10 +66,10 @@ class _Nearness:
     model: OutsideModel
 
     async def generate(
-        self, model: str, messages: Sequence[Message], *, item_id: str, request_id: str, max_tokens: int
+        self, model: str, messages: Sequence[Message], *, item_id: str, request_id: str, max_tokens: int, tools: str
     ) -> tuple[Answer, str]:
         """Cosine similarity of the messages' two texts, 0 where it is negative."""
-        del max_tokens
+        del max_tokens, tools
         left, right = await self.model.embed([message.content or " " for message in messages], request_id)
         return Answer(item_id, repr(_cosine(left, right)), Provenance(base_digest="")), model
 

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 
-Rule = Callable[[dict[str, Any]], str | int]
-"""The content to answer a request with, or a status to refuse it by."""
+Rule = Callable[[dict[str, Any]], str | int | list[dict[str, Any]]]
+"""The content to answer a request with, the calls, or a status to refuse it by."""
 
 
 class OutsideServer:
@@ -30,7 +30,8 @@ class OutsideServer:
                     rows = [{"index": n, "embedding": _vector(text)} for n, text in enumerate(asked["input"])]
                     self._send(200, {"data": rows})
                 else:
-                    message = {"role": "assistant", "content": told}
+                    said = {"content": told} if isinstance(told, str) else {"content": None, "tool_calls": told}
+                    message = {"role": "assistant", **said}
                     usage = {"prompt_tokens": 7, "completion_tokens": 3}
                     self._send(200, {"choices": [{"message": message}], "usage": usage})
 

@@ -88,6 +88,8 @@ class FakeGateway(inference_pb2_grpc.InferenceServiceServicer):
     digests: dict[int, tuple[str, str]] = field(default_factory=lambda: {0: (BASE, ""), 1: (BASE, ADAPTER)})
     before: Callable[[str, int], Any] | None = None
     rule: Callable[[int, list[str]], str] | None = None
+    called: Callable[[int, Any], tuple[str, str]] | None = None
+    """Name and arguments of the call that a version makes of a request that offers tools."""
 
     async def Generate(self, request: Any, context: Any) -> Any:  # noqa: N802 - named by the protocol
         metadata = dict(context.invocation_metadata())
@@ -104,9 +106,14 @@ class FakeGateway(inference_pb2_grpc.InferenceServiceServicer):
         if self.before is not None:
             await self.before(request.model, number)
         base, adapter = self.digests[int(version)]
+        calls = []
+        if self.called is not None and request.form.tools_json:
+            name, arguments = self.called(int(version), request)
+            calls = [inference_pb2.ToolCall(id="call-1", name=name, arguments=arguments)]
         return inference_pb2.GenerateResponse(
             request_id=request.request_id,
-            text=self.told(int(version), number, [message.content for message in request.messages]),
+            text="" if calls else self.told(int(version), number, [message.content for message in request.messages]),
+            tool_calls=calls,
             finish_reason="stop",
             usage=inference_pb2.Usage(prompt_tokens=10 * len(request.messages), completion_tokens=5),
             provenance=inference_pb2.Provenance(

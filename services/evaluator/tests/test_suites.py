@@ -89,7 +89,11 @@ def test_a_mix_is_one_for_a_suite_that_has_items_for_some_of_it() -> None:
 
 def test_a_dressed_question_sheds_its_examples_before_it_is_given_up() -> None:
     question = ITEMS[0].messages
-    variants = dress(question, "task", Recipe(shots=2), [("like", "A"), ("less like", "B")])
+    pairs = [
+        (Message(role="user", content=asked), Message(role="assistant", content=answered))
+        for asked, answered in (("like", "A"), ("less like", "B"))
+    ]
+    variants = dress(question, "task", Recipe(shots=2), pairs)
     assert [message.content for message in variants[0]] == ["s", "less like", "B", "like", "A", question[-1].content]
     assert [len(variant) for variant in variants] == [6, 4, 2]
     shown = dress(question, "task", Recipe(system="mine", passages=1), (), ["the manual says so"])
