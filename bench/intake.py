@@ -8,7 +8,6 @@ confirmation, and only then acknowledges. Every tenth event holds an e-mail addr
 
 import argparse
 import asyncio
-import gc
 import json
 import os
 import statistics
@@ -40,6 +39,7 @@ from libs.eventing.kv import kv_put
 from libs.outbox.database import Database
 from libs.outbox.migrate import migrate
 from libs.outbox.relay import Relay
+from libs.runtime.process import calm_collector
 from libs.testing.servers import NatsServer, S3Server
 from services.ingestion.clients.tasks import Tasks
 from services.ingestion.domain.hygiene import Echoes
@@ -168,7 +168,7 @@ async def ours(link: NatsLink, objects: ObjectStore, home: Path, events: int, ba
     await consumer.stop()
     relay = Relay(database, link)
     await relay.start()
-    gc.freeze()  # as the process does when it starts
+    calm_collector()  # as the process does when it has started
     stages = Stages()
     undo = [
         stages.watch(feedback, "_read", "validate"),

@@ -261,14 +261,8 @@ def read(message: Msg) -> RawMessage:
     tokens = message.reply.split(".")
     # With a domain, two more tokens stand in front of the stream (ADR-15).
     at = 2 if len(tokens) == 9 else 4
+    stream, consumer, delivered, stream_seq, _, timestamp_ns = tokens[at : at + 6]
     return RawMessage(
-        raw=message,
-        subject=message.subject,
-        headers=message.headers or _EMPTY_NAMES,
-        data=message.data,
-        stream=tokens[at],
-        consumer=tokens[at + 1],
-        delivered=int(tokens[at + 2]),
-        stream_seq=int(tokens[at + 3]),
-        timestamp_ns=int(tokens[at + 5]),
-    )
+        message, message.subject, message.headers or _EMPTY_NAMES, message.data,
+        stream, consumer, int(stream_seq), int(delivered), int(timestamp_ns),
+    )  # fmt: skip

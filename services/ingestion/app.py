@@ -1,7 +1,6 @@
 """Wires ingestion: one link, one database, one object store, two hot paths, one subscription, one gRPC server."""
 
 import asyncio
-import gc
 import time
 from collections.abc import AsyncIterator, Callable
 
@@ -50,8 +49,6 @@ _SWEEP_SECONDS = 20.0
 
 async def main(lifecycle: Lifecycle, settings: Settings) -> None:
     """Run ingestion until it is told to stop."""
-    # What was imported stays; a collector that walks over it with every batch would cost as much as the batch.
-    gc.freeze()
     await migrate(settings.database_url, "services.ingestion")
     database = Database(settings.database_url, metadata=METADATA, service="ingestion", bulk=True)
     await database.open()

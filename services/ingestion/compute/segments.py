@@ -29,7 +29,6 @@ A segment of rows is what ingestion promises to curation. A column that an older
 """
 
 from collections.abc import Sequence
-from operator import attrgetter
 from typing import Any
 
 import msgspec
@@ -83,7 +82,6 @@ _FEW_VALUES = frozenset(
      "base_digest", "adapter_digest")
 )  # fmt: skip
 """Columns whose values repeat: only for them a dictionary pays."""
-_VALUES = attrgetter(*ROWS.names)
 NUMBER = "number"
 _JSON = msgspec.json.Encoder()
 
@@ -115,8 +113,8 @@ INFERENCES = pa.schema(
 
 def rows_to_parquet(rows: Sequence[Row], redaction: Redaction | None = None) -> bytes:
     """A segment of rows (schema `ROWS`), without the personal data that `redaction` names."""
-    values = list(zip(*map(_VALUES, rows), strict=True)) if rows else [() for _ in ROWS.names]
-    columns: dict[str, Any] = dict(zip(ROWS.names, values, strict=True))
+    values = list(zip(*map(msgspec.structs.astuple, rows), strict=True)) if rows else [() for _ in ROWS.names]
+    columns: dict[str, Any] = dict(zip(Row.__struct_fields__, values, strict=True))
     if redaction is not None:
         redaction.apply(columns)
     columns["judgement"] = [each and _JSON.encode(each).decode() for each in columns["judgement"]]

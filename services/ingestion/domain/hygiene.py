@@ -52,7 +52,7 @@ class Senders:
 
     def _over(self, arrival: Arrival, user: str, limit: int, tally: Tally) -> float:
         """Count one more; how many times the limit that makes."""
-        hour = int(arrival.arrived_at.timestamp()) // _HOUR
+        hour = int(arrival.at) // _HOUR
         sender = (arrival.tenant, arrival.task, arrival.source, user, hour)
         tally.counts[sender] = now = tally.counts.get(sender, 0) + 1
         return (self._counts.get(sender, 0) + now) / limit

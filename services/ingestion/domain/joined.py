@@ -57,7 +57,7 @@ def said_of(joined: Joined, user: str | None) -> Said:
         kind=arrival.feedback.kind,
         source=arrival.source,
         signal=claim.signal,
-        at=arrival.arrived_at.timestamp(),
+        at=arrival.at,
         weight=joined.weight,
         user=user,
         right=claim.right,
@@ -69,7 +69,7 @@ def said_of(joined: Joined, user: str | None) -> Said:
 def row_of(joined: Joined, user: str | None, judgement: Judgement | None, revision: int | None) -> Row:
     """The row of a signal; what serving logged of the inference stands above what the sender says of it."""
     arrival, about, claim = joined.arrival, joined.about, joined.claim
-    feedback = arrival.feedback
+    feedback, arrived_at = arrival.feedback, arrival.arrived_at
     prompt = about.prompt if about is not None else None
     return Row(
         row_id=arrival.row_id,
@@ -90,8 +90,8 @@ def row_of(joined: Joined, user: str | None, judgement: Judgement | None, revisi
         consent=feedback.consent,
         licence=feedback.licence,
         version=about.version if about is not None else None,
-        created_at=feedback.created_at or arrival.arrived_at,
-        arrived_at=arrival.arrived_at,
+        created_at=feedback.created_at or arrived_at,
+        arrived_at=arrived_at,
         form=claim.form,
         label=claim.label,
         confidence=judgement.confidence if judgement is not None else None,

@@ -4,7 +4,7 @@ The values that exist once for every signal are msgspec structs: frozen like dat
 burden to the garbage collector, which has nothing to find in them.
 """
 
-from datetime import datetime
+from datetime import UTC, datetime
 from hashlib import blake2b
 
 import msgspec
@@ -24,7 +24,10 @@ _SIGNALS = {True: _GOOD, False: _BAD, None: _NEUTRAL}
 
 
 class Arrival(msgspec.Struct, frozen=True, gc=False):
-    """One valid signal: whose it is, under which id it is counted once (`key`), where it lay and when it came (UTC)."""
+    """One valid signal: whose it is, under which id it is counted once (`key`), where it lay and when it came.
+
+    `at` is in epoch seconds; `row_id` is the id of its row, the same for the same signal.
+    """
 
     tenant: str
     task: str
@@ -32,14 +35,15 @@ class Arrival(msgspec.Struct, frozen=True, gc=False):
     id: str
     key: bytes
     feedback: Words
-    arrived_at: datetime
+    row_id: str
+    at: float
     stream_seq: int
     traceparent: str | None = None
 
     @property
-    def row_id(self) -> str:
-        """The id of its row; the same signal always gets the same."""
-        return f"fb-{self.key.hex()}"
+    def arrived_at(self) -> datetime:
+        """When it came, UTC."""
+        return datetime.fromtimestamp(self.at, UTC)
 
 
 class Answered(msgspec.Struct, frozen=True, gc=False):
@@ -78,6 +82,11 @@ class Claim(msgspec.Struct, frozen=True, gc=False):
 def key_of(tenant: str, task: str, *names: str) -> bytes:
     """16 bytes that stand for these names under a task; names hold no NUL, so that no two lists read the same."""
     return blake2b("\0".join((tenant, task, *names)).encode(), digest_size=16).digest()
+
+
+def row_id_of(key: bytes) -> str:
+    """The id of the row of the signal with this key."""
+    return f"fb-{key.hex()}"
 
 
 def answered(inference: Inference) -> Answered:

@@ -1,7 +1,6 @@
 """Messages as they lie in their stream: whose they are, and what they say."""
 
 from collections.abc import Callable
-from datetime import UTC, datetime
 
 from libs.artifacts import ObjectStore
 from libs.contracts.errors import InvalidInput
@@ -10,7 +9,7 @@ from libs.contracts.ids import check_name
 from libs.eventing.batches import RawMessage
 from libs.eventing.cloudevents import attributes, has_attributes, payload
 from libs.telemetry import valid_traceparent
-from services.ingestion.domain.signals import Arrival, key_of
+from services.ingestion.domain.signals import Arrival, key_of, row_id_of
 from services.ingestion.domain.wire import Words, plainly, spoken
 from services.ingestion.store.signals import Owner
 
@@ -45,14 +44,16 @@ def read_feedback(message: RawMessage, owner: Owner) -> Arrival:
     words = plainly(message.data) or spoken(payload(Feedback, message.data))
     signal_id = words.id or event_id or f"{message.stream}:{message.stream_seq}"
     _check_names(words, signal_id)
+    key = key_of(*owner, words.source, signal_id)
     return Arrival(
         tenant=owner[0],
         task=owner[1],
         source=words.source,
         id=signal_id,
-        key=key_of(*owner, words.source, signal_id),
+        key=key,
         feedback=words,
-        arrived_at=datetime.fromtimestamp(message.timestamp_ns / 1e9, UTC),
+        row_id=row_id_of(key),
+        at=message.timestamp_ns / 1e9,
         stream_seq=message.stream_seq,
         traceparent=trace if trace is not None and valid_traceparent(trace) else None,
     )

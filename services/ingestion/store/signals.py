@@ -16,7 +16,7 @@ from libs.outbox.unit import UnitOfWork
 from services.ingestion.domain.joined import OutcomeWords
 from services.ingestion.domain.judgement import Said
 from services.ingestion.domain.rows import Prompt
-from services.ingestion.domain.signals import Answered, Arrival, key_of
+from services.ingestion.domain.signals import Answered, Arrival, key_of, row_id_of
 from services.ingestion.domain.wire import recalled
 from services.ingestion.store.segments import Intake, Stored, add_duplicates, list_segment
 from services.ingestion.store.tables import (
@@ -243,20 +243,22 @@ def _waiting(arrival: Arrival, patience: float) -> dict[str, Any]:
         "payload": msgspec.json.encode(arrival.feedback).decode(),
         "stream_seq": arrival.stream_seq,
         "traceparent": arrival.traceparent,
-        "arrived_at": arrival.arrived_at.timestamp(),
+        "arrived_at": arrival.at,
         "expires_at": time.time() + patience,
     }
 
 
 def _arrival(row: Any) -> Arrival:
+    key = key_of(row.w_tenant, row.w_task, row.w_source, row.w_id)
     return Arrival(
         tenant=row.w_tenant,
         task=row.w_task,
         source=row.w_source,
         id=row.w_id,
-        key=key_of(row.w_tenant, row.w_task, row.w_source, row.w_id),
+        key=key,
         feedback=recalled(row.w_payload.encode()),
-        arrived_at=datetime.fromtimestamp(row.w_arrived_at, UTC),
+        row_id=row_id_of(key),
+        at=row.w_arrived_at,
         stream_seq=int(row.w_stream_seq),
         traceparent=row.w_traceparent,
     )

@@ -113,7 +113,7 @@ def arrival(user: str, at: datetime = NOON, source: str = "app", correction_: st
         "user": user,
         "correction": correction_,
     }
-    return Arrival("default", "t", source, "x", b"", Words(**fields), at, 1)
+    return Arrival("default", "t", source, "x", b"", Words(**fields), "", at.timestamp(), 1)
 
 
 def test_who_floods_loses_weight_and_needs_a_persons_look_until_the_hour_is_over() -> None:
