@@ -8,6 +8,7 @@ confirmation, and only then acknowledges. Every tenth event holds an e-mail addr
 
 import argparse
 import asyncio
+import gc
 import json
 import os
 import statistics
@@ -39,8 +40,8 @@ from libs.eventing.kv import kv_put
 from libs.outbox.database import Database
 from libs.outbox.migrate import migrate
 from libs.outbox.relay import Relay
-from libs.runtime.process import calm_collector
 from libs.testing.servers import NatsServer, S3Server
+from services.ingestion.app import COLLECTOR
 from services.ingestion.clients.tasks import Tasks
 from services.ingestion.domain.hygiene import Echoes
 from services.ingestion.handlers import feedback as intake
@@ -168,7 +169,8 @@ async def ours(link: NatsLink, objects: ObjectStore, home: Path, events: int, ba
     await consumer.stop()
     relay = Relay(database, link)
     await relay.start()
-    calm_collector()  # as the process does when it has started
+    gc.set_threshold(*COLLECTOR)  # as the process does
+    gc.freeze()
     stages = Stages()
     undo = [
         stages.watch(feedback, "_read", "validate"),

@@ -26,16 +26,6 @@ _STARTUP_CANCEL_SECONDS = 0.5
 _HARD_EXIT_MARGIN_SECONDS = 5.0
 
 
-def calm_collector() -> None:
-    """Keep the garbage collector from what stays, and from looking at every few hundred objects of a large batch.
-
-    One that walks over all that the start made stops everything for tens of milliseconds each time.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(20_000, 20, 50)
-
-
 class Lifecycle:
     """What a process's `main` uses to take part in its own life: readiness, drain, supervised tasks, stopping."""
 
@@ -86,7 +76,9 @@ class Lifecycle:
 
     async def wait_stopped(self) -> None:
         """Mark the start as complete and wait until the process is asked to stop: the last line of `main`."""
-        calm_collector()
+        # What the start made stays; a collector that walks over it stops everything for tens of milliseconds each time.
+        gc.collect()
+        gc.freeze()
         self.started = True
         self._probes.remove("starting")
         if not self.stopping.is_set():

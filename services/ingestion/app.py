@@ -1,6 +1,7 @@
 """Wires ingestion: one link, one database, one object store, two hot paths, one subscription, one gRPC server."""
 
 import asyncio
+import gc
 import time
 from collections.abc import AsyncIterator, Callable
 
@@ -40,6 +41,8 @@ from services.ingestion.workflows.tidying import Tidying
 
 log = get_logger(__name__)
 
+COLLECTOR = (20_000, 20, 50)
+"""Thresholds of the garbage collector: a batch is thousands of objects that live and die with it."""
 _DAY = 86_400.0
 _FORGET_EVERY = 600.0
 _BUCKET_RETRY_SECONDS = 1.0
@@ -49,6 +52,7 @@ _SWEEP_SECONDS = 20.0
 
 async def main(lifecycle: Lifecycle, settings: Settings) -> None:
     """Run ingestion until it is told to stop."""
+    gc.set_threshold(*COLLECTOR)
     await migrate(settings.database_url, "services.ingestion")
     database = Database(settings.database_url, metadata=METADATA, service="ingestion", bulk=True)
     await database.open()
