@@ -9,6 +9,7 @@ from contextlib import suppress
 import msgspec
 
 from libs.contracts.errors import Conflict, InvalidInput, NotFound, Transient
+from libs.contracts.feedback import FeedbackKind
 from libs.contracts.task import PersonalData, TaskSpec
 from libs.eventing.batches import RawMessage
 from libs.eventing.connection import NatsLink
@@ -36,6 +37,7 @@ log = get_logger(__name__)
 SEGMENT = "segment"
 _RELEASE_LIMIT = 2000
 _MAX_LINKS = 64
+_CORRECTION = FeedbackKind.CORRECTION
 _AT_A_STROKE = 500
 """Signals that are read or judged before others on the event loop get their turn."""
 _WARY_BATCHES = 20
@@ -208,8 +210,9 @@ class FeedbackIntake:
         policy = spec.data.feedback
         claim = claim_of(arrival.feedback, about.output if about is not None else None)
         weight, review = self._senders.weigh(arrival, policy, tally)
-        if review is None and policy.own_output == "review" and claim.canonical and arrival.feedback.correction:
-            version = self._echoes.version_of(arrival.tenant, arrival.task, claim.canonical)
+        corrected = claim.canonical if arrival.feedback.kind is _CORRECTION else None
+        if review is None and corrected and policy.own_output == "review":
+            version = self._echoes.version_of(arrival.tenant, arrival.task, corrected)
             if version is not None:
                 review = f"own output: the correction is word for word an answer of version {version}"
         return Joined(arrival, about, claim, weight, review)

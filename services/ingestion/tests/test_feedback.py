@@ -41,6 +41,10 @@ async def settled(house: House, kinds: dict[str, int]) -> Intake:
     return found
 
 
+async def _all_logged(house: House, asked: list[str]) -> bool:
+    return len(await signals.inferences(house.database, ("default", "triage"), asked)) == len(asked)
+
+
 async def all_acknowledged(house: House) -> None:
     async def done() -> bool:
         info = await house.link.js.consumer_info("FEEDBACK", "ingestion-feedback")
@@ -288,6 +292,24 @@ async def test_several_signals_on_one_response_become_one_judgement_whenever_the
     assert (first["form"], first["label"], first["rejected"]) == ("kto", False, "wrong")
     assert (last["form"], last["output"], last["rejected"], last["bad"]) == ("preference", "fire", "wrong", 2)
     assert (rows[1]["form"], rows[1]["review"]) == ("preference", None)
+
+
+async def test_our_own_long_answer_that_comes_back_as_a_correction_needs_a_persons_look(house: House) -> None:
+    await house.consume()
+    ours = "Please restart the printer, wait for the lamp and print a page. " * 5
+    for request_id, output in (("r1", ours), ("r2", "wrong"), ("r3", "wrong")):
+        await house.answer(inference(request_id, output), "triage")
+    asked = ["r1", "r2", "r3"]
+    await eventually(lambda: _all_logged(house, asked))
+    others = ours.replace("restart", "unplug")
+    about: dict[str, Any] = {"source": "desk"}
+    await house.say("triage", kind="correction", id="echo", request_id="r2", correction=ours.upper(), **about)
+    await house.say("triage", kind="correction", id="own", request_id="r3", correction=others, **about)
+    await house.say("triage", kind="rating", rating=1, id="praise", request_id="r1", correction="x", **about)
+    await settled(house, {"correction": 2, "rating": 1})
+    told = {row["request_id"]: row["review"] for row in await house.rows("triage")}
+    assert told["r2"] == "own output: the correction is word for word an answer of version 2"
+    assert (told["r1"], told["r3"]) == (None, None)
 
 
 async def test_a_signal_from_before_its_inference_is_heard_with_those_after_it(house: House) -> None:
