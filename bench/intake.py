@@ -1,9 +1,10 @@
-"""Durable intake beside a bare consumer, in one run: `python -m bench.intake [--events 20000] [--rounds 3]`.
+"""Durable intake beside a bare consumer, in one run: `python -m bench.intake [--rounds 3] [--before 1000000]`.
 
 Both read the same 512-byte feedback events from a nats-server of the bench's own, one core for the client and the rest
 for broker and object storage. The bare one is nats-py's `fetch(100)` with an `ack` for each message. Ours validates,
 counts once, joins to the logged inference, judges, redacts, writes Parquet to S3, commits, publishes the outcomes with
-confirmation, and only then acknowledges. Every tenth event holds an e-mail address.
+confirmation, and only then acknowledges. Every tenth event holds an e-mail address. `--before` is how many signals were
+counted before: each new one is looked for among them.
 """
 
 import argparse
@@ -11,6 +12,7 @@ import asyncio
 import gc
 import json
 import os
+import sqlite3
 import statistics
 import tempfile
 import time
@@ -18,6 +20,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack, contextmanager
 from datetime import UTC, datetime
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +53,7 @@ from services.ingestion.handlers.memory import RecentInferences
 from services.ingestion.store.tables import METADATA
 
 EVENT_BYTES = 512
+TITLE = "Durable intake beside a bare consumer"
 
 
 def event(number: int) -> bytes:
@@ -152,10 +156,23 @@ async def drained(link: NatsLink, stream: str, durable: str) -> None:
         await asyncio.sleep(0.05)
 
 
-async def ours(link: NatsLink, objects: ObjectStore, home: Path, events: int, batch: int) -> Any:
+def count_before(file: Path, signals: int) -> None:
+    """Signals that were counted before, each the first on a response of its own."""
+    said = b"x" * 520
+    with sqlite3.connect(file) as database:
+        keys = sorted((blake2b(b"%d" % number, digest_size=16).digest(), number) for number in range(signals))
+        database.executemany("INSERT INTO counted (key, stream_seq) VALUES (?, ?)", keys)
+        rows = ((key[::-1], 1, 0.0, said) for key, _ in keys)
+        database.executemany("INSERT INTO said (response, revision, stored_at, said) VALUES (?, ?, ?, ?)", rows)
+    database.close()
+
+
+async def ours(link: NatsLink, objects: ObjectStore, home: Path, events: int, batch: int, before: int) -> Any:
     """Rate, CPU and CPU by stage of the whole path, on a database of its own; checks that nothing was lost."""
     url = f"sqlite+aiosqlite:///{home / 'state.db'}"
     await migrate(url, "services.ingestion")
+    if before:
+        count_before(home / "state.db", before)
     database = Database(url, metadata=METADATA, service="ingestion", bulk=True)
     await database.open()
     tasks = Tasks(link, home / "tasks.json")
@@ -205,7 +222,7 @@ async def ours(link: NatsLink, objects: ObjectStore, home: Path, events: int, ba
     return events / seconds, cpu / events * 1e6, by_stage
 
 
-async def one_round(events: int, batch: int) -> Any:
+async def one_round(events: int, batch: int, before: int = 0) -> Any:
     async with AsyncExitStack() as held:
         folder = held.enter_context(tempfile.TemporaryDirectory())
         server = held.enter_context(NatsServer(Path(folder) / "nats"))
@@ -228,7 +245,7 @@ async def one_round(events: int, batch: int) -> Any:
                 await publish(link, "inference.default.bench", log)
                 await publish(link, "feedback.default.bench", (event(number) for number in range(events)))
                 first = await bare(server.url, events)
-                whole = await ours(link, objects, Path(folder), events, batch)
+                whole = await ours(link, objects, Path(folder), events, batch, before)
                 second = await bare(server.url, events)
                 await link.close()
             finally:
@@ -241,8 +258,9 @@ def main() -> None:
     parser.add_argument("--events", type=int, default=20_000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--batch", type=int, default=5000)
+    parser.add_argument("--before", type=int, default=0)
     chosen = parser.parse_args()
-    rounds = [uvloop.run(one_round(chosen.events, chosen.batch)) for _ in range(chosen.rounds)]
+    rounds = [uvloop.run(one_round(chosen.events, chosen.batch, chosen.before)) for _ in range(chosen.rounds)]
     lines = ["| round | bare events/s | ours events/s | ratio | bare us CPU | ours us CPU | ratio of CPU |"]
     lines.append("|---|---|---|---|---|---|---|")
     clock, cpu = [], []
@@ -259,7 +277,11 @@ def main() -> None:
     stages = {name: statistics.median(each[1][2][name] for each in rounds) for name in rounds[0][1][2]}
     lines += [f"| {name} | {spent:.1f} |" for name, spent in sorted(stages.items(), key=lambda each: -each[1])]
     command = f"python -m bench.intake --events {chosen.events} --rounds {chosen.rounds} --batch {chosen.batch}"
-    write("intake", "Durable intake beside a bare consumer", command, lines)
+    if chosen.before:
+        command, title = f"{command} --before {chosen.before}", f"{TITLE}, {chosen.before:,} signals counted before"
+        write("intake_later", title, command, lines)
+    else:
+        write("intake", TITLE, command, lines)
 
 
 if __name__ == "__main__":
