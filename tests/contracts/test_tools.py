@@ -9,6 +9,7 @@ import pytest
 from libs.contracts.task import recipe_of
 from libs.contracts.tooling import read_message
 from libs.testing.models import TEMPLATE, tiny_base
+from services.curation.compute.tokens import TokenCounter
 from services.evaluator.domain.suite import parse_suite
 from services.serving.engine.compute.template import Renderer
 from services.trainer.compute.bases import load_tokenizer, pad_of
@@ -56,6 +57,11 @@ def test_tools_are_trained_as_they_are_served(tmp_path: Path, template: str, cal
     check_text(read_rows(file), items, language)
     learnt = {item.item_id: show(item, language)[0].parts[-1][0] for item in items}
     assert learnt == {"calls": f"{call}<|end|>", "tells": "There.<|end|>", "plain": "hi<|end|>"}
+    files = {name: str(base / name) for name in ("tokenizer.json", "chat_template.jinja", "tokenizer_config.json")}
+    counted = TokenCounter({name: file for name, file in files.items() if Path(file).exists()}).lengths(
+        [line["messages"] for line in LINES], [line.get("tools") for line in LINES]
+    )
+    assert counted == [len(item.sequences[0].tokens) for item in items], "the audit says what training sees"
     serving = Renderer(base, 2048)
     for item, line in zip(items, LINES, strict=True):
         (sequence,) = item.sequences

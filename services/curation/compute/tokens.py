@@ -12,6 +12,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from tokenizers import Tokenizer
 
 from libs.contracts.errors import DataLoss, InvalidInput
+from libs.contracts.tooling import in_form, read_message
 
 
 class _Generation(Extension):
@@ -50,6 +51,7 @@ class TokenCounter:
         )
         environment.globals["raise_exception"] = _refuse
         environment.filters["tojson"] = lambda value, **_: json.dumps(value, ensure_ascii=False)
+        self._source = text
         try:
             self._template = environment.from_string(text)
         except TemplateSyntaxError as error:
@@ -59,13 +61,14 @@ class TokenCounter:
     def lengths(
         self, conversations: Sequence[Sequence[Mapping[str, Any]]], tools: Sequence[Any] | None = None
     ) -> list[int | None]:
-        """Tokens of each conversation with the tools offered in it, None for one that the template refuses."""
+        """Tokens of each conversation with the tools offered in it, None for one that cannot be read or rendered."""
         texts: list[str | None] = []
         for messages, offered in zip(conversations, tools or [None] * len(conversations), strict=True):
-            given = {"messages": messages, "tools": offered, "add_generation_prompt": False, **self._special}
             try:
+                told = in_form(self._source, [read_message(each) for each in messages], offered or ())
+                given = {"messages": told, "tools": offered, "add_generation_prompt": False, **self._special}
                 texts.append(self._template.render(given))
-            except (TemplateError, TypeError, KeyError):
+            except (InvalidInput, TemplateError, TypeError, KeyError):
                 texts.append(None)
         encoded = self._tokenizer.encode_batch_fast([text or "" for text in texts], add_special_tokens=False)
         return [len(each.ids) if text is not None else None for each, text in zip(encoded, texts, strict=True)]
