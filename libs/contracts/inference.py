@@ -1,10 +1,11 @@
 """What serving says of every inference it answered, and what ingestion says of how it turned out."""
 
+import json
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, field_validator, model_serializer
 
 from libs.contracts.envelope import Event
 
@@ -85,6 +86,14 @@ class Inference(Event):
     first_token_ms: float = 0.0
     provenance: Provenance
     created_at: datetime
+
+    @field_validator("tools")
+    @classmethod
+    def _is_a_list_of_tools(cls, text: str) -> str:
+        held = json.loads(text) if text else []
+        if not isinstance(held, list) or not all(isinstance(each, dict) for each in held):
+            raise ValueError("must be the JSON of a list of objects")
+        return text
 
 
 class Signal(StrEnum):

@@ -40,6 +40,19 @@ def read_message(held: Mapping[str, Any], place: str = "messages") -> Message:
     )  # fmt: skip
 
 
+def in_openai_form(message: Message) -> dict[str, Any]:
+    """The message as OpenAI's API writes it, and `read_message` reads it."""
+    told: dict[str, Any] = {"role": message.role, "content": message.content}
+    if message.tool_calls:
+        told["tool_calls"] = [
+            {"id": each.id, "type": "function", "function": {"name": each.name, "arguments": each.arguments}}
+            for each in message.tool_calls
+        ]
+    if message.tool_call_id:
+        told["tool_call_id"] = message.tool_call_id
+    return told
+
+
 def calls_as_text(calls: Sequence[ToolCall]) -> str:
     """Calls as one answer: JSON in which arguments stand by value, so that spacing makes no other answer.
 

@@ -10,7 +10,7 @@ from services.curation.compute.languages import main_languages
 from services.curation.compute.pipeline import Version
 from services.curation.domain.card import card, licence_of
 from services.curation.domain.croissant import croissant
-from services.curation.domain.messages import message
+from services.curation.domain.messages import answer
 from services.curation.domain.rows import Row
 from services.curation.domain.split import SPLITS
 from services.curation.domain.steps import Context
@@ -56,7 +56,7 @@ def line_of(row: Row, system: str) -> dict[str, Any]:
     """A row as a line of a split's file; what a row does not have is left out, but for its category."""
     line: dict[str, Any] = {
         "row_id": row.row_id,
-        "messages": [*messages_of(row, system), message("assistant", row.answer or "", row.answer_as)],
+        "messages": [*messages_of(row, system), answer(row.answer or "", row.answer_as, row.tools)],
         "category": row.category,
         "group": row.split_group,
         "source": row.source,
@@ -64,7 +64,8 @@ def line_of(row: Row, system: str) -> dict[str, Any]:
     if row.tools:
         line["tools"] = json.loads(row.tools)
     if row.rejected is not None:
-        line["rejected"] = row.rejected
+        wrong = answer(row.rejected, None, row.tools)
+        line["rejected"] = [wrong] if "tool_calls" in wrong else row.rejected
     # Under what it may be used, and how sure the signals on it are: what an auditor asks of any one row.
     told = {"label": row.label, "licence": row.licence, "consent": row.consent, "confidence": row.confidence}
     line |= {name: value for name, value in told.items() if value is not None}

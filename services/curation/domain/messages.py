@@ -59,6 +59,26 @@ def history_of(turns: list[Message]) -> str | None:
     return dump(turns) if turns else None
 
 
+def answer(text: str, whole: str | None, tools: str | None) -> Message:
+    """The assistant's message of that text, as `message`; where tools were offered the flat view of calls is calls."""
+    calls = _called(text) if tools and whole is None else None
+    return message("assistant", text, whole) if calls is None else calls
+
+
+def _called(text: str) -> Message | None:
+    try:
+        told = json.loads(text)
+        calls = [
+            {"id": f"call_{at}", "type": "function", "function": {"name": each["name"], "arguments": each["arguments"]}}
+            for at, each in enumerate(told["tool_calls"])
+        ]
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return None
+    made = {"role": "assistant", "content": None, "tool_calls": calls}
+    # Whatever else such JSON says is an answer in words.
+    return made if calls and set(told) == {"tool_calls"} and unreadable(made) is None else None
+
+
 def message(role: str, text: str, whole: str | None) -> Message:
     """A message of that text: the whole one where that is its flat view, else the text in place of what it said."""
     if whole is None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from libs.contracts.tooling import answer_of, read_message
-from services.curation.domain.messages import dump, message, text_of, turns_of
+from services.curation.domain.messages import answer, dump, message, text_of, turns_of
 from services.curation.domain.rows import CORRECTION, Row
 
 MAX_ADMITTED = 120
@@ -64,8 +64,8 @@ def item_id_of(row_id: str) -> str:
 
 def item_of(row: Row, group: str, system: str) -> Item:
     """The item a row makes; its id derives from the row's, so that it is the same in every version."""
-    answer = answer_of(read_message(message("assistant", row.answer or "", row.answer_as)))
-    return Item(item_id_of(row.row_id), messages_of(row, system), answer, row.category, group, row.tools)
+    told = answer_of(read_message(answer(row.answer or "", row.answer_as, row.tools)))
+    return Item(item_id_of(row.row_id), messages_of(row, system), told, row.category, group, row.tools)
 
 
 def sample(items: Sequence[Item], limit: int, salt: str) -> list[Item]:

@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -114,6 +115,42 @@ def test_a_conversation_with_tools_is_published_as_it_came(tmp_path: Path) -> No
     told = line_of(loaded, "")
     assert told["messages"] == messages
     assert told["tools"] == tools
+
+
+def test_a_signal_on_a_conversation_with_tools_teaches_in_their_form(tmp_path: Path) -> None:
+    call = {"id": "1", "type": "function", "function": {"name": "find", "arguments": '{"order":"7"}'}}
+    asked = [
+        {"role": "user", "content": "where is my order 7?"},
+        {"role": "assistant", "content": "", "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "1", "content": "at the harbour"},
+    ]
+    said = '{"tool_calls":[{"name":"find","arguments":"{}"}]}'
+    tools = [{"type": "function", "function": {"name": "find"}}]
+    base = {
+        "source": "x", "system": None, "category": None, "group": None, "consent": None,
+        "created_at": row(0, "").created_at, "tools": json.dumps(tools),
+    }  # fmt: skip
+    lines: list[dict[str, Any]] = [
+        {"row_id": "told", "kind": "correction", "input": "where is my order 7?", "output": "There.", "rejected": said,
+         "label": None, "request_id": "1", "signal": "bad", "messages": json.dumps(asked), **base},
+        {"row_id": "called", "kind": "rating", "input": "where is it?", "output": said, "rejected": None,
+         "label": True, "request_id": "2", "signal": "good", "messages": None, **base},
+        {"row_id": "blamed", "kind": "rating", "input": "and now?", "output": None, "rejected": "no idea",
+         "label": False, "request_id": "3", "signal": "bad", "messages": json.dumps(asked), **base},
+        {"row_id": "words", "kind": "rating", "input": "where?", "output": said, "rejected": None,
+         "label": True, "request_id": "4", "signal": "good", "messages": None, **base, "tools": None},
+    ]  # fmt: skip
+    pl.DataFrame(lines).with_columns(pl.col("consent").cast(pl.Boolean)).write_parquet(tmp_path / "s.parquet")
+    told, called, blamed, words = (line_of(each, "") for each in load([(1, tmp_path / "s.parquet")]))
+    assert told["messages"] == [*asked, {"role": "assistant", "content": "There."}]
+    assert told["rejected"] == [
+        {"role": "assistant", "content": None,
+         "tool_calls": [{"id": "call_0", "type": "function", "function": {"name": "find", "arguments": "{}"}}]}
+    ]  # fmt: skip
+    assert called["messages"][-1]["tool_calls"] == told["rejected"][0]["tool_calls"]
+    assert called["messages"][-1]["content"] is None
+    assert (blamed["messages"][:-1], blamed["rejected"]) == (asked, "no idea")
+    assert words["messages"][-1] == {"role": "assistant", "content": said}, "nobody offered a tool"
 
 
 def test_an_item_is_asked_with_its_tools_and_a_call_is_an_answer_by_value() -> None:

@@ -10,7 +10,7 @@ import httpx
 from libs.contracts.errors import Busy, FailedPrecondition, InvalidInput, PermissionDenied, Unavailable
 from libs.contracts.inference import Message, Provenance
 from libs.contracts.task import EndpointSpec
-from libs.contracts.tooling import answer_of, read_message
+from libs.contracts.tooling import answer_of, in_openai_form, read_message
 from services.evaluator.domain.answers import Answer
 
 Keys = Callable[[str], str | None]
@@ -89,7 +89,7 @@ class OutsideModel:
         """
         asked: dict[str, Any] = {
             "model": self._spec.model,
-            "messages": [_message(message) for message in messages],
+            "messages": [in_openai_form(message) for message in messages],
             "temperature": 0,
             "max_tokens": max_tokens,
         }
@@ -150,15 +150,3 @@ def text_of(body: dict[str, Any]) -> str:
         return answer_of(read_message({"role": "assistant", **message}))
     except InvalidInput:
         return ""
-
-
-def _message(given: Message) -> dict[str, Any]:
-    told: dict[str, Any] = {"role": given.role, "content": given.content}
-    if given.tool_calls:
-        told["tool_calls"] = [
-            {"id": each.id, "type": "function", "function": {"name": each.name, "arguments": each.arguments}}
-            for each in given.tool_calls
-        ]
-    if given.tool_call_id:
-        told["tool_call_id"] = given.tool_call_id
-    return told

@@ -9,7 +9,8 @@ A segment of rows is what ingestion promises to curation. A column that an older
 - `output`: the answer to learn: of the import, a correction, or praised
 - `rejected`: the answer that was wrong
 - `messages`: JSON list, the whole conversation in OpenAI's form with the answer last: typed parts, tool calls, their
-  results and weights survive here; set for rows that came as a conversation, of which the columns above are a flat view
+  results and weights survive here; set for rows that came as a conversation, of which the columns above are a flat
+  view; of a signal it is what was asked, without the answer, where tools were called in that
 - `tools`: JSON list of the tools offered
 - `rejected_messages`: JSON list, where the wrong answer is more than one text
 - `form`: what the row can train: `sft`, `preference`, `kto`, `text` (`input` is empty), or null: nothing

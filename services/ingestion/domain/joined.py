@@ -98,6 +98,8 @@ def row_of(joined: Joined, user: str | None, judgement: Judgement | None, revisi
         review=judgement.review if judgement is not None else joined.review,
         revision=revision,
         judgement=judgement,
+        messages=about.messages if about is not None else None,
+        tools=about.tools if about is not None else None,
     )
 
 

@@ -13,6 +13,8 @@ from libs.contracts.answers import canonical_answer
 from libs.contracts.feedback import FeedbackKind
 from libs.contracts.ids import digest_bytes
 from libs.contracts.inference import Inference, Role, Signal
+from libs.contracts.tooling import in_openai_form
+from services.ingestion.domain.conversations import TOOL, USER, dump
 from services.ingestion.domain.rows import Prompt, prompt_of
 from services.ingestion.domain.shapes import KTO, PREFERENCE, SFT
 from services.ingestion.domain.wire import Words
@@ -47,7 +49,11 @@ class Arrival(msgspec.Struct, frozen=True, gc=False):
 
 
 class Answered(msgspec.Struct, frozen=True, gc=False):
-    """What is kept of an inference so that feedback can be joined to it."""
+    """What is kept of an inference so that feedback can be joined to it.
+
+    `messages` is the JSON of what was asked where that is more than the text of a prompt (calls of tools and their
+    results), `tools` of the tools offered; an answer that is a call is its JSON.
+    """
 
     request_id: str
     prompt: Prompt
@@ -58,6 +64,8 @@ class Answered(msgspec.Struct, frozen=True, gc=False):
     unit: str
     segment: str | None
     answered_at: datetime
+    messages: str | None = None
+    tools: str | None = None
 
 
 class Claim(msgspec.Struct, frozen=True, gc=False):
@@ -92,16 +100,23 @@ def row_id_of(key: bytes) -> str:
 def answered(inference: Inference) -> Answered:
     """The joinable part of a logged inference, without NUL characters, which no text column of Postgres takes."""
     prompt = prompt_of(inference.messages)
+    asked = inference.messages
+    # What ends with the assistant's own words is to be gone on with: there is no answer beside them.
+    rich = any(each.tool_calls or each.role == TOOL for each in asked) and asked[-1].role in (USER, TOOL)
+    calls = [{"name": each.name, "arguments": each.arguments} for each in inference.tool_calls]
+    output = dump({"tool_calls": calls}) if calls else inference.output
     return Answered(
         request_id=inference.request_id,
         prompt=Prompt(_plain(prompt.system), _plain(prompt.history), _plain(prompt.input) or ""),
-        output=inference.output.replace("\x00", ""),
+        output=output.replace("\x00", ""),
         version=inference.version,
         role=inference.role,
         generation=inference.generation,
         unit=inference.unit,
         segment=inference.segment,
         answered_at=inference.created_at,
+        messages=dump([in_openai_form(each) for each in asked]) if rich else None,
+        tools=inference.tools or None,
     )
 
 

@@ -26,7 +26,8 @@ class RecentInferences:
         for each in stored:
             prompt = each.prompt
             size = _OVERHEAD + 2 * sum(
-                len(text or "") for text in (prompt.system, prompt.history, prompt.input, each.output)
+                len(text or "")
+                for text in (prompt.system, prompt.history, prompt.input, each.output, each.messages, each.tools)
             )
             key = (tenant, task, each.request_id)
             if key not in self._held:

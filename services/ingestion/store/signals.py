@@ -280,6 +280,8 @@ def _inference(owner: Owner, each: Answered, now: float) -> dict[str, Any]:
         "segment": each.segment,
         "answered_at": each.answered_at.timestamp(),
         "stored_at": now,
+        "messages": each.messages,
+        "tools": each.tools,
     }
 
 
@@ -294,6 +296,8 @@ def _answered(row: Any) -> Answered:
         unit=row.unit,
         segment=row.segment,
         answered_at=datetime.fromtimestamp(row.answered_at, UTC),
+        messages=row.messages,
+        tools=row.tools,
     )
 
 

@@ -90,6 +90,8 @@ INFERENCES = Table(
     Column("segment", String(200), nullable=True),
     Column("answered_at", Float, nullable=False),
     Column("stored_at", Float, nullable=False),
+    Column("messages", Text, nullable=True),
+    Column("tools", Text, nullable=True),
 )
 Index("ix_inferences_stored_at", INFERENCES.c.stored_at)
 INFERENCE_SEGMENTS = Table(

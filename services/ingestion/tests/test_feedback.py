@@ -3,6 +3,7 @@
 import asyncio
 import json
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from libs.contracts.answers import answer_digest
 from libs.contracts.errors import ResourceExhausted
 from libs.contracts.events import SegmentWritten
-from libs.contracts.inference import Inference, Message, Provenance, Role
+from libs.contracts.inference import Inference, Message, Provenance, Role, ToolCall
 from libs.eventing.batches import BatchConsumer, RawMessage
 from libs.eventing.deadletters import list_dead
 from libs.outbox.migrate import drift
@@ -310,6 +311,49 @@ async def test_our_own_long_answer_that_comes_back_as_a_correction_needs_a_perso
     told = {row["request_id"]: row["review"] for row in await house.rows("triage")}
     assert told["r2"] == "own output: the correction is word for word an answer of version 2"
     assert (told["r1"], told["r3"]) == (None, None)
+
+
+async def test_feedback_on_a_conversation_with_tools_keeps_the_calls_their_results_and_the_tools(house: House) -> None:
+    call = ToolCall(id="1", name="find", arguments='{"order": "7"}')
+    asked = (
+        Message(role="user", content="where is order 7?"),
+        Message(role="assistant", content="", tool_calls=(call,)),
+        Message(role="tool", content="at the harbour", tool_call_id="1"),
+    )
+    tools = '[{"type":"function","function":{"name":"find"}}]'
+    for restarted in (False, True):
+        if restarted:
+            # What is remembered in memory is remembered in the database too.
+            await house.stop()
+            await house.start()
+        await house.consume()
+        name = f"{restarted}"
+        await house.answer(inference(f"told-{name}", "no idea", messages=asked, tools=tools), "triage")
+        await house.answer(inference(f"call-{name}", "", messages=asked[:1], tools=tools, tool_calls=(call,)), "triage")
+        await eventually(partial(_all_logged, house, [f"told-{name}", f"call-{name}"]))
+        if restarted:
+            await house.stop()
+            await house.start()
+            await house.consume()
+        await house.say("triage", kind="correction", id=f"a{name}", request_id=f"told-{name}", correction="There.")
+        await house.say("triage", kind="rating", rating=1, id=f"b{name}", request_id=f"call-{name}")
+        count = 1 + restarted
+        await settled(house, {"correction": count, "rating": count})
+        rows = {row["request_id"]: row for row in await house.rows("triage")}
+        told, called = rows[f"told-{name}"], rows[f"call-{name}"]
+        assert [each["role"] for each in json.loads(told["messages"])] == ["user", "assistant", "tool"]
+        assert json.loads(told["messages"])[1]["tool_calls"][0]["function"]["name"] == "find"
+        assert (told["output"], told["rejected"], told["tools"]) == ("There.", "no idea", tools)
+        assert (called["messages"], called["input"], called["tools"]) == (None, "where is order 7?", tools)
+        assert json.loads(called["output"]) == {"tool_calls": [{"name": "find", "arguments": '{"order": "7"}'}]}
+
+
+async def test_a_log_whose_tools_are_no_list_becomes_a_dead_letter(house: House) -> None:
+    await house.consume()
+    wrong = json.loads(inference("r1").model_dump_json()) | {"tools": '{"find": 1}'}
+    await house.link.js.publish("inference.default.triage", json.dumps(wrong).encode(), stream="INFERENCE")
+    letters = await eventually(lambda: list_dead(house.link.js))
+    assert "tools" in letters[0].reason
 
 
 async def test_a_signal_from_before_its_inference_is_heard_with_those_after_it(house: House) -> None:
