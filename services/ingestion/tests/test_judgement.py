@@ -8,7 +8,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from libs.contracts.answers import canonical_answer
@@ -178,6 +178,7 @@ def test_what_the_policy_keeps_stays() -> None:
 _SHAPES = [rf"(?a:{pattern.pattern})" for pattern, _ in personal._RULES.values()]
 
 
+@settings(deadline=None)
 @given(
     st.lists(
         st.one_of(*(st.from_regex(shape) for shape in _SHAPES), st.text(max_size=20), st.just(" ")), max_size=4
