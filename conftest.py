@@ -10,9 +10,6 @@ pytest_plugins = ["libs.testing.fixtures"]
 _SHARED_STACKS = ("tests/e2e/", "services/serving/", "")
 """Folders whose tests share one running stack, the slowest first; every other file stands alone."""
 
-_THEN = ("libs/", "services/trainer/")
-"""Whoever is free first takes the light ones, so that training does not fall together with both of the stacks."""
-
 
 class Schedule(LoadScopeScheduling):  # type: ignore[misc]
     """The tests that share a stack on one worker, and those of a file."""
@@ -28,12 +25,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Schedule:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with what takes longest, and end with small files, which leave no worker idle while another goes on."""
-    items.sort(key=lambda item: (_SHARED_STACKS.index(_shared(item.nodeid)), _place(item.nodeid)))
-
-
-def _place(nodeid: str) -> int:
-    return next((place for place, folder in enumerate(_THEN) if nodeid.startswith(folder)), len(_THEN))
+    """Begin with what takes longest."""
+    items.sort(key=lambda item: _SHARED_STACKS.index(_shared(item.nodeid)))
 
 
 def _shared(nodeid: str) -> str:
