@@ -48,7 +48,7 @@ def in_openai_form(message: Message) -> dict[str, Any]:
             {"id": each.id, "type": "function", "function": {"name": each.name, "arguments": each.arguments}}
             for each in message.tool_calls
         ]
-    if message.tool_call_id:
+    if message.role == "tool":
         told["tool_call_id"] = message.tool_call_id
     return told
 

@@ -1,5 +1,6 @@
 """Normal forms of text: what is stored, what is compared, and the words both are read as."""
 
+import json
 import re
 import unicodedata
 from functools import lru_cache
@@ -28,12 +29,26 @@ _UNSPACED = re.compile("([\u0e00-\u0eff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff])
 def normalise(text: str) -> str:
     """The text as it is stored: NFC, nothing invisible, no needless blanks; line breaks stay.
 
-    What stands in several lines may be code or a table: its indentation and columns stay.
+    What stands in several lines may be code or a table: its indentation and columns stay. So do blanks in JSON, whose
+    texts may be either.
     """
     clean = _INVISIBLE.sub("", unicodedata.normalize("NFC", text)).replace("\r\n", "\n").replace("\r", "\n")
     lines = [_FOREIGN_BLANK.sub(" ", line).rstrip() for line in clean.split("\n")]
     whole = _EMPTY_LINES.sub("\n\n\n", "\n".join(lines)).strip("\n")
-    return whole if "\n" in whole else _BLANKS.sub(" ", whole).strip()
+    if "\n" in whole:
+        return whole
+    spaced = _BLANKS.sub(" ", whole).strip()
+    return whole.strip() if spaced != whole and _is_json(whole) else spaced
+
+
+def _is_json(text: str) -> bool:
+    if text.lstrip()[:1] not in ("{", "["):
+        return False
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def fold(text: str) -> str:

@@ -122,6 +122,8 @@ def test_what_no_base_can_read_is_set_aside_and_named(fields: dict[str, Any], wh
         ("  one   line\u00a0 only\u200b ", "one line only"),
         ("\n\n\n\n\none\n\n\n\n\n\ntwo\n\n", "one\n\n\ntwo"),
         ("\x0b \u2003 \n\t", ""),
+        (' {"code": "if x:\\n    return  1"} ', '{"code": "if x:\\n    return  1"}'),
+        ("[no  JSON]", "[no JSON]"),
     ],
 )
 def test_layout_that_carries_meaning_stays_and_needless_blanks_go(text: str, stored: str) -> None:

@@ -1,5 +1,6 @@
 """Cluster, group, split and decontaminate as one invariant, with a proof that no edge crosses."""
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -62,6 +63,15 @@ def test_all_rows_of_a_customer_stand_on_one_side_where_the_policy_says_so() -> 
     assert version.facts["leakage"]["edges_crossing"]["customer"] == {
         "test-train": 0, "test-validation": 0, "validation-train": 0,
     }  # fmt: skip
+
+
+def test_a_customer_of_validation_is_kept_out_of_training_though_no_test_row_has_one() -> None:
+    rows = [replace(each, user=f"user-{at // 2}" if at < 60 else None) for at, each in enumerate(tickets(240))]
+    test = {row.row_id for row in build_rows(rows).splits["test"]}
+    rows = [replace(each, user=None) if each.row_id in test else each for each in rows]
+    version = build_rows(rows, data={"curation": {"customers": True}})
+    assert not any(row.user for row in version.splits["test"])
+    assert version.facts["leakage"]["edges_crossing"]["customer"]["validation-train"] == 0
 
 
 def test_what_begins_after_the_temporal_holdout_is_test_for_ever() -> None:

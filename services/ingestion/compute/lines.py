@@ -18,11 +18,15 @@ UTF8_BOM = b"\xef\xbb\xbf"
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """Fields of one record; `number` is the 1-based line or element where it begins, `raw` its bytes as they lay."""
+    """Fields of one record; `number` is the 1-based line or element where it begins, `raw` its bytes as they lay.
+
+    `weight` is about how many bytes it holds, where it did not lie in bytes of its own.
+    """
 
     number: int
     fields: dict[str, Any]
     raw: bytes = b""
+    weight: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,6 +51,7 @@ class Reading:
             if isinstance(record, Fault):
                 faults.append(record)
                 continue
+            held += record.weight
             try:
                 rows.append(row_of(record.fields, record.number, self._columns, self._origin))
             except BadRowError as error:

@@ -40,9 +40,10 @@ def rows(path: Path, name: str) -> Iterator[Record | Fault]:
                         number += 1
                         yield Fault(number, f"holds more than {_MAX_PIECE_BYTES} bytes")
                         continue
+                    weight = _weight_of(piece) // piece.num_rows
                     for fields in _rows(piece.cast(written_out)):
                         number += 1
-                        yield _record(number, fields)
+                        yield _record(number, fields, weight)
         except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
             raise InvalidInput(
                 f"{name}: after row {number} the file is damaged: {_line(error)}", field="file"
@@ -57,7 +58,7 @@ def fractions(path: Path, name: str) -> int:
 
 def _pieces(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch | None]:
     """The batch in parts that are small enough to hold as objects; None stands for a row that alone is not."""
-    if sum(_weight(column) for column in batch.columns) <= _MAX_PIECE_BYTES:
+    if _weight_of(batch) <= _MAX_PIECE_BYTES:
         yield batch
     elif batch.num_rows == 1:
         yield None
@@ -65,6 +66,10 @@ def _pieces(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch | None]:
         half = batch.num_rows // 2
         yield from _pieces(batch.slice(0, half))
         yield from _pieces(batch.slice(half))
+
+
+def _weight_of(batch: pa.RecordBatch) -> int:
+    return sum(_weight(column) for column in batch.columns)
 
 
 def _weight(array: pa.Array) -> int:
@@ -118,13 +123,13 @@ def _one(row: pa.RecordBatch) -> dict[str, Any]:
         return {"": f"holds text that is not UTF-8 ({error.reason})"}
 
 
-def _record(number: int, fields: dict[str, Any]) -> Record | Fault:
+def _record(number: int, fields: dict[str, Any], weight: int) -> Record | Fault:
     if "" in fields and len(fields) == 1:
         return Fault(number, str(fields[""]))
     long = next((name for name, value in fields.items() if _length(value) > MAX_RECORD_BYTES), None)
     if long is not None:
         return Fault(number, f"holds more than {MAX_RECORD_BYTES} bytes", long)
-    return Record(number, {name: _plain(value) for name, value in fields.items()})
+    return Record(number, {name: _plain(value) for name, value in fields.items()}, weight=weight)
 
 
 def _plain(value: Any) -> Any:

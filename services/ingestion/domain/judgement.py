@@ -57,14 +57,15 @@ def unsaid(said: Said) -> Said:
 
 
 def judge(said: Sequence[Said], answer: str | None, sources: Collection[str] = ()) -> Judgement:
-    """Reconcile the signals on one response, in order of arrival.
+    """Reconcile the signals on one response, in whatever order they were stored.
 
     Args:
         said: At least one signal.
         answer: What the model answered, None when it was not logged.
         sources: Sources that may train; while one of them speaks the others are not heard. Empty: all may.
 
-    A voice is the last word of one user of one source, so nobody is heard twice. The right answer with most weight
+    A voice is the last word of one user of one source, so nobody is heard twice; whoever blames (or praises) once more
+    without saying what would be right still stands by what he said was. The right answer with most weight
     behind it (the later one of two that weigh the same) is preferred to what was answered; where nobody gives one,
     the response is praised or blamed by the greater weight. Confidence is the weight in favour over all, with half a
     vote for either side (Laplace).
@@ -101,7 +102,7 @@ def judge(said: Sequence[Said], answer: str | None, sources: Collection[str] = (
     winners, losers = (praise, blame) if good else (blame, praise)
     most, least = _weight(winners), _weight(losers)
     review = "contradiction: the answer was praised and blamed" if losers and least >= _SERIOUS * most else None
-    best = winners[-1]
+    best = next((each for each in reversed(winners) if each.rejected is not None), winners[-1]) if good else winners[-1]
     if good and best.rejected is not None:
         return _told(best, heard, PREFERENCE, best.right, best.rejected, None, most, least, flagged or review)
     known = answer if answer is not None else (best.right if good else best.rejected)
@@ -115,12 +116,21 @@ def judge(said: Sequence[Said], answer: str | None, sources: Collection[str] = (
 def _voices(said: Sequence[Said], sources: Collection[str]) -> list[Said]:
     trusted = [each for each in said if each.source in sources] if sources else []
     last: dict[object, Said] = {}
-    for each in trusted or said:
+    for each in sorted(trusted or said, key=lambda word: word.at):
         # A bare comment takes nothing back; without a user each signal is a voice of its own.
-        who = (each.source, each.user or each.row_id, each.signal == _NEUTRAL)
-        last.pop(who, None)
-        last[who] = each
+        who = (each.source, each.user or each.row_id, each.kind == _COMMENT)
+        before = last.pop(who, None)
+        last[who] = before if before is not None and _says_more(before, each) else each
     return list(last.values())
+
+
+def _says_more(before: Said, after: Said) -> bool:
+    """Whether the later word agrees with the earlier one and leaves out an answer that it gave."""
+    if before.signal != after.signal:
+        return False
+    answers = [(before.right, after.right), (before.rejected, after.rejected)]
+    same = all(new is None or new == old for old, new in answers)
+    return same and any(old is not None and new is None for old, new in answers)
 
 
 def _alone(said: Said) -> Judgement:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from libs.contracts.answers import canonical_answer
 from libs.contracts.errors import InvalidInput
-from libs.contracts.feedback import Feedback
+from libs.contracts.feedback import Feedback, FeedbackKind
 from libs.contracts.task import FeedbackSpec
 from libs.eventing.cloudevents import payload
 from services.ingestion.compute.redaction import Redaction
@@ -82,6 +82,41 @@ def test_two_different_corrections_go_to_review_and_two_equal_ones_agree() -> No
 def test_whoever_speaks_twice_is_heard_once_with_the_last_word() -> None:
     told = heard(correction("left", "a"), correction("right", "a"), *[thumb(1, "troll")] * 9)
     assert (told.output, told.good, told.bad) == ("right", 1, 1)
+
+
+ESCALATED: tuple[Any, ...] = ("escalation", "desk", "u1", {})
+STARS = [("rating", "app", "u2", {"rating": stars, "scale": 5}) for stars in range(6)]
+
+
+@pytest.mark.parametrize("later", [ESCALATED, ("error", "desk", "u1", {}), thumb(0, "u1", "desk")])
+def test_whoever_corrects_and_then_blames_still_says_what_is_right(later: tuple[Any, ...]) -> None:
+    for words in ([correction("right"), later], [later, correction("right")]):
+        told = heard(*words)
+        assert (told.form, told.output, told.rejected, told.review) == ("preference", "right", "wrong", None)
+
+
+def test_stars_taken_back_praise_and_blame_no_more_and_a_comment_takes_nothing_back() -> None:
+    assert (heard(STARS[5], STARS[3]).form, heard(STARS[1], STARS[3]).form) == (None, None)
+    assert heard(STARS[3], STARS[5]).label is True
+    chosen = ("preference", "desk", "a", {"chosen": "right", "rejected": "left"})
+    told = heard(chosen, ("comment", "desk", "a", {"comment": "hm"}))
+    assert (told.form, told.output, told.rejected) == ("preference", "right", "left")
+
+
+def test_praise_beside_a_preference_for_the_answer_keeps_the_pair() -> None:
+    pair = ("preference", "desk", "a", {"chosen": "wrong", "rejected": "worse"})
+    for words in ([pair, thumb(1, "b")], [pair, thumb(1, "a", "desk")]):
+        told = heard(*words)
+        assert (told.form, told.output, told.rejected) == ("preference", "wrong", "worse")
+
+
+def test_the_last_word_is_the_one_that_came_last_whichever_was_stored_first() -> None:
+    up, down = (
+        Said(f"fb-{at}", "rating", "app", claim_of(Words(kind=FeedbackKind.RATING, rating=at), "x").signal, float(at),
+             user="a", right="x" if at else None, rejected=None if at else "x")
+        for at in (1, 0)
+    )  # fmt: skip
+    assert judge([up, down], "x").label is judge([down, up], "x").label is True
 
 
 def test_untrusted_sources_are_not_heard_while_a_trusted_one_speaks() -> None:

@@ -43,7 +43,7 @@ class Encoding:
 class Whitespace:
     """Normalises to NFC without controls and needless blanks; line breaks and indentation stay."""
 
-    name, version = "whitespace", 2
+    name, version = "whitespace", 3
 
     def __call__(self, rows: Sequence[Row], context: Context) -> Result:
         """As `Step`."""

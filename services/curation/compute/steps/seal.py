@@ -15,7 +15,7 @@ from services.curation.domain.text import Reading
 class Seal:
     """Withholds by group, customer, text and likeness against the suites, the test rows, and (training) validation."""
 
-    name, version = "seal", 1
+    name, version = "seal", 2
 
     def __init__(self, items: Sequence[Item]) -> None:
         self._items = items
@@ -33,7 +33,8 @@ class Seal:
         test = [row for row in rows if row.split == TEST]
         held = [HeldOut(reading.key(each.asked), reading.form(each.asked), each.group, each.item_id) for each in items]
         held += [described(row) for row in test]
-        users = {row.user for row in test if row.user} if context.spec.data.curation.customers else set[str]()
+        customers = context.spec.data.curation.customers
+        users = {row.user for row in test if row.user} if customers else set[str]()
         checks: dict[str, Checked] = {}
         for name in (VALIDATION, TRAIN):
             for row in rows:
@@ -49,7 +50,7 @@ class Seal:
                 if mine_is.form in same:
                     ledger.remove(row, "withheld_near", f"held out: {same[mine_is.form]}")
             held += [described(row) for row in ledger.kept(mine)]
-            users |= {row.user for row in ledger.kept(mine) if row.user} if users else set()
+            users |= {row.user for row in ledger.kept(mine) if row.user} if customers else set()
         facts = {
             "leakage": {
                 "threshold": threshold,

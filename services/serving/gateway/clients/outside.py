@@ -16,8 +16,9 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from libs.contracts.errors import Busy, InvalidInput, PawlError, Unavailable
 from libs.contracts.ids import Digest
-from libs.contracts.inference import Message, Provenance
+from libs.contracts.inference import Provenance
 from libs.contracts.routes import EngineReport
+from libs.contracts.tooling import in_openai_form
 from services.serving.gateway.domain import Chunk, Embedded, Inquiry, TextBatch, TokenLogprob, Usage
 
 _FINISH = {"stop": "stop", "length": "length", "tool_calls": "stop"}
@@ -182,7 +183,7 @@ def _body(inquiry: Inquiry, name: str) -> dict[str, Any]:
         body |= {"prompt": inquiry.prompt, "logprobs": wish.top_logprobs if wish.logprobs else None}
     else:
         body |= {
-            "messages": [_message(each) for each in inquiry.messages],
+            "messages": [in_openai_form(each) for each in inquiry.messages],
             "logprobs": wish.logprobs or None,
             "top_logprobs": wish.top_logprobs or None,
         }
@@ -195,18 +196,6 @@ def _body(inquiry: Inquiry, name: str) -> dict[str, Any]:
         # Offered, but read by us: the text comes as it was generated, from every engine alike.
         body |= {"tools": json.loads(form.tools), "tool_choice": "none"}
     return {field: value for field, value in body.items() if value is not None}
-
-
-def _message(message: Message) -> dict[str, Any]:
-    told: dict[str, Any] = {"role": message.role, "content": message.content}
-    if message.tool_calls:
-        told["tool_calls"] = [
-            {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
-            for call in message.tool_calls
-        ]
-    if message.role == "tool":
-        told["tool_call_id"] = message.tool_call_id
-    return told
 
 
 def _chunk(choice: Mapping[str, Any], made_by: Provenance) -> Chunk:
