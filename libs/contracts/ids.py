@@ -33,6 +33,16 @@ def derived_id(cause_id: str, output_name: str) -> str:
     return f"{plain[:8]}-{plain[8:12]}-5{plain[13:16]}-{_VARIANT[plain[16]]}{plain[17:20]}-{plain[20:32]}"
 
 
+def user_hash(tenant: str, user: str) -> str:
+    """What stands for a user of a tenant wherever something is kept of him: 64 hex digits, which stand for themselves.
+
+    Serving, ingestion and curation name him alike, so that one erasure finds him in all of them.
+    """
+    if re.fullmatch(r"[0-9a-f]{64}", user):
+        return user
+    return hashlib.sha256(f"{tenant}/{user}".encode("utf-8", "surrogatepass")).hexdigest()
+
+
 def digest_bytes(data: bytes) -> str:
     """`sha256:<64 hex>` of the bytes."""
     return f"sha256:{hashlib.sha256(data).hexdigest()}"

@@ -45,9 +45,8 @@ def erase(request: dict[str, Any]) -> dict[str, Any]:
 def _rows_of(path: Path, user: str) -> set[str]:
     try:
         table = pl.scan_parquet(path)
-        if "user" not in table.collect_schema():
-            return set()
-        return set(table.filter(pl.col("user") == user).select("row_id").collect()["row_id"].to_list())
+        named = [pl.col(name) == user for name in ("user", "subject") if name in table.collect_schema()]
+        return set(table.filter(pl.any_horizontal(named)).collect()["row_id"].to_list()) if named else set()
     except (pl.exceptions.PolarsError, OSError) as error:
         raise DataLoss(f"segment {path.name} cannot be read: {error}", field="segment") from error
 

@@ -19,13 +19,14 @@ SYNTHETIC = "synthetic"
 class Row:
     """One row of the segments, in order of arrival; steps make changed copies.
 
-    `history` is the JSON of the turns before `input`, `answer` what is to be learnt (None: nothing is), `rejected` an
-    answer that was wrong, `label` whether `answer` was good where only that is known, `user` a hash, `tools` JSON.
-    `input_as` and `answer_as` are the JSON of the whole message where that is more than a role and text; the latter is
-    of `rejected` where there is no `answer`. `form` is what
-    ingestion says the row can train, `judgement` what all signals on its request said by its `revision`, `review` why a
-    person should look at it. `lineage` is the JSON of what a synthetic row was made from. `split_group` and `split` are
-    set by grouping, `stands_for` counts rows merged into it, `weight` (0 to 1) is what each of them counts for.
+    `history` is the JSON of the turns before `input`, `answer` what is to be learnt (None: nothing is), `rejected`
+    an answer that was wrong, `label` whether `answer` was good where only that is known, `user` the hash of who
+    sent it and `subject` of who asked, `tools` JSON. `input_as` and `answer_as` are the JSON of the whole message
+    where that is more than a role and text; the latter is of `rejected` where there is no `answer`. `form` is what
+    ingestion says the row can train, `judgement` what all signals on its request said by its `revision`, `review`
+    why a person should look at it. `lineage` is the JSON of what a synthetic row was made from. `split_group` and
+    `split` are set by grouping, `stands_for` counts rows merged into it, `weight` (0 to 1) is what each of them
+    counts for.
     """
 
     row_id: str
@@ -55,6 +56,7 @@ class Row:
     judgement: str | None = None
     review: str | None = None
     lineage: str | None = None
+    subject: str | None = None
     split_group: str = ""
     split: str = ""
     stands_for: int = 1

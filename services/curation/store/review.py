@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import and_, delete, func, or_, select, update
+from sqlalchemy import and_, delete, func, select, update
 
 from libs.contracts.errors import FailedPrecondition, InvalidInput, NotFound
 from libs.outbox.database import Database
@@ -62,7 +62,7 @@ class Verdict:
 
 
 async def ask(unit: UnitOfWork, tenant: str, task: str, questions: Sequence[Mapping[str, Any]], dataset: int) -> None:
-    """Queue questions; one that was asked before gets its new value and nothing else."""
+    """Queue questions; one that was asked before gets its new value and suggestion, and nothing else."""
     rows = [
         {
             "tenant": tenant, "task": task, "dataset": dataset, "state": PENDING, "decided_by": "", "note": "",
@@ -73,12 +73,9 @@ async def ask(unit: UnitOfWork, tenant: str, task: str, questions: Sequence[Mapp
     if not rows:
         return
     statement = insert(unit.session, REVIEW)
-    await unit.session.execute(
-        statement.on_conflict_do_update(
-            index_elements=["tenant", "task", "item_id"], set_={"value": statement.excluded.value}
-        ),
-        rows,
-    )
+    newest = {name: statement.excluded[name] for name in ("value", "suggestion")}
+    again = statement.on_conflict_do_update(index_elements=["tenant", "task", "item_id"], set_=newest)
+    await unit.session.execute(again, rows)
 
 
 async def listed(
@@ -176,21 +173,21 @@ async def approved_synthetic(database: Database, tenant: str, task: str) -> list
 
 
 async def forget(unit: UnitOfWork, tenant: str, task: str, user: str, row_ids: Sequence[str]) -> int:
-    """Delete what the queue holds of a user, of these rows, and of what was derived from them; counts items."""
+    """Delete what the queue holds of a user, of these rows, and of what was derived from them; counts items.
+
+    A suggestion is another row's answer and may be his: all are taken back, and the next build makes them anew.
+    """
     gone, named = 0, set(row_ids)
-    mine = (
-        select(REVIEW.c.item_id, REVIEW.c.row_id, REVIEW.c.user, REVIEW.c.lineage)
-        .where(of(REVIEW, tenant, task))
-        .where(or_(REVIEW.c.user == user, REVIEW.c.lineage != ""))
-    )
+    every = select(REVIEW.c.item_id, REVIEW.c.row_id, REVIEW.c.user, REVIEW.c.lineage).where(of(REVIEW, tenant, task))
     doomed = []
-    for row in (await unit.session.execute(mine)).all():
+    for row in (await unit.session.execute(every)).all():
         seeds = set(json.loads(row.lineage).get("seeds", [])) if row.lineage else set()
         if row.user == user or row.row_id in named or seeds & named:
             doomed.append(row.item_id)
     for item_id in doomed:
         await unit.session.execute(delete(REVIEW).where(of(REVIEW, tenant, task), REVIEW.c.item_id == item_id))
         gone += 1
+    await unit.session.execute(update(REVIEW).where(of(REVIEW, tenant, task)).values(suggestion=""))
     return gone
 
 

@@ -113,5 +113,7 @@ ERASURES = Table(
     Column("reason", Text, nullable=False),
     Column("asked_at", Float, nullable=False),
 )
+# What an audit quotes is the rows' own: each is known, so that an erasure finds it.
+AUDITS = Table("audits", METADATA, *_owner(), Column("digest", String(80), primary_key=True))
 outbox_table(METADATA)
 inbox_table(METADATA)

@@ -87,7 +87,7 @@ def write_segment(path: Path, rows: Sequence[Row]) -> Path:
         "row_id": pl.String, "kind": pl.String, "source": pl.String, "input": pl.String, "system": pl.String,
         "history": pl.String, "output": pl.String, "category": pl.String, "group": pl.String, "request_id": pl.String,
         "signal": pl.String, "consent": pl.Boolean, "created_at": pl.Datetime("us", "UTC"), "user": pl.String,
-        "licence": pl.String, "rejected": pl.String, "review": pl.String,
+        "licence": pl.String, "rejected": pl.String, "review": pl.String, "subject": pl.String,
     }  # fmt: skip
     names = {name: "answer" if name == "output" else name for name in schema}
     pl.DataFrame(

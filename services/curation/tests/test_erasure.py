@@ -12,7 +12,7 @@ from libs.contracts.events import DatasetBuilt, RewrittenSegment, SegmentsRewrit
 from libs.contracts.stubs.pawl.curation.v1 import curation_pb2 as pb
 from libs.testing.wait import eventually
 from services.curation.domain.rows import Row
-from services.curation.store import datasets, erasures
+from services.curation.store import datasets, erasures, review
 from services.curation.tests.conftest import House, row, tickets, write_segment
 from services.curation.workflows.erasing import Erasing, hash_of
 
@@ -58,6 +58,27 @@ async def test_erasure_names_what_it_touched_and_leaves_nothing(house: House, ob
     told = await house.rpc.GetHistory(pb.GetHistoryRequest(task="triage", row_id="row-00400", number=2), None)
     assert [each.rule for each in told.entries] == ["erased_subject"]
     assert told.group == ""
+
+
+async def test_who_asked_is_erased_with_what_others_made_of_it_and_is_quoted_nowhere(house: House) -> None:
+    words = texts_of(12)
+    hers = [row(400 + at, text, "a", user="expert", subject=ANN, category="c1") for at, text in enumerate(words)]
+    # Somebody else's question quotes her answer, and an audit quotes them both.
+    hers += [row(500, "the same text", words[0], user=ANN), row(501, "the same text", "bob's", user="bob")]
+    await house.apply()
+    first = await house.built([*tickets(120), *hers])
+    audit = await house.rpc.AuditTask(pb.AuditTaskRequest(task="triage"), None)
+    queued, _ = await review.listed(house.database, "default", "triage")
+    assert words[0] in {each.suggestion for each in queued if each.row_id == "row-00501"}
+    done = await house.rpc.EraseSubject(pb.EraseSubjectRequest(task="triage", user="ann", by="dpo", reason="17"), None)
+    assert (done.rows, [each.number for each in done.touched]) == (13, [first.number])
+    queued, _ = await review.listed(house.database, "default", "triage", state="")
+    assert not any(words[0] in str(each) for each in queued)
+    for digest in (audit.json_digest, audit.html_digest):
+        with pytest.raises(NotFound):
+            await house.objects.get_bytes(digest)
+    second = await house.built([], 2)
+    assert second.removed["erased_subject"] == 13
 
 
 async def test_a_rewritten_segment_is_read_in_place_of_the_old_one_which_goes(house: House) -> None:

@@ -5,8 +5,6 @@ was touched is recorded in one transaction with the quarantine, and objects are 
 """
 
 import asyncio
-import hashlib
-import re
 import shutil
 import uuid
 from collections.abc import Sequence
@@ -16,13 +14,14 @@ from typing import Any
 
 from libs.contracts.errors import InvalidInput, NotFound, PawlError
 from libs.contracts.events import SubjectErased
+from libs.contracts.ids import user_hash
 from libs.outbox.database import Database
 from libs.telemetry import get_logger
 from services.curation.clients import child
 from services.curation.clients.library import Library
 from services.curation.domain.split import SPLITS
+from services.curation.store import audits, erasures, review
 from services.curation.store import datasets as store
-from services.curation.store import erasures, review
 from services.curation.store.datasets import Dataset, Suite
 from services.curation.store.erasures import ASKED, DONE, LISTED, Erasure
 from services.curation.store.segments import over_segments
@@ -36,7 +35,7 @@ def hash_of(tenant: str, user: str) -> str:
     """The hash under which segments hold a user; 64 hex digits are taken for one."""
     if not user:
         raise InvalidInput("whose data is to be erased?", field="user")
-    return user if re.fullmatch(r"[0-9a-f]{64}", user) else hashlib.sha256(f"{tenant}/{user}".encode()).hexdigest()
+    return user_hash(tenant, user)
 
 
 class Erasing:
@@ -114,7 +113,7 @@ class Erasing:
         result = await over_segments(self._database, tenant, task, find)
         # Fetched copies only: the segments themselves are ingestion's to rewrite, when it hears of the erasure.
         await self._library.forget(tenant, result["segments"])
-        garbage: set[str] = set()
+        garbage = set(await audits.listed(self._database, tenant, task))
         changed: list[tuple[Dataset, Suite | None]] = []
         touched: list[dict[str, Any]] = []
         suites: dict[str, Suite] = {}
@@ -137,6 +136,7 @@ class Erasing:
                 if suite is not None:
                     await store.add_suite(unit, tenant, task, suite, now.number)
             forgotten = await review.forget(unit, tenant, task, erasure.user, rows)
+            await audits.forget(unit, tenant, task)
             await erasures.advance(unit, listed)
             unit.emit(
                 SubjectErased(

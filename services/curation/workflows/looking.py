@@ -9,14 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from libs.contracts.errors import FailedPrecondition, InvalidInput, NotFound
+from libs.contracts.errors import Conflict, FailedPrecondition, InvalidInput, NotFound
+from libs.contracts.ids import digest_bytes
 from libs.outbox.database import Database
 from libs.telemetry import get_logger, span
 from services.curation.clients import child
 from services.curation.clients.library import Library
 from services.curation.domain.split import SPLITS
+from services.curation.store import audits, erasures, policy, review
 from services.curation.store import datasets as store
-from services.curation.store import erasures, policy, review
 from services.curation.store.datasets import Dataset
 from services.curation.store.segments import over_segments
 
@@ -43,6 +44,7 @@ class Looking:
 
     async def audit(self, tenant: str, task: str) -> Audit:
         """The audit of every row known of a task. NotFound when the task or its rows are."""
+        erased = await erasures.of_task(self._database, tenant, task)
         async with self._directory() as directory:
             more: dict[str, Any] = {"out": str(directory / "out")}
             applied = await policy.applied(self._database, tenant, task)
@@ -54,8 +56,15 @@ class Looking:
                 result = await self._of_rows(tenant, task, child.AUDIT, directory, more)
             objects = self._library.objects(tenant)
             paths = Path(result["json"]), Path(result["html"])
-            digests = [await objects.put_file(path, kind="audit") for path in paths]
             texts = [await asyncio.to_thread(path.read_text, "utf-8") for path in paths]
+            # Known before they are there: whatever a kill leaves behind, an erasure finds.
+            async with self._database.unit() as unit:
+                await audits.add(unit, tenant, task, [digest_bytes(text.encode()) for text in texts])
+            digests = [await objects.put_file(path, kind="audit") for path in paths]
+            if erased != await erasures.of_task(self._database, tenant, task):
+                for digest in digests:
+                    await objects.delete(digest)
+                raise Conflict("a subject was erased meanwhile: ask again", reason="ERASED_MEANWHILE")
             return Audit(texts[0], texts[1], digests[0], digests[1])
 
     async def categories(self, tenant: str, task: str, count: int) -> dict[str, Any]:

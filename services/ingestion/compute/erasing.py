@@ -27,10 +27,14 @@ class Held:
     requests: frozenset[str]
 
 
-def held(data: bytes, user: str) -> Held:
-    """What a segment of rows holds of the user with this hash."""
+def held(data: bytes, user: str, asked: Collection[str] = ()) -> Held:
+    """What a segment of rows holds of the user with this hash, who `asked` these requests.
+
+    What somebody else said of an answer to him repeats what he asked, so that it is his too.
+    """
     table = pq.read_table(pa.BufferReader(data), columns=["row_id", "request_id", "user"])
-    mine = table.filter(pc.fill_null(pc.equal(table.column("user"), user), False))
+    own = pc.fill_null(pc.equal(table.column("user"), user), False)
+    mine = table.filter(pc.or_(own, pc.is_in(table.column("request_id"), _strings(asked))))
     requests = mine.column("request_id").to_pylist()
     return Held(frozenset(mine.column("row_id").to_pylist()), frozenset(each for each in requests if each))
 
@@ -53,15 +57,19 @@ def rows_without(data: bytes, gone: Held, numbers: Sequence[int]) -> tuple[bytes
     return written(left), [segment_of(left, number).num_rows for number in numbers]
 
 
-def inferences_without(data: bytes, tenant: str, user: str) -> tuple[bytes, int] | None:
-    """A segment of the inference log and its length without what the user asked; None where it holds none of it."""
+def inferences_without(data: bytes, tenant: str, user: str) -> tuple[bytes, int, list[str]] | None:
+    """A segment of the inference log and its length without what the user asked, and which requests those were.
+
+    None where it holds none of it.
+    """
     table = pq.read_table(pa.BufferReader(data))
     units = pc.unique(table.column("unit")).to_pylist()
     mine = [unit for unit in units if hashed_user(tenant, unit) == user]
     if not mine:
         return None
-    left = table.filter(pc.invert(pc.is_in(table.column("unit"), _strings(mine))))
-    return written(left), left.num_rows
+    his = pc.is_in(table.column("unit"), _strings(mine))
+    left = table.filter(pc.invert(his))
+    return written(left), left.num_rows, table.filter(his).column("request_id").to_pylist()
 
 
 def quarantine_without(data: bytes, tenant: str, user: str) -> tuple[bytes, list[int]] | None:

@@ -24,6 +24,7 @@ A segment of rows is what ingestion promises to curation. A column that an older
 - `confidence`: 0 to 1: how far those signals agree on the judgement
 - `review`: why a person must look before the response trains, or null
 - `personal`: JSON, personal data redacted at intake: values per kind
+- `subject`: of signals, the hash of whoever asked, who need not be the `user` who said how good the answer was
 - `consent`, `licence`: as given
 - `created_at`, `arrived_at`: UTC
 - `number`: only where small segments share an object: the segment that the row belongs to
@@ -75,6 +76,7 @@ ROWS = pa.schema(
         pa.field("revision", pa.int64()),
         pa.field("judgement", pa.string()),
         pa.field("personal", pa.string()),
+        pa.field("subject", pa.string()),
     ]
 )
 

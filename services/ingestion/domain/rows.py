@@ -12,6 +12,7 @@ from json.encoder import encode_basestring
 import msgspec
 
 from libs.contracts.feedback import FeedbackKind
+from libs.contracts.ids import user_hash
 from libs.contracts.inference import Message
 from services.ingestion.domain.judgement import Judgement
 
@@ -21,9 +22,9 @@ EXAMPLE = "example"
 class Row(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """One row, a struct since there are millions; its fields are the columns of a segment. Times are aware UTC.
 
-    `history` holds the turns before `input` as JSON (a list of role and content), None for a single turn.
-    `user` is a hash. `signal` is good, bad or neutral. `version` is the model version that answered. What the other
-    columns hold is written beside their schema, in `compute.segments`.
+    `history` holds the turns before `input` as JSON (a list of role and content), None for a single turn. `user`
+    and `subject` are hashes. `signal` is good, bad or neutral. `version` is the model version that answered. What
+    the other columns hold is written beside their schema, in `compute.segments`.
     """
 
     row_id: str
@@ -56,6 +57,7 @@ class Row(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     revision: int | None = None
     judgement: Judgement | None = None
     personal: str | None = None
+    subject: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,5 +113,5 @@ def stable_id(prefix: str, *parts: object) -> str:
 
 @lru_cache(16_384)
 def hashed_user(tenant: str, user: str | None) -> str | None:
-    """The pseudonym of a user within a tenant (64 hex digits); None stays None."""
-    return hashlib.sha256(f"{tenant}/{user}".encode("utf-8", "surrogatepass")).hexdigest() if user else None
+    """`user_hash`; None stays None."""
+    return user_hash(tenant, user) if user else None

@@ -51,12 +51,12 @@ class Erasing:
         owner, user = (fact.tenant, fact.task), fact.user
         with span("erase subject", parent=envelope.traceparent, task=fact.task):
             segments = await segments_after(self._database, *owner, 0, _ALL)
-            gone = await self._held(owner, user, segments)
+            logged, asked = await self._inferences(owner, user)
+            gone = await self._held(owner, user, segments, asked)
             replaced = await self._rows(owner, segments, gone) if gone.rows else []
-            logged = await self._inferences(owner, user)
             cleared = await self._quarantines(owner, user)
             units = await store.units_of(self._database, owner, user)
-            responses = {key_of(*owner, "", request) for request in gone.requests}
+            responses = {key_of(*owner, "", request): request in asked for request in gone.requests | asked}
             # Noted first: what a kill leaves unlisted is swept at the next start.
             olds = {
                 (fact.tenant, digest)
@@ -69,7 +69,7 @@ class Erasing:
                     return
                 await store.replace(unit, owner, [*replaced, *logged])
                 await store.clear(unit, cleared, compute.ERASED)
-                await store.forget(unit, owner, user, units, responses)
+                await store.forget(unit, owner, user, units, responses, asked)
                 for at in range(0, len(replaced), MOST_TOLD):
                     told = tuple(
                         RewrittenSegment(number=each.number or 0, before=each.before, after=each.after or "")
@@ -90,11 +90,11 @@ class Erasing:
             quarantines=len(cleared),
         )  # fmt: skip
 
-    async def _held(self, owner: Owner, user: str, segments: list[Listed]) -> Held:
+    async def _held(self, owner: Owner, user: str, segments: list[Listed], asked: frozenset[str]) -> Held:
         rows, requests = set[str](), set[str]()
         for digest, _ in _objects_of(segments):
             data = await self._objects(owner[0]).get_bytes(digest)
-            found = await asyncio.to_thread(compute.held, data, user)
+            found = await asyncio.to_thread(compute.held, data, user, asked)
             rows |= found.rows
             requests |= found.requests
         return Held(frozenset(rows), frozenset(requests))
@@ -111,15 +111,17 @@ class Erasing:
                 ]
         return replaced
 
-    async def _inferences(self, owner: Owner, user: str) -> list[Replaced]:
-        replaced = []
+    async def _inferences(self, owner: Owner, user: str) -> tuple[list[Replaced], frozenset[str]]:
+        """Segments of the log in the place of others, and the requests that the user made."""
+        replaced, asked = [], set[str]()
         for before in await store.inference_segments(self._database, owner):
             data = await self._objects(owner[0]).get_bytes(before)
             now = await asyncio.to_thread(compute.inferences_without, data, owner[0], user)
             if now is not None:
                 after = await self._objects(owner[0]).put_bytes(now[0], kind=INFERENCE_SEGMENT) if now[1] else None
                 replaced.append(Replaced(None, before, after, now[1]))
-        return replaced
+                asked.update(now[2])
+        return replaced, frozenset(asked)
 
     async def _quarantines(self, owner: Owner, user: str) -> list[Cleared]:
         cleared = []

@@ -1,7 +1,7 @@
 """What the database holds of a subject, and segments in the place of those that held it."""
 
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -109,9 +109,18 @@ async def replace(unit: UnitOfWork, owner: Owner, replaced: Sequence[Replaced]) 
 
 
 async def forget(
-    unit: UnitOfWork, owner: Owner, user: str, units: Collection[str], responses: Collection[bytes]
+    unit: UnitOfWork,
+    owner: Owner,
+    user: str,
+    units: Collection[str],
+    responses: Mapping[bytes, bool],
+    asked: Collection[str],
 ) -> None:
-    """Drop the user's inferences and waiting signals; what was said on `responses` stays as a word nobody said."""
+    """Drop the user's inferences, his waiting signals and those on what he `asked`.
+
+    What he said on `responses` stays as a word nobody said; where True, they answered him, and
+    so does all that was said of them.
+    """
     session = unit.session
     mine = (INFERENCES.c.tenant == owner[0], INFERENCES.c.task == owner[1])
     for name in units:
@@ -121,12 +130,12 @@ async def forget(
         query = select(SAID).where(SAID.c.response.in_(wanted[at : at + _CHUNK]))
         for row in (await session.execute(query)).all():
             word = msgspec.json.decode(row.said, type=Said)
-            if word.user == user:
+            if word.user == user or responses[bytes(row.response)]:
                 place = (SAID.c.response == row.response, SAID.c.revision == row.revision)
                 blank = msgspec.json.encode(unsaid(word))
                 await session.execute(update(SAID).where(*place).values(said=blank))
     own = (WAITING.c.tenant == owner[0], WAITING.c.task == owner[1])
     for row in (await session.execute(select(WAITING).where(*own))).all():
         words = plainly(row.payload.encode())
-        if words is not None and hashed_user(owner[0], words.user) == user:
+        if words is not None and (hashed_user(owner[0], words.user) == user or words.request_id in asked):
             await session.execute(delete(WAITING).where(*own, WAITING.c.source == row.source, WAITING.c.id == row.id))

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 
 from libs.contracts.envelope import Envelope, envelop
 from libs.contracts.events import SubjectErased
@@ -16,6 +17,7 @@ from services.ingestion.handlers.erasing import Erasing
 from services.ingestion.store import imports
 from services.ingestion.store.puts import JournalledStore, PutJournal
 from services.ingestion.store.segments import segments_after
+from services.ingestion.store.tables import SAID
 from services.ingestion.tests.conftest import House
 from services.ingestion.tests.test_inferences import deliver, inference, listed
 
@@ -85,6 +87,32 @@ async def test_an_erased_user_leaves_every_segment_and_no_judgement_speaks_for_h
     assert later["output"] is None
     assert later["bad"] == 2
     assert len(later["rows"]) == 2
+
+
+async def test_what_he_asked_goes_though_somebody_else_said_how_good_the_answer_was(
+    house: House, tmp_path: Path
+) -> None:
+    # Serving logs a hash in the place of his name.
+    messages = (Message(role="user", content=SECRET),)
+    await deliver(house, inference("r1", unit=ANN, messages=messages, output=SECRET), inference("r2", unit="bob"))
+    await house.consume()
+    await house.say("triage", kind="correction", id="1", request_id="r1", user="expert", correction="at the harbour")
+    await house.say("triage", kind="correction", id="2", request_id="r2", user="expert", correction="elsewhere")
+    rows = await taken(house, 2)
+    assert {row["request_id"]: row["subject"] == ANN for row in rows} == {"r1": True, "r2": False}
+    await house.say("triage", kind="rating", rating=0, id="3", source="late", request_id="r1", user="boss")
+    await taken(house, 3)
+    old = [each.digest for each in await segments_after(house.database, "default", "triage", 0, 10)]
+    await erasing(house, tmp_path).erase(asked())
+    assert [row["request_id"] for row in await house.rows("triage")] == ["r2"]
+    for digest in old:
+        await house.objects.for_tenant("default").delete(digest)
+    assert SECRET not in await bytes_of_everything(house)
+    async with house.database.reading() as session:
+        words = " ".join([bytes(word).decode() for word in (await session.execute(select(SAID.c.said))).scalars()])
+    assert SECRET not in words
+    assert "harbour" not in words
+    assert "elsewhere" in words
 
 
 async def test_an_erased_user_leaves_the_records_that_an_import_set_aside(house: House, tmp_path: Path) -> None:

@@ -10,13 +10,13 @@ from services.curation.domain.steps import Context, Result
 class Erase:
     """Takes out rows of erased users; the ledger keeps that it did and not what they said."""
 
-    name, version = "erase", 1
+    name, version = "erase", 2
 
     def __call__(self, rows: Sequence[Row], context: Context) -> Result:
         """As `Step`."""
         ledger = Ledger()
         for row in rows:
-            if row.user is not None and row.user in context.erased:
+            if not context.erased.isdisjoint((row.user, row.subject)):
                 ledger.remove(row, "erased_subject")
         ledger.examples.clear()
         return Result(ledger.kept(rows), ledger)

@@ -5,7 +5,7 @@ import re
 from dataclasses import dataclass
 
 from libs.contracts.errors import InvalidInput, NotFound, PermissionDenied
-from libs.contracts.ids import NAME_PATTERN
+from libs.contracts.ids import NAME_PATTERN, user_hash
 from libs.contracts.inference import Role
 from libs.contracts.routes import Arm, KeyRole, Route
 from libs.contracts.subjects import version_name
@@ -41,8 +41,7 @@ def parse_model(model: str) -> Target:
 
 def unit_of(tenant: str, user: str, request_id: str) -> str:
     """The unit that assignment is sticky on: a hash of the user, or of the request where no user is named."""
-    subject = f"user\0{tenant}\0{user}" if user else f"request\0{tenant}\0{request_id}"
-    return hashlib.sha256(subject.encode()).hexdigest()[:32]
+    return user_hash(tenant, user) if user else hashlib.sha256(f"request\0{tenant}\0{request_id}".encode()).hexdigest()
 
 
 def assignment(salt: str, unit: str) -> float:
