@@ -1,7 +1,7 @@
 """When signals contradict each other: on one request, and on one input."""
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -88,13 +88,13 @@ def reconcile(rows: Sequence[Row], ledger: Ledger, approved: Callable[[str], boo
     return Reconciled(len(met), tuple(contradicting))
 
 
-def merge_exact(rows: Sequence[Row], key: Callable[[Row], str], ledger: Ledger) -> list[Row]:
-    """Keep the first of rows with the same text and answer; it stands for the others from now on."""
-    first: dict[tuple[str, str, bool], Row] = {}
+def merge_exact(rows: Sequence[Row], key: Callable[[Row], Hashable], ledger: Ledger) -> list[Row]:
+    """Keep the first of rows with the same key; it stands for the others from now on."""
+    first: dict[Hashable, Row] = {}
     standing: Counter[str] = Counter()
     votes: dict[str, float] = defaultdict(float)
     for row in rows:
-        kept = first.setdefault((key(row), canonical_answer(row.answer or ""), row.label is False), row)
+        kept = first.setdefault(key(row), row)
         standing[kept.row_id] += row.stands_for
         votes[kept.row_id] += _votes(row)
         if kept is not row:
@@ -110,12 +110,12 @@ def _votes(row: Row) -> float:
 
 
 def resolve_labels(
-    rows: Sequence[Row], key: Callable[[Row], str], ledger: Ledger, approved: Callable[[str], bool]
+    rows: Sequence[Row], key: Callable[[Row], Hashable], ledger: Ledger, approved: Callable[[str], bool]
 ) -> list[Dispute]:
-    """One answer per text: one a reviewer let in, else the one most rows give, by weight; on a tie the newest
+    """One answer per key: one a reviewer let in, else the one most rows give, by weight; on a tie the newest
     correction, and with none nobody's.
     """
-    by_text: dict[str, dict[str, list[Row]]] = defaultdict(lambda: defaultdict(list))
+    by_text: dict[Hashable, dict[str, list[Row]]] = defaultdict(lambda: defaultdict(list))
     for row in rows:
         if row.label is not False:
             by_text[key(row)][canonical_answer(row.answer or "")].append(row)

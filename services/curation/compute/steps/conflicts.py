@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 
 from services.curation.domain import conflicts
+from services.curation.domain.identity import Identity
 from services.curation.domain.ledger import Ledger
 from services.curation.domain.queue import question
-from services.curation.domain.rows import Row, asked
+from services.curation.domain.rows import Row
 from services.curation.domain.steps import Context, Result
 from services.curation.domain.text import Reading
 
@@ -13,25 +14,25 @@ _SHOWN = 5
 
 
 class Exact:
-    """Merges rows with the same text, to a reader, and the same answer."""
+    """Merges rows that ask the same, to a reader, and teach the same."""
 
-    name, version = "exact", 2
+    name, version = "exact", 3
 
-    def __call__(self, rows: Sequence[Row], context: Context) -> Result:  # noqa: ARG002 - one signature for all
+    def __call__(self, rows: Sequence[Row], context: Context) -> Result:
         """As `Step`."""
-        ledger, reading = Ledger(), Reading()
-        return Result(conflicts.merge_exact(rows, lambda row: reading.key(asked(row)), ledger), ledger)
+        ledger, same = Ledger(), Identity(context.spec, Reading().key)
+        return Result(conflicts.merge_exact(rows, lambda row: (same.question(row), same.taught(row)), ledger), ledger)
 
 
 class Conflicts:
     """Settles texts with several answers by vote; ties go to review."""
 
-    name, version = "conflicts", 3
+    name, version = "conflicts", 4
 
     def __call__(self, rows: Sequence[Row], context: Context) -> Result:
         """As `Step`."""
-        ledger, reading = Ledger(), Reading()
-        seen = conflicts.resolve_labels(rows, lambda row: reading.key(asked(row)), ledger, context.approved)
+        ledger, same = Ledger(), Identity(context.spec, Reading().key)
+        seen = conflicts.resolve_labels(rows, same.disputed, ledger, context.approved)
         examples = [
             {"input": each.rows[0].input[:200], "answers": [str(row.answer)[:200] for row in each.rows[:_SHOWN]]}
             for each in seen[:_SHOWN]

@@ -11,6 +11,7 @@ from services.curation.compute.near import find_near
 from services.curation.compute.semantic import find_semantic
 from services.curation.domain.clusters import Apart, NearDuplicates
 from services.curation.domain.guard import Kind
+from services.curation.domain.identity import Identity
 from services.curation.domain.ledger import Ledger
 from services.curation.domain.rows import Row, asked
 from services.curation.domain.steps import Context, Result
@@ -21,7 +22,7 @@ _SHOWN = 5
 class Near:
     """Merges near duplicates within a split into the most similar earlier row, never along a chain."""
 
-    name, version = "near", 3
+    name, version = "near", 4
 
     def __call__(self, rows: Sequence[Row], context: Context) -> Result:
         """As `Step`."""
@@ -34,7 +35,7 @@ class Near:
         measured = calibrate(texts, guard=policy.guard, thresholds=tried)
         found = find_near(
             texts, threshold=measured.threshold, guard=policy.guard, sketcher=sketcher_of(context.spec),
-            scopes=[row.split for row in rows], answers=_answers(rows),
+            scopes=_scopes(rows, context), answers=_answers(rows),
         )  # fmt: skip
         return _merged(rows, found, "near_duplicate", measured.threshold, {"measured": measured.told()})
 
@@ -42,7 +43,7 @@ class Near:
 class Semantic:
     """Merges, within a split, rows that say the same in other words, where the policy asks for it."""
 
-    name, version = "semantic", 1
+    name, version = "semantic", 2
 
     def __call__(self, rows: Sequence[Row], context: Context) -> Result:
         """As `Step`."""
@@ -52,9 +53,15 @@ class Semantic:
         texts = [asked(row) for row in rows]
         found = find_semantic(
             texts, threshold=policy.semantic, guard=policy.guard,
-            scopes=[row.split for row in rows], answers=_answers(rows),
+            scopes=_scopes(rows, context), answers=_answers(rows),
         )  # fmt: skip
         return _merged(rows, found, "semantic_duplicate", policy.semantic, {})
+
+
+def _scopes(rows: Sequence[Row], context: Context) -> list[str]:
+    """What rows must have in common to be compared at all."""
+    same = Identity(context.spec, str)
+    return [f"{row.split}\x00{same.frame(row)}\x00{same.beaten(row)}" for row in rows]
 
 
 def _answers(rows: Sequence[Row]) -> list[str]:
