@@ -32,9 +32,9 @@ from services.ingestion.http.app import ImportDoor
 from services.ingestion.http.server import HttpServer
 from services.ingestion.rpc import SERVICE, IngestionServicer, quarantine
 from services.ingestion.settings import Settings
+from services.ingestion.store import inferences
 from services.ingestion.store.imports import BadRow, ImportRecord, get, quarantine_of
 from services.ingestion.store.puts import JournalledStore, PutJournal
-from services.ingestion.store.signals import forget_inferences
 from services.ingestion.store.tables import METADATA
 from services.ingestion.workflows.imports import Importer
 from services.ingestion.workflows.tidying import Tidying
@@ -97,11 +97,12 @@ async def main(lifecycle: Lifecycle, settings: Settings) -> None:
         database, link, kept, tasks,
         patience=settings.join_patience, pace=settings.pace, recent=recent, echoes=echoes,
     )  # fmt: skip
-    inferences = InferenceIntake(
+    logging = InferenceIntake(
         database, link, kept,
         arrived=feedback.wake.set, pace=settings.pace, recent=recent, echoes=echoes,
     )  # fmt: skip
-    for durable, take in (("ingestion-feedback", feedback.take), ("ingestion-inference", inferences.take)):
+    await logging.recall()
+    for durable, take in (("ingestion-feedback", feedback.take), ("ingestion-inference", logging.take)):
         consumer = BatchConsumer(link, durable, settings.batch_size, settings.batch_wait, take)
         await consumer.start()
         lifecycle.on_drain(consumer.stop, durable)
@@ -192,7 +193,7 @@ async def _forget(database: Database, keep_seconds: float) -> None:
     while True:
         try:
             async with database.unit() as unit:
-                gone = await forget_inferences(unit, time.time() - keep_seconds)
+                gone = await inferences.forget(unit, time.time() - keep_seconds)
             if gone:
                 log.info("inferences no longer joinable", rows=gone)
         except Transient as error:

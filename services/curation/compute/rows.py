@@ -19,7 +19,7 @@ _NEEDED = (
 )  # fmt: skip
 _OPTIONAL = (
     "history", "messages", "tools", "user", "weight", "licence", "rejected", "label", "review", "form", "confidence",
-    "revision", "judgement", "subject",
+    "revision", "judgement", "subject", "comment",
 )  # fmt: skip
 NUMBER = "number"
 

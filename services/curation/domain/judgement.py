@@ -63,6 +63,20 @@ def settle(rows: Sequence[Row], ledger: Ledger) -> Judged:
     return Judged(left, judged)
 
 
+def heard(rows: Sequence[Row]) -> list[Row]:
+    """The rows, each with all that was said in free text of the answer it is about, in order of arrival."""
+    comments: dict[str, dict[str, None]] = defaultdict(dict)
+    for row in rows:
+        if row.request_id and row.comment:
+            comments[row.request_id][row.comment] = None
+    if not comments:
+        return list(rows)
+    return [
+        replace(row, comment="\n".join(comments[row.request_id])) if row.request_id in comments else row
+        for row in rows
+    ]  # fmt: skip
+
+
 def _read(judgement: str | None) -> dict[str, Any] | None:
     try:
         said = json.loads(judgement or "null")

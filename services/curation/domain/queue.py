@@ -8,15 +8,18 @@ from services.curation.domain.review import Kind, Question, value_of
 from services.curation.domain.rows import Row
 from services.curation.domain.split import TRAIN
 
+_COMMENT = 500
+
 MOST = 5_000
 """Questions one version may raise, the most valuable first: a queue nobody can finish is read by nobody."""
 
 
 def question(kind: Kind, row: Row, reason: str, *, doubt: float, suggestion: str = "") -> Question:
-    """A question on a row; `doubt` in [0, 1] is how likely the row is wrong."""
+    """A question on a row; `doubt` in [0, 1] is how likely the row is wrong. What users said of it is told too."""
+    said = f"; users said: {row.comment[:_COMMENT]}" if row.comment else ""
     return Question(
-        kind=kind, row_id=row.row_id, reason=reason, input=row.input, answer=row.answer or "", category=row.category,
-        suggestion=suggestion, doubt=doubt, lineage=row.lineage or "", user=row.user or "",
+        kind=kind, row_id=row.row_id, reason=reason + said, input=row.input, answer=row.answer or "",
+        category=row.category, suggestion=suggestion, doubt=doubt, lineage=row.lineage or "", user=row.user or "",
     )  # fmt: skip
 
 

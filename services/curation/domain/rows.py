@@ -19,14 +19,14 @@ SYNTHETIC = "synthetic"
 class Row:
     """One row of the segments, in order of arrival; steps make changed copies.
 
-    `history` is the JSON of the turns before `input`, `answer` what is to be learnt (None: nothing is), `rejected`
-    an answer that was wrong, `label` whether `answer` was good where only that is known, `user` the hash of who
-    sent it and `subject` of who asked, `tools` JSON. `input_as` and `answer_as` are the JSON of the whole message
-    where that is more than a role and text; the latter is of `rejected` where there is no `answer`. `form` is what
-    ingestion says the row can train, `judgement` what all signals on its request said by its `revision`, `review`
-    why a person should look at it. `lineage` is the JSON of what a synthetic row was made from. `split_group` and
-    `split` are set by grouping, `stands_for` counts rows merged into it, `weight` (0 to 1) is what each of them
-    counts for.
+    `history` is the JSON of the turns before `input`, `answer` what is to be learnt (None: nothing is), `rejected` an
+    answer that was wrong, `label` whether `answer` was good where only that is known, `user` the hash of who sent it
+    and `subject` of who asked, `tools` JSON. `input_as` and `answer_as` are the JSON of the whole message where that is
+    more than a role and text; the latter is of `rejected` where there is no `answer`. `form` is what ingestion says the
+    row can train, `judgement` what all signals on its request said by its `revision`, `review` why a person should look
+    at it, `comment` what users said of the answer in free text. `lineage` is the JSON of what a synthetic row was made
+    from. `split_group` and `split` are set by grouping, `stands_for` counts rows merged into it, `weight` (0 to 1) is
+    what each of them counts for.
     """
 
     row_id: str
@@ -57,6 +57,7 @@ class Row:
     review: str | None = None
     lineage: str | None = None
     subject: str | None = None
+    comment: str | None = None
     split_group: str = ""
     split: str = ""
     stands_for: int = 1
@@ -88,7 +89,7 @@ def _contents(history: str) -> tuple[str, ...]:
 
 
 def rewritten(row: Row, change: Callable[[str], str]) -> Row:
-    """The row with `change` made to every text of the conversation, and to both answers."""
+    """The row with `change` made to every text of the conversation, to both answers and to what was said of them."""
     text, input_as = rewritten_whole(row.input, row.input_as, change)
     answer, rejected, answer_as = row.answer, row.rejected, row.answer_as
     if answer is not None:
@@ -100,6 +101,7 @@ def rewritten(row: Row, change: Callable[[str], str]) -> Row:
         row, input=text, input_as=input_as, answer=answer, rejected=rejected, answer_as=answer_as,
         system=change(row.system) if row.system else None,
         history=rewritten_turns(row.history, change),
+        comment=change(row.comment) if row.comment else None,
     )  # fmt: skip
 
 

@@ -41,6 +41,17 @@ def test_neighbouring_turns_of_one_role_become_one_and_unknown_roles_are_named()
     assert "history[0].role: 'bot'" in version.ledger.examples["roles_broken"][0]["detail"]
 
 
+def test_who_reviews_reads_what_users_said_of_the_answer() -> None:
+    rows = [
+        row(0, "where is it", "here", request_id="r1", review="two people disagree", comment="it is long gone"),
+        row(1, "where is it", None, request_id="r1", kind="comment", signal="neutral", comment="ask ada@example.org"),
+        row(2, "who came", "nobody", request_id="r2", review="two people disagree"),
+    ]
+    reasons = {each.row_id: each.reason for each in built(rows).questions}
+    assert reasons["row-00000"].startswith("two people disagree; users said: it is long gone\nask ")
+    assert reasons["row-00002"] == "two people disagree"
+
+
 def test_a_json_answer_is_taken_out_of_its_code_fence() -> None:
     rows = [row(0, "q", '```json\n{"a": 1}\n```')]
     version = build_rows(rows, data=ALL_TRAIN, output={"format": "json"})

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from services.ingestion.domain.judgement import Judgement
 from services.ingestion.domain.personal import SIGNS, Pseudonyms, redact
 
-_TEXTS = ("input", "output", "rejected", "system", "history", "messages", "rejected_messages")
+_TEXTS = ("input", "output", "rejected", "system", "history", "messages", "rejected_messages", "comment")
 _ANY_SIGN = "|".join(SIGNS.values())
 
 Cleaned = dict[str, tuple[str, Counter[str]]]

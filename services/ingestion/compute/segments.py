@@ -25,6 +25,7 @@ A segment of rows is what ingestion promises to curation. A column that an older
 - `review`: why a person must look before the response trains, or null
 - `personal`: JSON, personal data redacted at intake: values per kind
 - `subject`: of signals, the hash of whoever asked, who need not be the `user` who said how good the answer was
+- `comment`: of signals, what was said of the answer in free text: for people to read, nothing learns it
 - `consent`, `licence`: as given
 - `created_at`, `arrived_at`: UTC
 - `number`: only where small segments share an object: the segment that the row belongs to
@@ -77,6 +78,7 @@ ROWS = pa.schema(
         pa.field("judgement", pa.string()),
         pa.field("personal", pa.string()),
         pa.field("subject", pa.string()),
+        pa.field("comment", pa.string()),
     ]
 )
 

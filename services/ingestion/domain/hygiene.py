@@ -11,8 +11,8 @@ from services.ingestion.domain.signals import Arrival
 _HOUR = 3600
 _FLOOD = "flood: this {} sent more than {} signals within an hour"
 _MOST_SENDERS = 200_000
-_MOST_ECHOES = 100_000
-_LEAST_ECHO = 200
+MOST_ECHOES = 100_000
+LEAST_ECHO = 200
 """Characters of an answer that nobody writes twice by chance; labels and short answers coincide all the time."""
 
 Sender = tuple[str, str, str, str, int]
@@ -35,11 +35,16 @@ class Senders:
     def __init__(self) -> None:
         self._counts: OrderedDict[Sender, int] = OrderedDict()
 
-    def weigh(self, arrival: Arrival, policy: FeedbackSpec, tally: Tally) -> tuple[float, str | None]:
-        """Weight of a signal, 0 to 1, and why a person must look at it, if one must."""
+    def weigh(
+        self, arrival: Arrival, policy: FeedbackSpec, tally: Tally, asker: str | None = None
+    ) -> tuple[float, str | None]:
+        """Weight of a signal, 0 to 1, and why a person must look at it, if one must.
+
+        Where it names no user, whoever asked is taken to have sent it.
+        """
         weight = policy.weights.get(arrival.source, 1.0) if policy.weights else 1.0
         review: str | None = None
-        user = arrival.feedback.user
+        user = arrival.feedback.user or asker
         if user and policy.user_per_hour:
             over = self._over(arrival, user, policy.user_per_hour, tally)
             if over > 1:
@@ -77,7 +82,7 @@ class Echoes:
             canonical = canonical_answer(output)
             if _may_echo(canonical):
                 self._seen[_mark(tenant, task, canonical)] = version
-        while len(self._seen) > _MOST_ECHOES:
+        while len(self._seen) > MOST_ECHOES:
             self._seen.popitem(last=False)
 
     def version_of(self, tenant: str, task: str, canonical: str) -> int | None:
@@ -89,7 +94,7 @@ class Echoes:
 
 def _may_echo(canonical: str) -> bool:
     # Structured answers are meant to be the same for the same case.
-    return len(canonical) >= _LEAST_ECHO and canonical[0] not in "{["
+    return len(canonical) >= LEAST_ECHO and canonical[0] not in "{["
 
 
 def _mark(tenant: str, task: str, canonical: str) -> int:

@@ -101,6 +101,7 @@ def row_of(joined: Joined, user: str | None, judgement: Judgement | None, revisi
         messages=about.messages if about is not None else None,
         tools=about.tools if about is not None else None,
         subject=hashed_user(arrival.tenant, about.unit) if about is not None else None,
+        comment=feedback.comment,
     )
 
 

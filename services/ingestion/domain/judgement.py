@@ -64,11 +64,11 @@ def judge(said: Sequence[Said], answer: str | None, sources: Collection[str] = (
         answer: What the model answered, None when it was not logged.
         sources: Sources that may train; while one of them speaks the others are not heard. Empty: all may.
 
-    A voice is the last word of one user of one source, so nobody is heard twice; whoever blames (or praises) once more
-    without saying what would be right still stands by what he said was. The right answer with most weight
-    behind it (the later one of two that weigh the same) is preferred to what was answered; where nobody gives one,
-    the response is praised or blamed by the greater weight. Confidence is the weight in favour over all, with half a
-    vote for either side (Laplace).
+    A voice is the last word of one user of one source (nobody named: one user), so nobody is heard twice; whoever
+    blames (or praises) once more without saying what would be right still stands by what he said was. The right answer
+    with most weight behind it (the later one of two that weigh the same) is preferred to what was answered; where
+    nobody gives one, the response is praised or blamed by the greater weight. Confidence is the weight in favour over
+    all, with half a vote for either side (Laplace).
     """
     heard = _voices(said, sources) if len(said) > 1 else list(said)
     if len(heard) == 1:
@@ -117,8 +117,8 @@ def _voices(said: Sequence[Said], sources: Collection[str]) -> list[Said]:
     trusted = [each for each in said if each.source in sources] if sources else []
     last: dict[object, Said] = {}
     for each in sorted(trusted or said, key=lambda word: word.at):
-        # A bare comment takes nothing back; without a user each signal is a voice of its own.
-        who = (each.source, each.user or each.row_id, each.kind == _COMMENT)
+        # A bare comment takes nothing back. What a source says and names nobody is one voice, however often it votes.
+        who = (each.source, each.user, each.kind == _COMMENT)
         before = last.pop(who, None)
         last[who] = before if before is not None and _says_more(before, each) else each
     return list(last.values())

@@ -58,6 +58,7 @@ class Row(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     judgement: Judgement | None = None
     personal: str | None = None
     subject: str | None = None
+    comment: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from services.ingestion.store.compaction import MOST_TOLD
 from services.ingestion.store.erasing import Cleared, Replaced
 from services.ingestion.store.puts import PutJournal, unlisted
 from services.ingestion.store.segments import Listed, segments_after
-from services.ingestion.store.signals import Owner
+from services.ingestion.store.tables import Owner
 
 log = get_logger(__name__)
 

@@ -28,9 +28,11 @@ from services.ingestion.handlers.memory import RecentInferences
 from services.ingestion.handlers.outcomes import Outcomes
 from services.ingestion.handlers.pace import Pace
 from services.ingestion.handlers.reading import Objects, owner_of, read_feedback
+from services.ingestion.store import inferences
 from services.ingestion.store import signals as store
 from services.ingestion.store.segments import Stored
-from services.ingestion.store.signals import Intaken, Owner
+from services.ingestion.store.signals import Intaken
+from services.ingestion.store.tables import Owner
 
 log = get_logger(__name__)
 
@@ -209,7 +211,7 @@ class FeedbackIntake:
     def _weighed(self, arrival: Arrival, about: Answered | None, spec: TaskSpec, tally: Tally) -> Joined:
         policy = spec.data.feedback
         claim = claim_of(arrival.feedback, about.output if about is not None else None)
-        weight, review = self._senders.weigh(arrival, policy, tally)
+        weight, review = self._senders.weigh(arrival, policy, tally, about.unit if about is not None else None)
         corrected = claim.canonical if arrival.feedback.kind is _CORRECTION else None
         if review is None and corrected and policy.own_output == "review":
             version = self._echoes.version_of(arrival.tenant, arrival.task, corrected)
@@ -251,7 +253,7 @@ class FeedbackIntake:
                 else:
                     found[asked] = held
         if missing:
-            found |= await store.inferences(self._database, owner, missing)
+            found |= await inferences.find(self._database, owner, missing)
         return [(arrival, found.get(arrival.feedback.request_id or "")) for arrival in arrivals]
 
     async def _once(

@@ -13,13 +13,13 @@ from libs.eventing.connection import NatsLink
 from libs.eventing.deadletters import dead_letter
 from libs.outbox.database import Database
 from services.ingestion.compute.segments import inferences_to_parquet
-from services.ingestion.domain.hygiene import Echoes
+from services.ingestion.domain.hygiene import LEAST_ECHO, MOST_ECHOES, Echoes
 from services.ingestion.domain.signals import Answered, answered
 from services.ingestion.handlers.memory import RecentInferences
 from services.ingestion.handlers.pace import Pace
 from services.ingestion.handlers.reading import Objects, owner_of
-from services.ingestion.store import signals as store
-from services.ingestion.store.signals import Owner
+from services.ingestion.store import inferences as store
+from services.ingestion.store.tables import Owner
 
 INFERENCE_SEGMENT = "inference-segment"
 
@@ -47,6 +47,12 @@ class InferenceIntake:
         self._recent = recent
         self._echoes = echoes
 
+    async def recall(self) -> None:
+        """Know the answers of before this process began."""
+        if self._echoes is not None:
+            async for owner, given in store.answers(self._database, MOST_ECHOES, LEAST_ECHO):
+                self._echoes.heard(*owner, given)
+
     async def take(self, batch: list[RawMessage]) -> None:
         """Store a batch of the log; what is not an inference becomes a dead letter."""
         await self._pace.wait(len(batch))
@@ -71,7 +77,7 @@ class InferenceIntake:
             stored.append((owner, joinable, digest, len(logged)))
         async with self._database.unit() as unit:
             for owner, joinable, digest, size in stored:
-                await store.log_inferences(unit, owner, joinable, digest, size)
+                await store.log(unit, owner, joinable, digest, size)
         for owner, joinable, _, _ in stored:
             if self._recent is not None:
                 self._recent.add(*owner, joinable)
@@ -87,7 +93,7 @@ class InferenceIntake:
         first: dict[tuple[str, Role, datetime | None], Inference] = {}
         for each in logged:
             first.setdefault((each.request_id, each.role, each.created_at if each.error is not None else None), each)
-        known = await store.inferences(self._database, owner, {each.request_id for each in logged})
+        known = await store.find(self._database, owner, {each.request_id for each in logged})
         fresh: list[Inference] = []
         joinable: dict[str, Answered] = {}
         for each in first.values():

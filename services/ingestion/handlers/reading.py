@@ -11,7 +11,7 @@ from libs.eventing.cloudevents import attributes, has_attributes, payload
 from libs.telemetry import valid_traceparent
 from services.ingestion.domain.signals import Arrival, key_of, row_id_of
 from services.ingestion.domain.wire import Words, plainly, spoken
-from services.ingestion.store.signals import Owner
+from services.ingestion.store.tables import Owner
 
 Objects = Callable[[str], ObjectStore]
 """The object store of a tenant."""

@@ -11,8 +11,7 @@ from libs.contracts.events import RewrittenSegment, SegmentsRewritten
 from libs.outbox.database import Database
 from libs.outbox.unit import UnitOfWork
 from services.ingestion.store.segments import Listed
-from services.ingestion.store.signals import Owner
-from services.ingestion.store.tables import INFERENCE_SEGMENTS, SEGMENTS, insert
+from services.ingestion.store.tables import INFERENCE_SEGMENTS, SEGMENTS, Owner, insert
 
 MOST_TOLD = 2000
 """Segments of which one event tells: a thousand take 200 KB."""

@@ -13,7 +13,6 @@ from libs.outbox.unit import UnitOfWork
 from services.ingestion.domain.judgement import Said, unsaid
 from services.ingestion.domain.rows import hashed_user
 from services.ingestion.domain.wire import plainly
-from services.ingestion.store.signals import Owner
 from services.ingestion.store.tables import (
     IMPORTS,
     INFERENCE_SEGMENTS,
@@ -22,6 +21,7 @@ from services.ingestion.store.tables import (
     SAID,
     SEGMENTS,
     WAITING,
+    Owner,
     insert,
 )
 

@@ -1,41 +1,34 @@
-"""Signals counted once, those that wait for their inference, and the inferences they are joined to."""
+"""Signals counted once, what they said of a response, and those that wait for their inference."""
 
 import time
-from collections.abc import Collection, Iterable, Sequence
-from datetime import UTC, datetime
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import msgspec
 from sqlalchemy import and_, delete, func, or_, select, tuple_
-from sqlalchemy.ext.asyncio import AsyncSession
 
 from libs.contracts.errors import Conflict
-from libs.contracts.inference import Role
 from libs.outbox.database import Database
 from libs.outbox.unit import UnitOfWork
 from services.ingestion.domain.joined import OutcomeWords
 from services.ingestion.domain.judgement import Said
-from services.ingestion.domain.rows import Prompt
 from services.ingestion.domain.signals import Answered, Arrival, key_of, row_id_of
 from services.ingestion.domain.wire import recalled
+from services.ingestion.store.bulk import by_keys, chunks, insert_new
+from services.ingestion.store.inferences import answered_of
 from services.ingestion.store.segments import Intake, Stored, add_duplicates, list_segment
 from services.ingestion.store.tables import (
     COUNTED,
-    INFERENCE_SEGMENTS,
     INFERENCES,
     INTAKES,
     KINDS,
     REJECTED,
     SAID,
     WAITING,
+    Owner,
     insert,
 )
 
-Owner = tuple[str, str]
-"""Tenant and task."""
-# SQLite binds at most 32,766 values in one statement.
-_CHUNK = 500
-_KEYS = 5000
 _SAID = msgspec.json.Decoder(Said)
 
 
@@ -56,7 +49,7 @@ async def seen(database: Database, keys: Collection[bytes]) -> dict[bytes, int]:
     """Those of `keys` that are counted already, each with the stream sequence it was counted from."""
     found: dict[bytes, int] = {}
     async with database.reading() as session:
-        for key, seq in await _by_keys(session, COUNTED, COUNTED.c.key, (COUNTED.c.key, COUNTED.c.stream_seq), keys):
+        for key, seq in await by_keys(session, COUNTED, COUNTED.c.key, (COUNTED.c.key, COUNTED.c.stream_seq), keys):
             found[bytes(key)] = int(seq)
     return found
 
@@ -66,22 +59,9 @@ async def said(database: Database, responses: Collection[bytes]) -> dict[bytes, 
     found: dict[bytes, list[Said]] = {}
     async with database.reading() as session:
         columns = (SAID.c.response, SAID.c.said, SAID.c.revision)
-        rows = await _by_keys(session, SAID, SAID.c.response, columns, responses)
+        rows = await by_keys(session, SAID, SAID.c.response, columns, responses)
     for response, word, _ in sorted(rows, key=lambda row: row[2]):
         found.setdefault(bytes(response), []).append(_SAID.decode(word))
-    return found
-
-
-async def inferences(database: Database, owner: Owner, request_ids: Collection[str]) -> dict[str, Answered]:
-    """The logged inferences of these requests."""
-    table, found = INFERENCES, {}
-    async with database.reading() as session:
-        for chunk in _chunks(sorted(request_ids)):
-            query = select(table).where(
-                table.c.tenant == owner[0], table.c.task == owner[1], table.c.request_id.in_(chunk)
-            )
-            for row in (await session.execute(query)).all():
-                found[row.request_id] = _answered(row)
     return found
 
 
@@ -89,7 +69,7 @@ async def take_in(unit: UnitOfWork, arrivals: Sequence[Arrival], parts: Sequence
     """Count a batch: keys, segments, what was said and those who wait up to `patience` seconds; Conflict when raced."""
     if arrivals:
         keys = [(arrival.key, arrival.stream_seq) for arrival in arrivals]
-        await _insert_new(unit, COUNTED, ("key", "stream_seq"), keys)
+        await insert_new(unit, COUNTED, ("key", "stream_seq"), keys)
     for part in parts:
         await _write(unit, part)
         if part.duplicates:
@@ -108,7 +88,7 @@ async def release(
 ) -> None:
     """Let signals that waited go on; Conflict when another replica released one of them first."""
     columns = (WAITING.c.tenant, WAITING.c.task, WAITING.c.source, WAITING.c.id)
-    for chunk in _chunks(released):
+    for chunk in chunks(released):
         keys = [(each.tenant, each.task, each.source, each.id) for each in chunk]
         gone = await unit.session.execute(delete(WAITING).where(tuple_(*columns).in_(keys)))
         if gone.rowcount != len(chunk):  # type: ignore[attr-defined]
@@ -145,32 +125,13 @@ async def ready_to_release(database: Database, now: float, limit: int) -> list[t
     )
     async with database.reading() as session:
         rows = (await session.execute(query)).all()
-    return [(_arrival(row), _answered(row) if row.request_id is not None else None) for row in rows]
+    return [(_arrival(row), answered_of(row) if row.request_id is not None else None) for row in rows]
 
 
 async def reject(unit: UnitOfWork, owner: Owner, stream_seq: int) -> None:
     """Count an invalid message once, however often it is delivered."""
     statement = insert(unit.session, REJECTED).values(tenant=owner[0], task=owner[1], stream_seq=stream_seq)
     await unit.session.execute(statement.on_conflict_do_nothing())
-
-
-async def log_inferences(unit: UnitOfWork, owner: Owner, log: Sequence[Answered], digest: str, size: int) -> None:
-    """List a segment of `size` logged inferences and keep `log`, the joinable part; Conflict when raced."""
-    now = time.time()
-    rows = [_inference(owner, each, now) for each in log]
-    if rows:
-        await _insert_new(unit, INFERENCES, tuple(rows[0]), [tuple(row.values()) for row in rows])
-    listed = insert(unit.session, INFERENCE_SEGMENTS).values(
-        tenant=owner[0], task=owner[1], digest=digest, rows=size, written_at=now
-    )
-    await unit.session.execute(listed.on_conflict_do_nothing())
-
-
-async def forget_inferences(unit: UnitOfWork, before: float) -> int:
-    """Drop joinable inferences and what was said, stored before `before` (epoch seconds); segments stay."""
-    gone = await unit.session.execute(delete(INFERENCES).where(INFERENCES.c.stored_at < before))
-    await unit.session.execute(delete(SAID).where(SAID.c.stored_at < before))
-    return int(gone.rowcount)  # type: ignore[attr-defined]
 
 
 async def intake(database: Database, tenant: str, task: str) -> Intake:
@@ -193,24 +154,6 @@ async def intake(database: Database, tenant: str, task: str) -> Intake:
     )
 
 
-async def _by_keys(
-    session: AsyncSession, table: Any, key: Any, columns: Sequence[Any], keys: Collection[bytes]
-) -> list[Any]:
-    """The rows of these keys; on SQLite without a look by SQLAlchemy at each of them."""
-    found: list[Any] = []
-    wanted = list(keys)
-    for at in range(0, len(wanted), _KEYS):
-        chunk = wanted[at : at + _KEYS]
-        if session.get_bind().dialect.name != "sqlite":
-            found += (await session.execute(select(*columns).where(key.in_(chunk)))).all()
-            continue
-        names = ", ".join(column.name for column in columns)
-        marks = ", ".join("?" * len(chunk))
-        statement = f"SELECT {names} FROM {table.name} WHERE {key.name} IN ({marks})"  # noqa: S608 - names of ours
-        found += (await (await session.connection()).exec_driver_sql(statement, tuple(chunk))).all()
-    return found
-
-
 async def _write(unit: UnitOfWork, part: Intaken) -> None:
     if part.segment is not None:
         await list_segment(unit, *part.owner, part.segment)
@@ -218,19 +161,7 @@ async def _write(unit: UnitOfWork, part: Intaken) -> None:
         now = time.time()
         rows = [(response, revision, now, word) for response, revision, word in part.said]
         # A revision that somebody else wrote meanwhile fails the transaction: it was judged without this one.
-        await _insert_new(unit, SAID, ("response", "revision", "stored_at", "said"), rows)
-
-
-async def _insert_new(unit: UnitOfWork, table: Any, names: tuple[str, ...], rows: Sequence[tuple[Any, ...]]) -> None:
-    # Without ON CONFLICT a row that somebody else wrote meanwhile fails the transaction, and the batch is read anew.
-    session = unit.session
-    if session.get_bind().dialect.name != "sqlite":
-        await session.execute(insert(session, table), [dict(zip(names, row, strict=True)) for row in rows])
-        return
-    # The driver takes values as they are; SQLAlchemy would look at each of them twice.
-    marks = ", ".join("?" * len(names))
-    statement = f"INSERT INTO {table.name} ({', '.join(names)}) VALUES ({marks})"  # noqa: S608 - names of ours
-    await (await session.connection()).exec_driver_sql(statement, list(rows))
+        await insert_new(unit, SAID, ("response", "revision", "stored_at", "said"), rows)
 
 
 def _waiting(arrival: Arrival, patience: float) -> dict[str, Any]:
@@ -262,44 +193,3 @@ def _arrival(row: Any) -> Arrival:
         stream_seq=int(row.w_stream_seq),
         traceparent=row.w_traceparent,
     )
-
-
-def _inference(owner: Owner, each: Answered, now: float) -> dict[str, Any]:
-    return {
-        "tenant": owner[0],
-        "task": owner[1],
-        "request_id": each.request_id,
-        "system": each.prompt.system,
-        "history": each.prompt.history,
-        "input": each.prompt.input,
-        "output": each.output,
-        "version": each.version,
-        "role": each.role.value,
-        "generation": each.generation,
-        "unit": each.unit,
-        "segment": each.segment,
-        "answered_at": each.answered_at.timestamp(),
-        "stored_at": now,
-        "messages": each.messages,
-        "tools": each.tools,
-    }
-
-
-def _answered(row: Any) -> Answered:
-    return Answered(
-        request_id=row.request_id,
-        prompt=Prompt(row.system, row.history, row.input),
-        output=row.output,
-        version=int(row.version),
-        role=Role(row.role),
-        generation=int(row.generation),
-        unit=row.unit,
-        segment=row.segment,
-        answered_at=datetime.fromtimestamp(row.answered_at, UTC),
-        messages=row.messages,
-        tools=row.tools,
-    )
-
-
-def _chunks(items: Sequence[Any]) -> Iterable[Sequence[Any]]:
-    return (items[at : at + _CHUNK] for at in range(0, len(items), _CHUNK))

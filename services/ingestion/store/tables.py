@@ -7,6 +7,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from libs.outbox.tables import inbox_table, outbox_table
 
+Owner = tuple[str, str]
+"""Tenant and task."""
+
 METADATA = MetaData()
 
 

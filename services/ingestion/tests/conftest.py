@@ -4,6 +4,7 @@ import io
 import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest_asyncio
 
 from libs.artifacts import ObjectStore
 from libs.contracts.events import TaskApplied
-from libs.contracts.inference import Inference
+from libs.contracts.inference import Inference, Message, Provenance, Role
 from libs.contracts.subjects import TASKS, task_key
 from libs.contracts.task import TaskSpec
 from libs.eventing.batches import BatchConsumer
@@ -22,6 +23,7 @@ from libs.outbox.database import Database
 from libs.outbox.migrate import migrate
 from libs.outbox.relay import Relay
 from libs.testing.servers import NatsServer
+from libs.testing.wait import eventually
 from services.ingestion.clients.tasks import Tasks
 from services.ingestion.compute.segments import segment_of
 from services.ingestion.domain.hygiene import Echoes
@@ -29,7 +31,8 @@ from services.ingestion.domain.imports import ImportRequest
 from services.ingestion.handlers.feedback import FeedbackIntake
 from services.ingestion.handlers.inferences import InferenceIntake
 from services.ingestion.handlers.memory import RecentInferences
-from services.ingestion.store.segments import segments_after
+from services.ingestion.store import signals
+from services.ingestion.store.segments import Intake, segments_after
 from services.ingestion.store.tables import METADATA
 from services.ingestion.workflows.imports import Importer
 
@@ -61,6 +64,7 @@ class House:
         self.inferences = InferenceIntake(
             self.database, self.link, self.objects.for_tenant, arrived=self.feedback.wake.set, pace=0.0, **shared
         )
+        await self.inferences.recall()
         self.consumers: list[BatchConsumer] = []
         self.importer = Importer(
             self.database, self.objects.for_tenant, self.tasks, self.home / "spool", segment_rows=100, max_bytes=10**7
@@ -144,3 +148,30 @@ async def house(
     await opened.apply("triage")
     yield opened
     await opened.stop()
+
+
+def inference(request_id: str, output: str = "wrong", **fields: Any) -> Inference:
+    given = {
+        "generation": 3, "version": 2, "role": Role.CANARY, "unit": "u1", "assignment_probability": 0.5,
+        "messages": (Message(role="system", content="be brief"), Message(role="user", content="my printer burns")),
+        "provenance": Provenance(base_digest=BASE), "created_at": datetime.now(UTC),
+    }  # fmt: skip
+    return Inference(request_id=request_id, output=output, **{**given, **fields})
+
+
+async def settled(house: House, kinds: dict[str, int]) -> Intake:
+    async def there() -> Intake | None:
+        intake = await signals.intake(house.database, "default", "triage")
+        return intake if intake.kinds == kinds else None
+
+    found = await eventually(there, 15)
+    assert found is not None
+    return found
+
+
+async def all_acknowledged(house: House) -> None:
+    async def done() -> bool:
+        info = await house.link.js.consumer_info("FEEDBACK", "ingestion-feedback")
+        return bool(info.num_pending == 0 and info.num_ack_pending == 0)
+
+    await eventually(done, 15)

@@ -13,7 +13,7 @@ from libs.contracts.errors import Conflict
 from libs.contracts.inference import Inference, Message, Provenance, Role
 from libs.eventing.batches import RawMessage
 from services.ingestion.domain.signals import answered
-from services.ingestion.store import signals
+from services.ingestion.store import inferences
 from services.ingestion.store.tables import INFERENCE_SEGMENTS
 from services.ingestion.tests.conftest import BASE, House
 
@@ -68,7 +68,7 @@ async def test_a_batch_that_another_replica_stored_meanwhile_is_read_anew(house:
     await deliver(house, inference("r1"))
     with pytest.raises(Conflict):
         async with house.database.unit() as unit:
-            await signals.log_inferences(unit, OWNER, mine, BASE, 1)
+            await inferences.log(unit, OWNER, mine, BASE, 1)
     assert await listed(house) == [("r1", "stable", None)]
 
 
@@ -76,7 +76,7 @@ async def test_another_role_of_a_request_is_another_row(house: House) -> None:
     await deliver(house, inference("r1"))
     await deliver(house, inference("r1", role=Role.CANARY))
     assert await listed(house) == [("r1", "stable", None), ("r1", "canary", None)]
-    assert (await signals.inferences(house.database, OWNER, ["r1"]))["r1"].role is Role.STABLE
+    assert (await inferences.find(house.database, OWNER, ["r1"]))["r1"].role is Role.STABLE
 
 
 async def test_a_request_that_failed_and_was_tried_again_is_joined_to_its_answer(house: House) -> None:
@@ -85,7 +85,7 @@ async def test_a_request_that_failed_and_was_tried_again_is_joined_to_its_answer
     await deliver(house, inference("r2", output="", error="engine lost"))
     await deliver(house, inference("r2", output="water"))
     await deliver(house, failed, answer)
-    found = await signals.inferences(house.database, OWNER, ["r1", "r2"])
+    found = await inferences.find(house.database, OWNER, ["r1", "r2"])
     assert {name: each.output for name, each in found.items()} == {"r1": "fire", "r2": "water"}
     assert await listed(house) == [
         ("r1", "stable", "engine lost"),

@@ -72,6 +72,13 @@ def test_thumbs_alone_become_a_labelled_row_by_their_weight() -> None:
     assert heard(thumb(1, "a"), thumb(0, "b")).review == "contradiction: the answer was praised and blamed"
 
 
+def test_nobody_named_is_one_voice_of_its_source() -> None:
+    flood = [("rating", "app", None, {"rating": 0}) for _ in range(50)]
+    assert heard(*flood).confidence == heard(flood[0]).confidence
+    told = heard(thumb(1, "a"), thumb(1, "b"), thumb(1, "c"), *flood)
+    assert (told.label, told.good, told.bad) == (True, 3, 1)
+
+
 def test_two_different_corrections_go_to_review_and_two_equal_ones_agree() -> None:
     split = heard(correction("right", "a"), correction("left", "b"))
     assert split.review == "contradiction: 2 different right answers were given"
@@ -158,6 +165,12 @@ def test_who_floods_loses_weight_and_needs_a_persons_look_until_the_hour_is_over
     assert weighed[-1] == (0.5, "flood: this user sent more than 10 signals within an hour")
     assert senders.weigh(arrival("ada"), policy, tally) == (1.0, None)
     assert senders.weigh(arrival("troll", NOON + timedelta(hours=1)), policy, tally)[1] is None
+
+
+def test_who_is_not_named_is_whoever_asked() -> None:
+    senders, policy, tally = Senders(), FeedbackSpec(user_per_hour=2), Tally()
+    weighed = [senders.weigh(arrival(""), policy, tally, asker)[1] is None for asker in ("u1", "u1", "u1", "u2")]
+    assert weighed == [True, True, False, True]
 
 
 def test_a_batch_that_was_not_stored_accuses_nobody() -> None:

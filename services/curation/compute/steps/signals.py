@@ -13,12 +13,12 @@ from services.curation.domain.steps import Context, Result
 class Signals:
     """Reconciles several signals on one request: by ingestion's judgement, or by hand where it gave none."""
 
-    name, version = "signals", 3
+    name, version = "signals", 4
 
     def __call__(self, rows: Sequence[Row], context: Context) -> Result:
         """As `Step`."""
         ledger = Ledger()
-        judged = judgement.settle(rows, ledger)
+        judged = judgement.settle(judgement.heard(rows), ledger)
         by_hand = [row for row in judged.rows if not row.judgement]
         reconciled = conflicts.reconcile(by_hand, ledger, context.approved)
         doubtful = {
