@@ -31,6 +31,8 @@ class Columns:
     consent: str | None = None
     licence: str | None = None
     shape: str = shapes.COLUMNS
+    named: bool = False
+    """Somebody named the shape: what he did not ask for is not looked for."""
 
     def content(self) -> dict[str, str | None]:
         """The columns of the fields that say what is asked and answered."""
@@ -66,14 +68,15 @@ def resolve(declared: ColumnMap, overrides: Mapping[str, str], shape: str = "") 
     beside = {name: chosen[name] for name in FIELDS if name != "input"}
     # Not the fields that were set: a specification that went through JSON has set them all.
     mapped = frozenset(name for name, each in ColumnMap.model_fields.items() if getattr(declared, name) != each.default)
-    return Wish(Columns(wanted, shape=shapes.COLUMNS, **beside), asked, mapped, shape)
+    return Wish(Columns(wanted, shape=shapes.COLUMNS, named=bool(shape), **beside), asked, mapped, shape)
 
 
 def settle(wish: Wish, available: Collection[str], sample: Sequence[Mapping[str, Any]]) -> Columns:
     """Decide how a file is read, from the columns it has and its first records.
 
     A shape that is named stands; else the column map, where the caller or the task gives one that the file has; else a
-    known shape; else the columns `input` and `output`. InvalidInput names the missing column and the nearest there is.
+    known shape; else the columns `input` and `output`. A verdict beside an answer is read unless a shape was named.
+    InvalidInput names the missing column and the nearest there is.
     """
     columns = wish.columns
     shape = wish.shape or _shape(wish, available, sample)
@@ -84,7 +87,7 @@ def settle(wish: Wish, available: Collection[str], sample: Sequence[Mapping[str,
                     hint = nearest(key, available) or f"; there are {_listed(available)}"
                     raise InvalidInput(f"the file has no column {key!r}, which {shape} needs{hint}", field="shape")
         kept = {field: _beside(field, wish, available) for field in FIELDS if field not in _CONTENT}
-        return Columns(input=columns.input, shape=shape, **kept)
+        return Columns(input=columns.input, shape=shape, named=columns.named, **kept)
     _require("input", columns.input, available)
     if columns.output is None and columns.category is None and columns.rejected is None:
         if "output" not in available:

@@ -8,7 +8,7 @@ import msgspec
 from libs.contracts.answers import canonical_answer
 from libs.contracts.feedback import FeedbackKind
 from libs.contracts.inference import Signal
-from services.ingestion.domain.shapes import KTO, PREFERENCE, SFT
+from services.ingestion.domain.examples import KTO, PREFERENCE, SFT
 
 _PRIOR = 0.5
 """Laplace's half vote for and against: one voice alone is never certain."""

@@ -32,13 +32,13 @@ def row_of(record: Mapping[str, Any], number: int, columns: Columns, origin: Ori
     """
     category = _name(record, columns.category, "category")
     if columns.shape == shapes.COLUMNS:
-        example = shapes.mapped(record, columns.content())
+        example = shapes.mapped(record, columns.content(), named=columns.named)
     else:
-        example = shapes.read(columns.shape, record)
+        example = shapes.read(columns.shape, record, named=columns.named)
     if example.output is None and example.rejected is None:
         if category is None:
             raise BadRowError(columns.category or columns.output or "messages", "there is no answer to learn")
-        example = shapes.answered(example, category)
+        example = shapes.completed(example, category)
     for place, whole in (
         ("messages", example.messages),
         ("tools", example.tools),

@@ -15,8 +15,8 @@ from libs.contracts.ids import digest_bytes
 from libs.contracts.inference import Inference, Role, Signal
 from libs.contracts.tooling import in_openai_form
 from services.ingestion.domain.conversations import TOOL, USER, dump
+from services.ingestion.domain.examples import KTO, PREFERENCE, SFT
 from services.ingestion.domain.rows import Prompt, prompt_of
-from services.ingestion.domain.shapes import KTO, PREFERENCE, SFT
 from services.ingestion.domain.wire import Words
 
 # Looked up once: in Python 3.11 finding the member of an enum takes longer than what is done with it.

@@ -114,11 +114,9 @@ def test_sharegpt_calls_and_observations_become_tool_calls_and_results() -> None
     assert kept[1]["tool_calls"][0]["function"] == {"name": "weather", "arguments": '{"city":"Ulm"}'}
 
 
-def test_a_rejected_answer_of_several_messages_is_kept_whole() -> None:
-    record = {"prompt": [USER], "chosen": [ANSWER], "rejected": [CALLS, RESULT, {**ANSWER, "content": "Snow."}]}
-    _, row = read(record)
-    assert row.rejected == "Snow."
-    assert json.loads(row.rejected_messages or "") == record["rejected"]
+def test_a_rejected_answer_that_is_a_call_is_kept_whole() -> None:
+    _, row = read({"prompt": [USER], "chosen": [ANSWER], "rejected": [CALLS], "tools": TOOLS})
+    assert json.loads(row.rejected_messages or "") == [CALLS]
 
 
 def test_a_column_map_of_the_caller_stands_above_any_shape() -> None:
