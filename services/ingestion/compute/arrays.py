@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 
 from libs.contracts.errors import InvalidInput
-from services.ingestion.compute.lines import MAX_RECORD_BYTES, SHOWN_RAW_BYTES, UTF8_BOM, Fault, Record, json_record
+from services.ingestion.compute.lines import KEPT_BYTES, MAX_RECORD_BYTES, UTF8_BOM, Fault, Record, json_record
 from services.ingestion.compute.packed import Source
 
 _CHUNK = 256 * 1024
@@ -79,7 +79,7 @@ class _Cutter:
             )
         rest = bytes(self._element).strip()
         if rest:
-            yield Fault(self._number + 1, "stands after the end of the array", raw=rest[:SHOWN_RAW_BYTES])
+            yield Fault(self._number + 1, "stands after the end of the array", raw=rest)
 
     def _ends_element(self, mark: bytes) -> bool:
         if mark == _COMMA:
@@ -94,7 +94,7 @@ class _Cutter:
             return
         self._element += data
         if len(self._element) > MAX_RECORD_BYTES:
-            del self._element[SHOWN_RAW_BYTES:]
+            del self._element[KEPT_BYTES:]
             self._too_long = True
 
     def _cut(self, *, last: bool) -> Iterator[Record | Fault]:

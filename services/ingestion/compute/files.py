@@ -8,7 +8,8 @@ from pathlib import Path
 from libs.contracts.errors import InvalidInput
 from services.ingestion.compute import tables
 from services.ingestion.compute.arrays import array
-from services.ingestion.compute.lines import UTF8_BOM, Fault, Record, csv_header, csv_records, csv_texts, jsonl
+from services.ingestion.compute.cells import csv_columns, csv_records
+from services.ingestion.compute.lines import UTF8_BOM, Fault, Record, jsonl
 from services.ingestion.compute.packed import opened, packing
 
 __all__ = ["FORMATS", "Fault", "Record", "detect", "look", "read"]
@@ -75,7 +76,7 @@ def look(path: Path, name: str, format: str) -> tuple[list[str], list[Record]]: 
         return tables.columns(path, name), sample
     if format == CSV:
         with opened(path) as source:
-            return csv_header(csv_texts(source), name)[0], sample
+            return csv_columns(source, name), sample
     found: dict[str, None] = {}
     for record in sample:
         found |= dict.fromkeys(record.fields)

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from services.ingestion.compute import files
-from services.ingestion.compute.lines import SHOWN_RAW_BYTES, Fault, Record
+from services.ingestion.compute.lines import Fault, Record
+from services.ingestion.compute.tables import written
 from services.ingestion.domain.columns import Columns
 from services.ingestion.domain.faults import BadRowError
 from services.ingestion.domain.records import Origin, row_of
@@ -55,8 +56,8 @@ class Reading:
             try:
                 rows.append(row_of(record.fields, record.number, self._columns, self._origin))
             except BadRowError as error:
-                raw = record.raw or repr(record.fields).encode("utf-8", "backslashreplace")
-                faults.append(Fault(record.number, error.reason, error.field, raw[:SHOWN_RAW_BYTES]))
+                raw = record.raw or written(record.fields)
+                faults.append(Fault(record.number, error.reason, error.field, raw))
         return Part(rows, faults, read)
 
     def _follow(self, where: files.Where) -> None:

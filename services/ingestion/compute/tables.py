@@ -1,6 +1,8 @@
 """Rows of a Parquet file in small batches; its size in memory does not depend on the file's."""
 
+import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from libs.contracts.errors import InvalidInput
-from services.ingestion.compute.lines import MAX_RECORD_BYTES, Fault, Record
+from services.ingestion.compute.lines import KEPT_BYTES, MAX_RECORD_BYTES, Fault, Record
 
 MAGIC = b"PAR1"
 _ROWS = 512
@@ -48,6 +50,12 @@ def rows(path: Path, name: str) -> Iterator[Record | Fault]:
             raise InvalidInput(
                 f"{name}: after row {number} the file is damaged: {_line(error)}", field="file"
             ) from error
+
+
+def written(fields: dict[str, Any]) -> bytes:
+    """A row as a quarantine keeps it: one JSON object, of a value too long to hold its first `KEPT_BYTES`."""
+    kept = {name: value[:KEPT_BYTES] if _length(value) > MAX_RECORD_BYTES else value for name, value in fields.items()}
+    return json.dumps(_plain(kept), ensure_ascii=False, default=str).encode("utf-8", "backslashreplace")
 
 
 def fractions(path: Path, name: str) -> int:
@@ -120,15 +128,27 @@ def _one(row: pa.RecordBatch) -> dict[str, Any]:
     try:
         return row.to_pylist()[0]  # type: ignore[no-any-return]
     except UnicodeDecodeError as error:
-        return {"": f"holds text that is not UTF-8 ({error.reason})"}
+        told = f"holds text that is not UTF-8 ({error.reason})"
+        return {"": Fault(0, told, raw=written({name: _lossy(row[name]) for name in row.schema.names}))}
+
+
+def _lossy(column: pa.Array) -> Any:
+    """The one value of a column, with what is not UTF-8 escaped where it is text by itself."""
+    try:
+        return column[0].as_py()
+    except UnicodeDecodeError:
+        if not _is_text(column.type):
+            return None
+        return column.cast(pa.large_binary())[0].as_py().decode("utf-8", "backslashreplace")
 
 
 def _record(number: int, fields: dict[str, Any], weight: int) -> Record | Fault:
-    if "" in fields and len(fields) == 1:
-        return Fault(number, str(fields[""]))
+    told = fields.get("")
+    if isinstance(told, Fault):
+        return replace(told, number=number)
     long = next((name for name, value in fields.items() if _length(value) > MAX_RECORD_BYTES), None)
     if long is not None:
-        return Fault(number, f"holds more than {MAX_RECORD_BYTES} bytes", long)
+        return Fault(number, f"holds more than {MAX_RECORD_BYTES} bytes", long, written(fields))
     return Record(number, {name: _plain(value) for name, value in fields.items()}, weight=weight)
 
 

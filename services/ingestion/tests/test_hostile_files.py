@@ -160,6 +160,8 @@ def test_parquet_rows_come_nested_as_they_are_and_an_oversized_cell_costs_its_ro
     assert found[0].fields["messages"] == turns
     assert faults(found) == [(2, "holds more than 1048576 bytes")]
     assert len(found) == 3
+    kept = json.loads(found[1].raw)
+    assert (kept["messages"][1]["name"], kept["note"]) == ("x", "x" * 65_536)
 
 
 def test_parquet_that_names_a_column_twice_is_refused_and_none_of_them_taken(tmp_path: Path) -> None:
@@ -174,6 +176,7 @@ def test_text_in_parquet_that_is_not_utf_8_costs_its_row_alone(tmp_path: Path) -
     pq.write_table(pa.table({"text": raw.cast(pa.string(), safe=False)}), tmp_path / "t")
     found = read(tmp_path, "a.parquet", (tmp_path / "t").read_bytes())
     assert [isinstance(each, Record) for each in found] == [True, False, True]
+    assert json.loads(found[1].raw) == {"text": "caf\\xe9"}
 
 
 @given(

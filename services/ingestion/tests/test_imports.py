@@ -3,10 +3,13 @@
 import asyncio
 import base64
 import gzip
+import io
 import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from libs.contracts.errors import InvalidInput, NotFound
@@ -223,6 +226,30 @@ async def test_every_quarantined_record_can_be_had_as_it_lay(house: House) -> No
     assert [each.get("raw", "").encode() or base64.b64decode(each["raw_base64"]) for each in lines] == [
         b'{"input": "q"}\n', b'{"input": "caf\xe9"}\n', b"{broken\n",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.json", "a.csv", "a.parquet"])
+async def test_a_long_record_is_set_aside_whole(house: House, name: str) -> None:
+    long = {"input": "q", "output": "x" * 300_000 + "end"}
+    data = json.dumps(long).encode()
+    if name == "a.json":
+        data = b"[" + data + b', {"input": "q", "output": "a"}]'
+    elif name == "a.csv":
+        data = f'input,output\nq,"{long["output"]}"\nq,a\n'.encode()
+    elif name == "a.parquet":
+        file = io.BytesIO()
+        pq.write_table(pa.table({"input": ["q", "q"], "output": [long["output"], "a"]}), file)
+        data = file.getvalue()
+    else:
+        data = jsonl(data, {"input": "q", "output": "a"})
+    await house.apply("triage", max_import_errors=0.9)
+    record = await house.import_bytes(data, name=name)
+    assert (record.accepted, record.quarantined) == (1, 1)
+    (line,) = b"".join(
+        [each async for each in quarantine(house.database, house.objects, record.import_id)]
+    ).splitlines()
+    raw = json.loads(line)["raw"]
+    assert raw.strip() == f'q,"{long["output"]}"' if name == "a.csv" else json.loads(raw) == long
 
 
 async def test_an_import_that_cannot_be_saved_any_more_is_stopped_on_the_way(house: House) -> None:
