@@ -124,3 +124,6 @@ class DataSpec(Section):
         "local", description="where duplicates are sought: here, on Daft, or on Daft over the Ray of RAY_ADDRESS"
     )
     max_import_errors: Fraction = Field(0.2, description="an import with a greater share of bad rows is stopped")
+    few_import_errors: int = Field(
+        5, ge=0, description="so many bad rows stop no import whatever their share is, unless every row is bad"
+    )

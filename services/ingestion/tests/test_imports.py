@@ -91,6 +91,19 @@ async def test_more_bad_rows_than_the_task_allows_stop_the_import_and_leave_noth
     assert mended.accepted == 300
 
 
+async def test_a_few_bad_rows_stop_no_small_file_unless_all_of_them_are(house: House) -> None:
+    good = [{"input": f"q{at}", "output": "a"} for at in range(3)]
+    record = await house.import_bytes(jsonl(*good, {"input": ""}))
+    assert (record.accepted, record.quarantined) == (3, 1)
+    with pytest.raises(InvalidInput, match="6 of 9 rows are bad"):
+        await house.import_bytes(jsonl(*good, *[{"input": ""}] * 6))
+    with pytest.raises(InvalidInput, match="2 of 2 rows are bad"):
+        await house.import_bytes(jsonl(*[{"input": "", "output": "a"}] * 2))
+    await house.apply("strict", few_import_errors=0)
+    with pytest.raises(InvalidInput, match="1 of 4 rows are bad"):
+        await house.import_bytes(jsonl(*good, {"input": ""}), task="strict")
+
+
 async def test_a_csv_with_quotes_newlines_and_a_byte_order_mark_is_read(house: House) -> None:
     text = '\ufeffid,question,answer\r\n1,"hello, ""you""",first\r\n2,"two\nlines",second\r\n'
     columns = {"input": "question", "output": "answer", "id": "id"}

@@ -10,7 +10,7 @@ from pathlib import Path
 from libs.artifacts import ObjectStore
 from libs.contracts.errors import InvalidInput, PawlError
 from libs.contracts.ids import derived_id
-from libs.contracts.task import TaskSpec
+from libs.contracts.task import DataSpec, TaskSpec
 from libs.outbox.database import Database
 from libs.telemetry import get_logger, span
 from services.ingestion.clients.tasks import Tasks
@@ -119,7 +119,7 @@ class Importer:
         if record.quarantined:
             stored = await self._objects(request.tenant).put_file(aside.path, kind=QUARANTINE)
             record = replace(record, quarantine=stored)
-        return await self._close(record, segments, reasons, spec.data.max_import_errors)
+        return await self._close(record, segments, reasons, spec.data)
 
     async def _take(
         self,
@@ -156,15 +156,17 @@ class Importer:
             self._say(request, Progress("reading", record.rows, record.accepted, record.quarantined, share))
             # Were every row still to come a good one, there would be too many bad ones all the same.
             most = record.rows / share if share else 0.0
-            if record.quarantined > max(_EARLY_ROWS, spec.data.max_import_errors * most):
+            if record.quarantined > max(_EARLY_ROWS, spec.data.few_import_errors, spec.data.max_import_errors * most):
                 break
         return record, segments, reasons
 
     async def _close(
-        self, record: ImportRecord, segments: list[Stored], reasons: list[str], allowed: float
+        self, record: ImportRecord, segments: list[Stored], reasons: list[str], data: DataSpec
     ) -> ImportRecord:
-        share = record.quarantined / record.rows if record.rows else 1.0
-        if share > allowed:
+        allowed, bad = data.max_import_errors, record.quarantined
+        share = bad / record.rows if record.rows else 1.0
+        # Of a small file one row is a large share; but an import of which no row can be taken is none.
+        if share > allowed and (bad > data.few_import_errors or bad == record.rows):
             async with self._database.unit() as unit:
                 await store.fail(unit, record)
             raise InvalidInput(
