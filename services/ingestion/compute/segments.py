@@ -13,7 +13,7 @@ A segment of rows is what ingestion promises to curation. A column that an older
   view; of a signal it is what was asked, without the answer, where tools were called in that
 - `tools`: JSON list of the tools offered
 - `rejected_messages`: JSON list, where the wrong answer is more than one text
-- `form`: what the row can train: `sft`, `preference`, `kto`, `text` (`input` is empty), or null: nothing
+- `form`: what the row can train: `sft`, `preference`, `kto`, or null: nothing (`text`, in old segments, too)
 - `label`: of `kto` rows: true, `output` is desirable; false, `rejected` is what is not
 - `category`, `group`, `segment`, `user`: labels; rows of a group stay on one side of a split; `user` is a hash
 - `request_id`, `version`: the inference it is about, and the model version that answered

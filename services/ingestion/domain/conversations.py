@@ -10,7 +10,7 @@ from services.ingestion.domain.faults import BadRowError, json_type, need_text, 
 
 MAX_TURNS = 400
 SYSTEM, USER, ASSISTANT, TOOL = "system", "user", "assistant", "tool"
-_ROLES = {
+ROLES = {
     "system": SYSTEM, "developer": SYSTEM,
     "user": USER, "human": USER, "customer": USER, "prompter": USER,
     "assistant": ASSISTANT, "gpt": ASSISTANT, "agent": ASSISTANT, "bot": ASSISTANT, "model": ASSISTANT,
@@ -155,7 +155,7 @@ def _message(value: object, place: str) -> Message:
     if not isinstance(value, dict):
         raise BadRowError(place, f"must be an object with role and content, not {json_type(value)}")
     given = value.get("role", value.get("from"))
-    role = _ROLES.get(given.lower()) if isinstance(given, str) else None
+    role = ROLES.get(given.lower()) if isinstance(given, str) else None
     if role is None:
         known = "system, user, assistant, tool"
         raise BadRowError(f"{place}.role", f"must be one of {known}, not {json.dumps(given, default=str)[:60]}")
@@ -193,7 +193,7 @@ def _content(value: Mapping[str, Any], given: object, place: str) -> str | list[
         return dump(content)
     if content == "" and (value.get("tool_calls") or value.get("function_call") or value.get("refusal")):
         return None
-    if content == "" and _ROLES.get(str(given).lower()) != USER:
+    if content == "" and ROLES.get(str(given).lower()) != USER:
         # A turn in which somebody said nothing is a turn all the same; the answer itself may not be empty.
         return ""
     return need_text(content, where)

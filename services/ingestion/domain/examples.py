@@ -18,7 +18,7 @@ from services.ingestion.domain.conversations import (
 )
 from services.ingestion.domain.faults import BadRowError, json_type, need_text
 
-SFT, PREFERENCE, KTO, TEXT = "sft", "preference", "kto", "text"
+SFT, PREFERENCE, KTO = "sft", "preference", "kto"
 KTO_TAG, LABEL = "kto_tag", "label"
 
 Fields = Mapping[str, Any]
@@ -26,7 +26,7 @@ Fields = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """What one record teaches; `form` is sft, preference, kto or text, the JSON fields are as in a segment."""
+    """What one record teaches; `form` is sft, preference or kto, the JSON fields are as in a segment."""
 
     input: str
     output: str | None

@@ -11,7 +11,6 @@ from services.ingestion.domain.examples import (
     KTO_TAG,
     LABEL,
     SFT,
-    TEXT,
     Example,
     Fields,
     answered,
@@ -25,8 +24,13 @@ from services.ingestion.domain.examples import (
     verdict_key,
 )
 from services.ingestion.domain.faults import BadRowError, need_text
+from services.ingestion.domain.rendered import turns_in
 
 COLUMNS = "columns"
+NO_QUESTION = (
+    "a text alone does not say what is asked and what is to be answered: bring prompt and completion, or messages, or "
+    "the text as a chat template renders a conversation"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +51,11 @@ def detect(records: Iterable[Fields]) -> str | None:
     """The shape that most of the records have, None when no known one fits."""
     seen = Counter(name for fields in records if (name := _shape_of(fields)) is not None)
     return seen.most_common(1)[0][0] if seen else None
+
+
+def is_bare(records: Iterable[Fields]) -> bool:
+    """Whether the records are texts for a language model, with nothing that tells a question from its answer."""
+    return all(fields.get("text") and not fields.keys() & _BESIDE_TEXT for fields in records)
 
 
 def known() -> tuple[str, ...]:
@@ -125,7 +134,10 @@ def _sharegpt(fields: Fields) -> Example:
 
 
 def _text(fields: Fields) -> Example:
-    return Example(input="", output=need_text(fields["text"], "text"), form=TEXT)
+    turns = turns_in(need_text(fields["text"], "text"))
+    if turns is None:
+        raise BadRowError("text", NO_QUESTION)
+    return of(conversation(turns, "text"))
 
 
 def _prompt_completion(fields: Fields) -> Example:
@@ -171,6 +183,11 @@ def _is_trl_kto(fields: Fields) -> bool:
     return any(fields.get(key) not in (None, "") for key in (KTO_TAG, LABEL))
 
 
+def _is_rendered(fields: Fields) -> bool:
+    text = fields["text"]
+    return not fields.keys() & _BESIDE_TEXT and isinstance(text, str) and turns_in(text) is not None
+
+
 def _is_dpo(fields: Fields) -> bool:
     return isinstance(fields["input"], dict)
 
@@ -182,6 +199,7 @@ def _openai_completions(fields: Fields) -> Example:
 _CHAT, _SHAREGPT = frozenset({"messages"}), frozenset({"conversations"})
 _TRL, _ALPACA = frozenset({"prompt", "completion"}), frozenset({"instruction", "output"})
 _ASKED = frozenset({"question", "answer"})
+_BESIDE_TEXT = frozenset({"input", "output", "label"})
 _PAIR = frozenset({"chosen", "rejected"})
 _OPENAI = frozenset({"input", "preferred_output", "non_preferred_output"})
 _OPENAI_BEFORE = frozenset({"input", "preferred_completion", "non_preferred_completion"})
@@ -205,7 +223,7 @@ _SHAPES = (
     Shape("alpaca", _ALPACA, _alpaca),
     Shape("rewarded-dialogue", frozenset({"context", "generation", "reward"}), _rewarded),
     Shape("question-answer", _ASKED, _question_answer),
-    Shape("trl-text", frozenset({"text"}), _text, lambda fields: not fields.keys() & {"input", "output", "label"}),
+    Shape("trl-text", frozenset({"text"}), _text, _is_rendered),
 )
 _BY_NAME = {shape.name: shape for shape in _SHAPES}
 _PLACES = {shape.name: at for at, shape in enumerate(_SHAPES)}

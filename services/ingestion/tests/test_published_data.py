@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from libs.contracts.errors import InvalidInput
 from libs.contracts.task import ColumnMap
 from services.ingestion.compute import files
 from services.ingestion.domain.columns import resolve, settle
@@ -76,10 +77,18 @@ async def test_rewarded_dialogues_are_taken_as_they_are(house: House, number: in
 @pytest.mark.skipif(not SHARED.exists(), reason="the published data is not here")
 @pytest.mark.parametrize(
     ("name", "shape", "rows"),
-    [("math_train.jsonl", "question-answer", 7473), ("math_test_rephrased.jsonl", "trl-text", 1319)],
+    [("math_train.jsonl", "question-answer", 7473)],
 )
 def test_published_problems_are_told_by_their_shape(name: str, shape: str, rows: int) -> None:
     path = SHARED / name
     columns, sample = files.look(path, name, files.detect(path, name))
     assert settle(resolve(ColumnMap(), {}), columns, [each.fields for each in sample]).shape == shape
     assert sum(isinstance(each, files.Record) for each in files.read(path, name, "jsonl")) == rows
+
+
+@pytest.mark.skipif(not SHARED.exists(), reason="the published data is not here")
+async def test_published_texts_that_no_template_rendered_are_refused_at_the_door(house: House) -> None:
+    data = await asyncio.to_thread((SHARED / "math_test_rephrased.jsonl").read_bytes)
+    with pytest.raises(InvalidInput, match="a text alone does not say what is asked") as raised:
+        await house.import_bytes(data, name="texts.jsonl")
+    assert raised.value.reason == "NO_QUESTION"
