@@ -7,14 +7,16 @@ from typing import Any
 
 from sqlalchemy import delete, select, update
 
-from libs.contracts.errors import NotFound
+from libs.contracts.errors import Conflict, NotFound
 from libs.contracts.events import ImportCompleted
 from libs.outbox.database import Database
 from libs.outbox.unit import UnitOfWork
+from services.ingestion.store import staged
 from services.ingestion.store.segments import Stored, list_segment
+from services.ingestion.store.staged import FAILED, RUNNING
 from services.ingestion.store.tables import IMPORTED, IMPORTS, INTAKES, QUARANTINE, insert
 
-RUNNING, COMPLETED, FAILED = "running", "completed", "failed"
+COMPLETED = "completed"
 MOST_LISTED = 10_000
 """Quarantined records of an import that are listed; its quarantine object holds them all."""
 _CHUNK = 5000
@@ -79,6 +81,9 @@ async def quarantine_of(database: Database, import_id: str, limit: int) -> list[
 
 async def begin(unit: UnitOfWork, record: ImportRecord) -> None:
     """Open an import; what an attempt before this one staged under its id is dropped."""
+    old = await unit.session.scalar(select(IMPORTS.c.quarantine).where(IMPORTS.c.import_id == record.import_id))
+    if old is not None:
+        await staged.note(unit, record.tenant, record.import_id, old)
     await _forget(unit, record.import_id)
     values = {**_values(record), "state": RUNNING, "started_at": time.time()}
     await unit.session.execute(insert(unit.session, IMPORTS).values(**values))
@@ -104,8 +109,15 @@ async def known_rows(database: Database, record: ImportRecord, row_ids: Collecti
     return found
 
 
-async def stage(unit: UnitOfWork, record: ImportRecord, row_ids: Sequence[str], bad: Sequence[BadRow]) -> None:
-    """Remember what a running import took and refused so far."""
+async def stage(
+    unit: UnitOfWork, record: ImportRecord, row_ids: Sequence[str], bad: Sequence[BadRow], digest: str | None = None
+) -> None:
+    """Remember what a running import took and refused so far, and the object that it is about to put."""
+    await unit.session.execute(
+        update(IMPORTS).where(IMPORTS.c.import_id == record.import_id).values(seen_at=time.time())
+    )
+    if digest is not None:
+        await staged.note(unit, record.tenant, record.import_id, digest)
     await _take_over(unit, record, row_ids)
     listed = bad[: max(0, MOST_LISTED - record.quarantined)]
     if listed:
@@ -117,13 +129,18 @@ async def stage(unit: UnitOfWork, record: ImportRecord, row_ids: Sequence[str], 
 
 
 async def complete(unit: UnitOfWork, record: ImportRecord, segments: Sequence[Stored]) -> int:
-    """List the segments, publish the facts and close the import; returns its watermark."""
+    """List the segments, publish the facts and close the import; returns its watermark.
+
+    Conflict when it does not run any more: another attempt ended it, or it was given up.
+    """
     for stored in segments:
         await list_segment(unit, record.tenant, record.task, stored, import_id=record.import_id)
     query = select(INTAKES.c.watermark).where(INTAKES.c.tenant == record.tenant, INTAKES.c.task == record.task)
     watermark = int(await unit.session.scalar(query) or 0)
     values = {**_values(record), "state": COMPLETED, "watermark": watermark}
-    await unit.session.execute(update(IMPORTS).where(IMPORTS.c.import_id == record.import_id).values(**values))
+    await staged.listed(unit, record.tenant, _named(record, [each.digest for each in segments]))
+    if not await _end(unit, record, values):
+        raise Conflict(f"the import of {record.name} was ended meanwhile; import it again", reason="IMPORT_ENDED")
     fact = ImportCompleted(
         tenant=record.tenant,
         task=record.task,
@@ -139,10 +156,20 @@ async def complete(unit: UnitOfWork, record: ImportRecord, segments: Sequence[St
 
 
 async def fail(unit: UnitOfWork, record: ImportRecord) -> None:
-    """Close an import that took nothing; its quarantine stays readable."""
-    await unit.session.execute(delete(IMPORTED).where(IMPORTED.c.import_id == record.import_id))
-    values = {**_values(record), "state": FAILED, "accepted": 0}
-    await unit.session.execute(update(IMPORTS).where(IMPORTS.c.import_id == record.import_id).values(**values))
+    """Close a running import that took nothing; its quarantine stays readable."""
+    if await _end(unit, record, {**_values(record), "state": FAILED, "accepted": 0}):
+        await unit.session.execute(delete(IMPORTED).where(IMPORTED.c.import_id == record.import_id))
+        await staged.listed(unit, record.tenant, _named(record, []))
+
+
+async def _end(unit: UnitOfWork, record: ImportRecord, values: dict[str, Any]) -> bool:
+    running = (IMPORTS.c.import_id == record.import_id, IMPORTS.c.state == RUNNING)
+    ended = await unit.session.execute(update(IMPORTS).where(*running).values(**values))
+    return bool(ended.rowcount)  # type: ignore[attr-defined]
+
+
+def _named(record: ImportRecord, digests: list[str]) -> list[str]:
+    return [*digests, *([record.quarantine] if record.quarantine else [])]
 
 
 async def _take_over(unit: UnitOfWork, record: ImportRecord, row_ids: Sequence[str]) -> None:

@@ -122,7 +122,16 @@ IMPORTS = Table(
     Column("started_at", Float, nullable=False),
     Column("shape", String(40), nullable=False, server_default=""),
     Column("quarantine", String(80), nullable=True),
+    Column("seen_at", Float, nullable=True),
 )
+STAGED = Table(
+    "staged",
+    METADATA,
+    Column("tenant", String(63), primary_key=True),
+    Column("digest", String(80), primary_key=True),
+    Column("import_id", String(80), nullable=False),
+)
+Index("ix_staged_import_id", STAGED.c.import_id)
 QUARANTINE = Table(
     "quarantine",
     METADATA,

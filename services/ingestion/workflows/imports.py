@@ -8,8 +8,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from libs.artifacts import ObjectStore
-from libs.contracts.errors import InvalidInput, PawlError
-from libs.contracts.ids import derived_id
+from libs.artifacts.files import digest_file
+from libs.contracts.errors import InvalidInput, NotFound, PawlError, Transient
+from libs.contracts.ids import derived_id, digest_bytes
 from libs.contracts.task import DataSpec, TaskSpec
 from libs.outbox.database import Database
 from libs.telemetry import get_logger, span
@@ -22,8 +23,10 @@ from services.ingestion.domain.imports import ImportRequest, Progress
 from services.ingestion.domain.records import Origin
 from services.ingestion.domain.rows import Row, count
 from services.ingestion.store import imports as store
+from services.ingestion.store import staged
 from services.ingestion.store.imports import COMPLETED, BadRow, ImportRecord
 from services.ingestion.store.segments import Stored
+from services.ingestion.workflows import leftovers
 from services.ingestion.workflows.spool import Quarantine, Spool
 
 log = get_logger(__name__)
@@ -88,7 +91,7 @@ class Importer:
                     with span("import file", task=request.task, file=request.name):
                         record = await self._import(request, directory, digest, wish, spec)
         except PawlError:
-            self._say(request, replace(self._progress.get(request.ticket, Progress("")), state=store.FAILED))
+            self._say(request, replace(self._progress.get(request.ticket, Progress("")), state=staged.FAILED))
             raise
         done = Progress(record.state, record.rows, record.accepted, record.quarantined, 1.0)
         self._say(request, done)
@@ -107,19 +110,36 @@ class Importer:
         if before is not None and before.state == COMPLETED:
             return replace(before, accepted=0, already_seen=before.accepted + before.already_seen)
         record = ImportRecord(
-            import_id, request.tenant, request.task, request.name, format_, store.RUNNING, shape=columns.shape
+            import_id, request.tenant, request.task, request.name, format_, staged.RUNNING, shape=columns.shape
         )
         async with self._database.unit() as unit:
             await store.begin(unit, record)
         aside = Quarantine(directory / QUARANTINE)
         try:
-            record, segments, reasons = await self._take(request, record, path, columns, aside, spec)
-        finally:
-            aside.close()
-        if record.quarantined:
-            stored = await self._objects(request.tenant).put_file(aside.path, kind=QUARANTINE)
-            record = replace(record, quarantine=stored)
-        return await self._close(record, segments, reasons, spec.data)
+            try:
+                record, segments, reasons = await self._take(request, record, path, columns, aside, spec)
+            finally:
+                aside.close()
+            if record.quarantined:
+                record = replace(record, quarantine=await self._put_aside(record, aside.path))
+            return await self._close(record, segments, reasons, spec.data)
+        except PawlError:
+            await self._give_up(record)
+            raise
+
+    async def _put_aside(self, record: ImportRecord, path: Path) -> str:
+        digest, _ = await asyncio.to_thread(digest_file, path)
+        async with self._database.unit() as unit:
+            await staged.note(unit, record.tenant, record.import_id, digest)
+        return await self._objects(record.tenant).put_file(path, kind=QUARANTINE)
+
+    async def _give_up(self, record: ImportRecord) -> None:
+        try:
+            async with self._database.unit() as unit:
+                await store.fail(unit, record)
+            await leftovers.drop(self._database, self._objects, record.import_id)
+        except (Transient, NotFound) as error:
+            log.warning("what an import left stays until it is swept", file=record.name, reason=str(error))
 
     async def _take(
         self,
@@ -135,13 +155,14 @@ class Importer:
         segments, reasons = list[Stored](), list[str]()
         while (part := await asyncio.to_thread(reading.next)).read:
             fresh = await self._fresh(record, part.rows)
-            if fresh:
-                data = await asyncio.to_thread(rows_to_parquet, fresh)
-                digest = await self._objects(request.tenant).put_bytes(data, kind="segment")
-                segments.append(Stored(digest, len(fresh), count(fresh)))
+            data = await asyncio.to_thread(rows_to_parquet, fresh) if fresh else b""
             bad = [BadRow(each.number, each.field, each.reason) for each in part.faults]
             async with self._database.unit() as unit:
-                await store.stage(unit, record, [row.row_id for row in fresh], bad)
+                named = digest_bytes(data) if fresh else None
+                await store.stage(unit, record, [row.row_id for row in fresh], bad, named)
+            if fresh:
+                digest = await self._objects(request.tenant).put_bytes(data, kind="segment")
+                segments.append(Stored(digest, len(fresh), count(fresh)))
             raws = [fault.raw for fault in part.faults]
             await asyncio.to_thread(aside.write, list(zip(bad, raws, strict=True)))
             record = replace(

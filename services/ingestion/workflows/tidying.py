@@ -9,8 +9,9 @@ from libs.contracts.errors import Conflict, NotFound, Transient
 from libs.outbox.database import Database
 from libs.telemetry import counter, get_logger, span
 from services.ingestion.compute.segments import merged, together
-from services.ingestion.store import compaction
+from services.ingestion.store import compaction, staged
 from services.ingestion.store.puts import PutJournal, unlisted
+from services.ingestion.workflows import leftovers
 
 log = get_logger(__name__)
 
@@ -18,6 +19,8 @@ SMALL_ROWS = 5000
 MOST_ROWS = 50_000
 LEAST_SEGMENTS = 32
 SETTLED_SECONDS = 600.0
+SILENT_SECONDS = 6 * 3600.0
+"""A part of an import takes seconds: what was silent so long was killed."""
 _EVERY_SECONDS = 60.0
 
 
@@ -52,16 +55,27 @@ class Tidying:
     async def sweep(self) -> int:
         """Delete what was put and never listed; returns how much. Call it before anything is put.
 
-        Only on SQLite, whose lock says that no other replica is about to list the same bytes; on Postgres they stay.
+        Only on SQLite, whose lock says that no other replica is about to list the same bytes; on Postgres they stay,
+        but for those of imports, which are named in the database.
         """
         left = await unlisted(self._database, self._journal.noted())
         if self._database.is_sqlite:
+            await self.give_up(0.0)
             for tenant, digest in left:
                 await self._objects(tenant).delete(digest)
             if left:
                 log.info("orphans swept", objects=len(left))
         self._journal.keep(set())
         return len(left)
+
+    async def give_up(self, silent: float = SILENT_SECONDS) -> int:
+        """Close imports that gave no sign for `silent` seconds and delete what any left; returns how many objects."""
+        async with self._database.unit() as unit:
+            closed = await staged.give_up(unit, time.time() - silent)
+        gone = await leftovers.drop(self._database, self._objects)
+        if closed or gone:
+            log.info("imports given up", imports=closed, objects=gone)
+        return gone
 
     async def compact(self) -> int:
         """Merge small segments of the inference log, task by task; returns how many objects are fewer."""
@@ -117,6 +131,7 @@ class Tidying:
             try:
                 await self.compact()
                 await self.gather()
+                await self.give_up()
                 if self._journal.long:
                     self._journal.keep(await unlisted(self._database, self._journal.noted()))
             except (Transient, NotFound, Conflict) as error:
