@@ -88,7 +88,7 @@ def settle(wish: Wish, available: Collection[str], sample: Sequence[Mapping[str,
                     raise InvalidInput(f"the file has no column {key!r}, which {shape} needs{hint}", field="shape")
         kept = {field: _beside(field, wish, available) for field in FIELDS if field not in _CONTENT}
         return Columns(input=columns.input, shape=shape, named=columns.named, **kept)
-    if columns.input not in available and sample and shapes.is_bare(sample):
+    if "input" not in wish.asked | wish.declared | set(available) and sample and shapes.is_bare(sample):
         raise InvalidInput(shapes.NO_QUESTION, reason="NO_QUESTION", field="text")
     _require("input", columns.input, available)
     if columns.output is None and columns.category is None and columns.rejected is None:

@@ -29,7 +29,7 @@ from services.ingestion.domain.rendered import turns_in
 COLUMNS = "columns"
 NO_QUESTION = (
     "a text alone does not say what is asked and what is to be answered: bring prompt and completion, or messages, or "
-    "the text as a chat template renders a conversation"
+    "the text as a chat template renders a conversation, or map 'input' and 'output' to columns"
 )
 
 

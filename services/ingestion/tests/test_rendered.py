@@ -94,3 +94,11 @@ async def test_texts_that_were_not_rendered_are_refused_and_rendered_ones_learnt
     ]
     with pytest.raises(InvalidInput, match=r"rows are bad.*a text alone does not say"):
         await house.import_bytes(json.dumps(plain).encode(), shape="trl-text", name="b.jsonl")
+
+
+async def test_a_column_that_was_mapped_wrongly_is_named_and_not_the_text(house: House) -> None:
+    data = json.dumps({"text": "where is it?", "category": "DELIVERY"}).encode()
+    with pytest.raises(InvalidInput, match="no column 'txet' for 'input'; did you mean 'text'"):
+        await house.import_bytes(data, columns={"input": "txet", "category": "category"})
+    record = await house.import_bytes(data, columns={"input": "text", "category": "category"})
+    assert record.accepted == 1
