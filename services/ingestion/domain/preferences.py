@@ -32,9 +32,15 @@ CHOSEN, REJECTED = "chosen", "rejected"
 
 
 def refused(example: Example, worse: Sequence[Message], place: str) -> Example:
-    """The example with a worse answer to the same question; BadRowError where that is not one message alone."""
+    """The example with a worse answer to the same question.
+
+    BadRowError where that is not one message, or says more than its flat view, by which a row carries it, can say.
+    """
     if len(worse) != 1:
         raise BadRowError(place, _several(len(worse)))
+    lost = _lost(worse[0], example.tools)
+    if lost:
+        raise BadRowError(place, lost)
     rich = "tool_calls" in worse[0] or not isinstance(worse[0]["content"], str)
     return replace(
         example, form=PREFERENCE, rejected=plain(worse[0]), rejected_messages=dump(list(worse)) if rich else None
@@ -64,7 +70,7 @@ def pair(
     # Which of several messages is the better one nobody said, and one context cannot hold the calls of both.
     if len(left) != 1:
         raise BadRowError(good, _several(len(left)))
-    return replace(refused(answered(context, left, place), right, bad), tools=tools)
+    return refused(replace(answered(context, left, place), tools=tools), right, bad)
 
 
 def trl(fields: Fields) -> Example:
@@ -158,6 +164,20 @@ def _context(asked: str | list[Message], shared: list[Message], place: str) -> s
 
 def _said(message: Message) -> tuple[str, str]:
     return message["role"], plain(message).strip()
+
+
+def _lost(message: Message, tools: str | None) -> str:
+    content = message.get("content")
+    if isinstance(content, list):
+        kind = next((part["type"] for part in content if part["type"] != "text"), None)
+        if kind is not None:
+            return f"holds a part of the type {kind!r}: a worse answer is text or calls of tools"
+    if message.get("tool_calls"):
+        if content:
+            return "says something and calls a tool as well: a worse answer is one or the other"
+        if tools is None:
+            return "calls a tool, and the record offers none: it needs 'tools'"
+    return ""
 
 
 def _several(messages: int) -> str:

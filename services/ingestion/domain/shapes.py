@@ -4,6 +4,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from services.ingestion.domain import preferences
 from services.ingestion.domain.conversations import ASSISTANT, conversation, dump, messages_of, reply_of
@@ -76,11 +77,17 @@ def read(shape: str, fields: Fields, *, named: bool = False) -> Example:
     """
     wanted = _BY_NAME[shape]
     if not named:
-        wanted = next((each for each in _SHAPES[: _PLACES[shape]] if each.holds(fields)), wanted)
+        wanted = next((each for each in _before(shape, _KEYS.intersection(fields)) if each.holds(fields)), wanted)
     missing = sorted(wanted.keys - fields.keys())
     if missing:
         raise BadRowError(missing[0], f"is missing ({shape})")
     return wanted.read(fields)
+
+
+@lru_cache(4096)
+def _before(shape: str, keys: frozenset[str]) -> tuple[Shape, ...]:
+    """The shapes, more particular than that one, that a record with these keys may be of."""
+    return tuple(each for each in _SHAPES[: _PLACES[shape]] if each.keys <= keys)
 
 
 def mapped(fields: Fields, columns: Mapping[str, str | None], *, named: bool = False) -> Example:
@@ -226,4 +233,5 @@ _SHAPES = (
     Shape("trl-text", frozenset({"text"}), _text, _is_rendered),
 )
 _BY_NAME = {shape.name: shape for shape in _SHAPES}
+_KEYS = frozenset().union(*(shape.keys for shape in _SHAPES))
 _PLACES = {shape.name: at for at, shape in enumerate(_SHAPES)}

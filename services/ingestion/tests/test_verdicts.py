@@ -21,6 +21,7 @@ def says(who: str, what: str) -> dict[str, str]:
     return {"from": who, "value": what}
 
 
+PICTURE = {"type": "image_url", "image_url": {"url": "https://x.test/a.png"}}
 DIALOGUE = "\n\nHuman: Weather in Ulm?\n\nAssistant: Today?\n\nHuman: Yes,\n\nin Ulm.\n\nAssistant:"
 OPENAI = {"input": {"messages": [USER], "tools": TOOLS}}
 PAIRS: dict[str, tuple[dict[str, Any], str, str, int]] = {
@@ -141,6 +142,11 @@ def test_a_shape_that_is_named_is_read_as_it_is_named() -> None:
     [
         ({"prompt": [USER], "chosen": [ANSWER], "rejected": [CALLS, RESULT, NO]}, "rejected", "holds 3 messages"),
         ({"prompt": [USER], "chosen": [CALLS, RESULT, ANSWER], "rejected": [NO]}, "chosen", "holds 3 messages"),
+        ({"prompt": [USER], "chosen": [ANSWER], "rejected": [CALLS]}, "rejected", "the record offers none"),
+        ({"prompt": [USER], "chosen": [ANSWER], "rejected": [{**CALLS, "content": "Let me look."}], "tools": TOOLS},
+         "rejected", "one or the other"),
+        ({"prompt": [USER], "chosen": [ANSWER], "rejected": [{"role": "assistant", "content": [PICTURE]}]},
+         "rejected", "a part of the type 'image_url'"),
         ({"prompt": "Who?", "chosen": [USER, ANSWER], "rejected": [USER, NO]}, "prompt", "another question"),
         ({"prompt": "Who?", "chosen": "He.", "rejected": "He."}, "rejected", "is the same conversation"),
         ({"chosen": "The sky is blue.", "rejected": "The sky is red."}, "rejected", "they share no question"),
