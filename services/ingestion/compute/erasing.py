@@ -5,6 +5,7 @@ import json
 import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -72,21 +73,22 @@ def inferences_without(data: bytes, tenant: str, user: str) -> tuple[bytes, int,
     return written(left), left.num_rows, table.filter(his).column("request_id").to_pylist()
 
 
-def quarantine_without(data: bytes, tenant: str, user: str) -> tuple[bytes, list[int]] | None:
-    """A quarantine without the records that name the user, and their numbers; None where it holds none of them.
+def quarantine_without(before: Path, after: Path, tenant: str, user: str) -> list[int]:
+    """Write a quarantine without the records that name the user to `after`; returns their numbers.
 
     A record that could not be read has no field for its user, so every value in it is asked whether it is the user's
-    name. Its line stays, without the record: the counts of the import still hold.
+    name. Its line stays, without the record: the counts of the import still hold. One line is held at a time.
     """
-    kept, gone = list[str](), list[int]()
-    for line in data.decode().splitlines():
-        told = json.loads(line)
-        raw = told["raw"] if "raw" in told else base64.b64decode(told["raw_base64"]).decode(errors="replace")
-        if any(hashed_user(tenant, name) == user for name in _names(raw)):
-            gone.append(int(told["row"]))
-            line = json.dumps({"row": told["row"], "field": "", "reason": ERASED, "raw": ""})  # noqa: PLW2901
-        kept.append(line + "\n")
-    return ("".join(kept).encode(), gone) if gone else None
+    gone = list[int]()
+    with before.open(encoding="utf-8") as source, after.open("w", encoding="utf-8") as target:
+        for line in source:
+            told = json.loads(line)
+            raw = told["raw"] if "raw" in told else base64.b64decode(told["raw_base64"]).decode(errors="replace")
+            if any(hashed_user(tenant, name) == user for name in _names(raw)):
+                gone.append(int(told["row"]))
+                line = json.dumps({"row": told["row"], "field": "", "reason": ERASED, "raw": ""}) + "\n"  # noqa: PLW2901
+            target.write(line)
+    return gone
 
 
 def _names(raw: str) -> Iterator[str]:

@@ -2,6 +2,8 @@
 
 import asyncio
 from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from libs.contracts.envelope import Envelope
 from libs.contracts.events import RewrittenSegment, SegmentsRewritten, SubjectErased
@@ -124,13 +126,15 @@ class Erasing:
         return replaced, frozenset(asked)
 
     async def _quarantines(self, owner: Owner, user: str) -> list[Cleared]:
-        cleared = []
+        cleared, objects = [], self._objects(owner[0])
         for import_id, before in await store.quarantines(self._database, owner):
-            data = await self._objects(owner[0]).get_bytes(before)
-            now = await asyncio.to_thread(compute.quarantine_without, data, owner[0], user)
-            if now is not None:
-                after = await self._objects(owner[0]).put_bytes(now[0], kind=QUARANTINE)
-                cleared.append(Cleared(import_id, before, after, now[1]))
+            # It holds whole records, and may be larger than what fits into memory.
+            with TemporaryDirectory(prefix="pawl-quarantine-") as directory:
+                old, new = Path(directory) / "before", Path(directory) / "after"
+                await objects.fetch(before, old)
+                rows = await asyncio.to_thread(compute.quarantine_without, old, new, owner[0], user)
+                if rows:
+                    cleared.append(Cleared(import_id, before, await objects.put_file(new, kind=QUARANTINE), rows))
         return cleared
 
 

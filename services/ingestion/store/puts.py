@@ -1,11 +1,13 @@
 """Which objects were put and may never have been listed: what a killed process leaves behind is found again."""
 
+import asyncio
 import time
 from pathlib import Path
 
 from sqlalchemy import select
 
 from libs.artifacts import ObjectStore
+from libs.artifacts.files import digest_file
 from libs.contracts.ids import Digest, digest_bytes
 from libs.outbox.database import Database
 from libs.telemetry import get_logger
@@ -65,6 +67,12 @@ class JournalledStore(ObjectStore):
         """As `ObjectStore.put_bytes`."""
         self._journal.note(self._owner, digest_bytes(data))
         return await super().put_bytes(data, kind=kind)
+
+    async def put_file(self, path: Path, *, kind: str) -> Digest:
+        """As `ObjectStore.put_file`."""
+        digest, _ = await asyncio.to_thread(digest_file, path)
+        self._journal.note(self._owner, digest)
+        return await super().put_file(path, kind=kind)
 
 
 async def unlisted(database: Database, noted: set[tuple[str, str]]) -> set[tuple[str, str]]:
