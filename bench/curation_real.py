@@ -133,7 +133,8 @@ def told(name: str, rows: list[dict[str, Any]], spec: dict[str, Any], validator:
         validated = croissant_of(home / "a" / "dataset", validator)
         ends = Counter(end["outcome"] for end in ledger_file.finals_of(home / "a" / "ledger.parquet").values())
     proof = report["leakage"]
-    crossing = sum(count for counts in proof["edges_crossing"].values() for count in counts.values())
+    edges = ", ".join(f"{kind} {each['edges']}" for kind, each in proof["edges"].items())
+    crossing = sum(each["crossing"] for each in proof["edges"].values())
     published = sum(result["splits"].values())
     outcomes = {outcome: ends[outcome] for outcome in ("kept", "edited", "merged", "quarantined")}
     staying = outcomes["kept"] + outcomes["edited"]
@@ -147,7 +148,7 @@ def told(name: str, rows: list[dict[str, Any]], spec: dict[str, Any], validator:
         f"| rows that end once; that stay; that are published | {sum(outcomes.values())}; {staying}; {published} |",
         f"| splits | {', '.join(f'{count} {split}' for split, count in result['splits'].items())} |",
         f"| removed | {', '.join(f'{rule} {count}' for rule, count in result['removed'].items())} |",
-        f"| edges crossing (group, text, template) | {crossing} |",
+        f"| edges between what is published; crossing splits | {edges}; {crossing} |",
         f"| withheld pairs verified | {proof['pairs_verified']} |",
         f"| groups | {report['groups']['distinct']}, the largest of {report['largest_group']['rows']} rows |",
         f"| built twice | {'the same bytes' if same else 'DIFFERENT BYTES'} |",

@@ -12,10 +12,11 @@ import numpy as np
 from libs.contracts.errors import InvalidInput
 from services.curation.compute.answers import AnswerCheck
 from services.curation.compute.build import context_of, run_child
+from services.curation.compute.engines import duplicates_of
 from services.curation.compute.languages import languages
 from services.curation.compute.personal import PatternFinder
 from services.curation.compute.publish import line_of
-from services.curation.compute.steps import TO_THE_SUITE
+from services.curation.compute.steps import to_the_suite
 from services.curation.compute.tokens import TokenCounter
 from services.curation.domain.audit_page import page
 from services.curation.domain.messages import turns_of
@@ -48,7 +49,7 @@ def audit(request: dict[str, Any]) -> dict[str, Any]:
 def report_of(rows: Sequence[Row], context: Context, base: dict[str, str]) -> dict[str, Any]:
     """Everything the audit tells. `base` are the paths of the base's tokenizer and template, empty for none."""
     spec, reading = context.spec, Reading()
-    dry = run(TO_THE_SUITE, rows, context)
+    dry = run(to_the_suite(duplicates_of(spec, rows, context.erased)), rows, context)
     dry.facts.pop("placed")
     unjudged = dry.facts.pop("unjudged", [])
     texts = Counter(reading.key(asked(row)) for row in rows)

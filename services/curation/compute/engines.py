@@ -12,6 +12,7 @@ from services.curation.compute.personal_presidio import PresidioFinder
 from services.curation.compute.semantic import Embeddings, StaticEmbeddings
 from services.curation.compute.semantic_endpoint import EndpointEmbeddings
 from services.curation.domain.personal import Finder
+from services.curation.domain.rows import Row, asked
 
 _KEY = "PAWL_CURATION_MODEL_KEY"
 
@@ -28,6 +29,16 @@ def finder_of(spec: TaskSpec) -> Finder:
     if spec.data.curation.personal == "patterns":
         return PatternFinder()
     return BothFinders(PatternFinder(), PresidioFinder())
+
+
+def duplicates_of(spec: TaskSpec, rows: Sequence[Row], erased: frozenset[str]) -> Embeddings | None:
+    """What semantic duplicates are told by, where the policy asks for them: one measure for all steps of a build.
+
+    Fitted on the rows as they came in, but for those of erased users.
+    """
+    if spec.data.duplicates.semantic is None:
+        return None
+    return StaticEmbeddings.fit([asked(row) for row in rows if erased.isdisjoint((row.user, row.subject))])
 
 
 def embeddings_of(spec: TaskSpec, texts: Sequence[str]) -> list[Embeddings]:

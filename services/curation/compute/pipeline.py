@@ -5,16 +5,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from libs.contracts.errors import FailedPrecondition
-from services.curation.compute.steps import TO_THE_SUITE, after_the_suite
+from services.curation.compute.edges import proof_of
+from services.curation.compute.engines import duplicates_of
+from services.curation.compute.steps import after_the_suite, to_the_suite
+from services.curation.domain.clusters import GROUP_THRESHOLD
 from services.curation.domain.ledger import Ledger, reconcile
-from services.curation.domain.proof import prove
 from services.curation.domain.queue import ordered, per_category
 from services.curation.domain.review import Question
 from services.curation.domain.rows import Row
 from services.curation.domain.split import SPLITS, TEST
 from services.curation.domain.steps import Context, run
 from services.curation.domain.suite import Item, admit, item_of, sample
-from services.curation.domain.text import Reading
 
 
 @dataclass(slots=True)
@@ -44,16 +45,17 @@ def curate(rows: Sequence[Row], context: Context) -> Version:
 
     Raises InvalidInput naming a wrong setting, DataLoss when the ledger does not reconcile or an edge crosses.
     """
-    first = run(TO_THE_SUITE, rows, context)
+    embeddings = duplicates_of(context.spec, rows, context.erased)
+    first = run(to_the_suite(embeddings), rows, context)
     items, new, lost = _suite([row for row in first.rows if row.split == TEST and row.label is not False], context)
-    second = run(after_the_suite(items), first.rows, context)
+    # What grouping keeps together and what merging calls a duplicate: neither may stand in two splits.
+    near_at = min(GROUP_THRESHOLD, first.facts["near_duplicates"]["threshold"])
+    second = run(after_the_suite(items, near_at, embeddings), first.rows, context)
     ledger = first.ledger
     ledger.take(second.ledger, frozenset())
     kept = second.rows
     placed = first.facts.pop("placed")
-    reading = Reading()
-    customers = context.spec.data.curation.customers
-    proof = prove(kept, [*items, *context.suites], reading.key, reading.form, customers=customers)
+    proof = proof_of(kept, [*items, *context.suites], context.spec, near_at, embeddings)
     outcomes = reconcile(ledger, [row.row_id for row in rows], [row.row_id for row in kept])
     facts = first.facts | second.facts
     facts["leakage"] = {**facts["leakage"], **proof}

@@ -144,6 +144,12 @@ def nearest(rows: Vectors, held: Vectors, threshold: float) -> dict[int, tuple[i
     return found
 
 
+def reaching(rows: Vectors, held: Vectors, threshold: float) -> int:
+    """How many pairs of a row and a held-out vector have a cosine at or above the threshold."""
+    blocks = (rows[at : at + _BLOCK] @ held.T for at in range(0, len(rows), _BLOCK))
+    return sum(int((block >= threshold).sum()) for block in blocks)
+
+
 def unit(vectors: Vectors) -> Vectors:
     """Rows of length one; rows of zeros stay."""
     length = np.linalg.norm(vectors, axis=1, keepdims=True)

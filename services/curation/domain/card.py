@@ -62,12 +62,17 @@ def _text(spec: TaskSpec, report: Mapping[str, Any], licences: Sequence[str]) ->
     outcomes = ", ".join(f"{count} {name}" for name, count in report["outcomes"].items())
     lines += ["", f"Of {report['rows']['in']} rows that came in: {outcomes}. The ledger accounts for every one.", ""]
     lines += ["## Splits and leakage", ""]
-    crossing, withheld = (json.dumps(leakage[name], sort_keys=True) for name in ("edges_crossing", "withheld"))
     lines += [
-        "A split is a permanent function of the task and the group (conversation, customer, near duplicates).",
-        "",
+        "A split is a permanent function of the task and the group (conversation, customer, template, near and",
+        "semantic duplicates). Edges counted anew between the published rows and the items of suites:", "",
+        "| kind | edges | crossing splits | from | how |", "|---|---|---|---|---|",
+    ]  # fmt: skip
+    lines += [
+        f"| {kind} | {told['edges']} | {told['crossing']} | {told['threshold']} | {told['method']} |"
+        for kind, told in leakage["edges"].items()
     ]
-    lines += [f"Edges that cross between splits: {crossing}. Withheld: {withheld}.", ""]
+    lines += ["", *(f"Not counted: {kind}, since {why}." for kind, why in leakage["left_out"].items())]
+    lines += [f"Withheld: {json.dumps(leakage['withheld'], sort_keys=True)}.", ""]
     redacted = report["redacted"]
     lines += ["## Personal data", ""]
     lines += [", ".join(f"{name}: {count}" for name, count in redacted.items()) or "None was found by the patterns."]

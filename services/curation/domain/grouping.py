@@ -13,22 +13,23 @@ from services.curation.domain.split import TEST, VALIDATION, split_of
 def groups_of(
     rows: Sequence[Row],
     form_of: Callable[[int], frozenset[str]],
-    centres: Sequence[int],
+    centres: Sequence[Sequence[int]],
     known: Mapping[str, tuple[str, str]],
     *,
     customers: bool,
 ) -> list[str]:
     """The group of each row: the one it had, its conversation's, its customer's, its centre's, or one of its own.
 
-    A conversation (or customer) that begins with a row like one of another group belongs to that group for good; where
-    it meets others later, sealing withholds. `form_of` gives the words of the row at a place. A known row keeps its
-    group whatever became of the rows it was once grouped by.
+    `centres` holds, for each way of being alike, the centre of each row (itself, for a centre); the first way that
+    finds an earlier row says which group. A conversation (or customer) that begins with a row like one of another group
+    belongs to that group for good; where it meets others later, sealing withholds. `form_of` gives the words of the row
+    at a place. A known row keeps its group whatever became of the rows it was once grouped by.
     """
     named: list[str] = []
     roots: dict[str, str] = {}
-    for at, (row, centre) in enumerate(zip(rows, centres, strict=True)):
+    for at, row in enumerate(rows):
         own = _own(row, customers=customers)
-        alike = named[centre] if centre < at else None
+        alike = next((named[way[at]] for way in centres if way[at] < at), None)
         if row.row_id in known:
             named.append(known[row.row_id][0])
         elif own is not None:
@@ -43,10 +44,14 @@ def groups_of(
     return named
 
 
+def conversation_of(row: Row) -> str | None:
+    """The name of the group that the row's conversation makes, where it has one."""
+    return f"g:{row.group}" if row.group is not None else None
+
+
 def _own(row: Row, *, customers: bool) -> str | None:
-    if row.group is not None:
-        return f"g:{row.group}"
-    return f"u:{row.user}" if customers and row.user is not None else None
+    user = f"u:{row.user}" if customers and row.user is not None else None
+    return conversation_of(row) or user
 
 
 def place(

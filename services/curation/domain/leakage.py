@@ -81,21 +81,12 @@ def stem(word: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class HeldOut:
-    """One held-out text: its key, its form (masked word set), its group and who it is."""
+    """One held-out text: its key, its form (masked word set), the groups it belongs to and who it is."""
 
     key: str
     form: frozenset[str]
-    group: str
+    groups: tuple[str, ...]
     name: str
-
-
-@dataclass(frozen=True, slots=True)
-class Checked:
-    """What the check saw: rows checked, candidate pairs verified, rows withheld by reason."""
-
-    rows: int
-    pairs: int
-    withheld: dict[str, int]
 
 
 def withhold(
@@ -105,24 +96,28 @@ def withhold(
     neighbours: Neighbours,
     threshold: float,
     ledger: Ledger,
-) -> Checked:
+) -> int:
     """Remove every row that shares group or text with a held-out one, or whose form is similar at `threshold`.
 
     `texts[i]` describes `rows[i]`. `neighbours` numbers the held-out texts from 0 and the rows after them; a number or
-    identifier alone does not make two texts different here, since it would not to a model.
+    identifier alone does not make two texts different here, since it would not to a model. Rows that `neighbours` does
+    not propose stay. Returns how many pairs were verified.
     """
     for at in range(len(held)):
         neighbours.add(at)
     keys = {each.key: each.name for each in held}
-    groups = {each.group: each.name for each in held}
+    forms = {each.form: each.name for each in held}
+    groups = {group: each.name for each in held for group in each.groups}
     pairs = 0
-    withheld = {"withheld_group": 0, "withheld_exact": 0, "withheld_near": 0}
     for at, (row, mine) in enumerate(zip(rows, texts, strict=True)):
         reason, other = "", ""
-        if mine.group in groups:
-            reason, other = "withheld_group", groups[mine.group]
+        shared = next((group for group in mine.groups if group in groups), None)
+        if shared is not None:
+            reason, other = "withheld_group", groups[shared]
         elif mine.key in keys:
             reason, other = "withheld_exact", keys[mine.key]
+        elif mine.form in forms:
+            reason, other = "withheld_near", forms[mine.form]
         else:
             for candidate in neighbours.near(len(held) + at):
                 pairs += 1
@@ -130,6 +125,5 @@ def withhold(
                     reason, other = "withheld_near", held[candidate].name
                     break
         if reason:
-            withheld[reason] += 1
             ledger.remove(row, reason, f"held out: {other}")
-    return Checked(len(rows), pairs, withheld)
+    return pairs

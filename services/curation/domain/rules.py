@@ -79,7 +79,8 @@ _ALL = (
     Rule("withheld_group", "seal", _OUT, "its group is held out", optional=False),
     Rule("withheld_customer", "seal", _OUT, "its user is held out", optional=False),
     Rule("withheld_exact", "seal", _OUT, "its text is held out", optional=False),
-    Rule("withheld_near", "seal", _OUT, "a text like it is held out", optional=False),
+    Rule("withheld_near", "seal", _OUT, "a text like it is held out", optional=False, version=2),
+    Rule("withheld_semantic", "seal", _OUT, "its embedding is that of a held-out text", optional=False),
     Rule("withheld_rephrased", "cascade", _OUT, "a held-out text says the same in other words", optional=False),
     Rule("over_category_cap", "balance", _OUT, "its category has more than its share of training rows"),
 )

@@ -16,7 +16,7 @@ from libs.contracts.commands import BuildDataset
 from libs.contracts.envelope import envelop
 from libs.contracts.errors import NotFound
 from libs.contracts.events import DatasetBuilt, SegmentsRewritten, SegmentWritten, TaskApplied
-from libs.contracts.task import TaskSpec
+from libs.contracts.task import SplitSpec, TaskSpec
 from libs.eventing.connection import NatsLink
 from libs.eventing.publish import publish
 from libs.eventing.subscriptions import Consumers, Subscription
@@ -29,7 +29,7 @@ from services.curation.clients.library import Library
 from services.curation.compute.build import build
 from services.curation.compute.pipeline import Version, curate
 from services.curation.domain.rows import Row
-from services.curation.domain.split import salt_of
+from services.curation.domain.split import TRAIN, salt_of, split_of
 from services.curation.domain.steps import Context
 from services.curation.domain.suite import Item
 from services.curation.handlers import BUILD, REWRITTEN, SEGMENTS, TASKS, Curator
@@ -79,6 +79,12 @@ def context_for(suite: Sequence[Item] | None = None, known: Mapping[str, Any] | 
     spec = spec_of(**fields)
     salt = salt_of("default", spec.task)
     return Context(spec, "default", salt, spec.data.split, suite=suite, **(known or {}))
+
+
+def train_group() -> str:
+    """A group whose rows train."""
+    salt = salt_of("default", "triage")
+    return next(name for name in map(str, range(99)) if split_of(salt, f"g:{name}", SplitSpec()) == TRAIN)
 
 
 def write_segment(path: Path, rows: Sequence[Row]) -> Path:

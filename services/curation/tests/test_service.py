@@ -30,7 +30,8 @@ async def test_a_command_becomes_a_dataset_with_its_suite_and_report(house: Hous
         manifest.files
     )
     assert manifest.metadata["suite_digest"] == built.suite_digest
-    assert manifest.metadata["leakage_proof"]["groups_shared_with_train"] == 0
+    proof = manifest.metadata["leakage_proof"]["edges"]
+    assert {kind for kind, each in proof.items() if each["crossing"] == 0} == set(proof) >= {"exact", "near"}
     suite = await house.objects.get_manifest(built.suite_digest)
     items = await house.objects.get_bytes(suite.files["items.jsonl"].digest)
     assert len(items.splitlines()) == built.splits["test"]

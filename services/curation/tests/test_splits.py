@@ -4,39 +4,15 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
-import pytest
-
-from libs.contracts.errors import DataLoss
 from services.curation.compute.pipeline import Version, curate
-from services.curation.domain.proof import prove
 from services.curation.domain.split import SPLITS, TEST, TRAIN, VALIDATION
 from services.curation.domain.suite import Item, item_id_of
 from services.curation.domain.synthesis import Lineage, places_of, row_of
-from services.curation.domain.text import Reading
-from services.curation.tests.conftest import START, build_rows, context_for, row, tickets
+from services.curation.tests.conftest import START, build_rows, context_for, row, tickets, train_group
 
 
 def places(version: Version) -> dict[str, str]:
     return {each.row_id: name for name in SPLITS for each in version.splits[name]}
-
-
-def test_the_proof_counts_every_kind_of_edge_and_none_crosses() -> None:
-    version = build_rows(tickets(200))
-    proof = version.facts["leakage"]
-    assert set(proof["edges_crossing"]) == {"group", "text", "template"}
-    assert all(count == 0 for counts in proof["edges_crossing"].values() for count in counts.values())
-    assert proof["checked"] == {name: len(version.splits[name]) for name in SPLITS}
-
-
-def test_the_proof_refuses_rows_that_the_steps_let_through() -> None:
-    version = build_rows(tickets(100))
-    reading = Reading()
-    stray = version.splits[TEST][0]
-    from dataclasses import replace
-
-    leaked = [*version.splits[TEST], replace(stray, row_id="copy", split=TRAIN, split_group="other")]
-    with pytest.raises(DataLoss, match="1 edges of kind text cross test-train"):
-        prove(leaked, [], reading.key, reading.form, customers=False)
 
 
 def test_a_row_keeps_its_place_when_the_row_it_was_grouped_by_is_erased() -> None:
@@ -60,9 +36,9 @@ def test_all_rows_of_a_customer_stand_on_one_side_where_the_policy_says_so() -> 
         for each in version.splits[name]:
             sides.setdefault(each.user, set()).add(name)
     assert all(len(found) == 1 for found in sides.values())
-    assert version.facts["leakage"]["edges_crossing"]["customer"] == {
-        "test-train": 0, "test-validation": 0, "validation-train": 0,
-    }  # fmt: skip
+    told = version.facts["leakage"]["edges"]["customer"]
+    assert told["edges"] > 100
+    assert told["crossing"] == 0
 
 
 def test_a_customer_of_validation_is_kept_out_of_training_though_no_test_row_has_one() -> None:
@@ -71,7 +47,7 @@ def test_a_customer_of_validation_is_kept_out_of_training_though_no_test_row_has
     rows = [replace(each, user=None) if each.row_id in test else each for each in rows]
     version = build_rows(rows, data={"curation": {"customers": True}})
     assert not any(row.user for row in version.splits["test"])
-    assert version.facts["leakage"]["edges_crossing"]["customer"]["validation-train"] == 0
+    assert version.facts["leakage"]["edges"]["customer"]["crossing"] == 0
 
 
 def test_what_begins_after_the_temporal_holdout_is_test_for_ever() -> None:
@@ -147,20 +123,12 @@ def test_a_row_that_rewords_another_suites_item_is_withheld_and_our_own_is_told_
         "If each basket costs 23 florins, what does Quentin the farmer earn at Utrecht market with 17 quince baskets?"
     )
     theirs = Item("theirs", ({"role": "user", "content": asked},), "391", None, "elsewhere")
-    rows = [*tickets(120), row(300, said, "391 florins", group=_train_group())]
+    rows = [*tickets(120), row(300, said, "391 florins", group=train_group())]
     version = curate(rows, context_for(known={"suites": [theirs]}))
     assert version.ledger.removed["row-00300"] == "withheld_rephrased"
     told = version.facts["rephrased"]
     assert (told["others"]["withheld"], told["own"]["withheld"]) == (True, False)
     assert told["others"]["planted_found"] == told["others"]["planted_rewordings"] == 1
-
-
-def _train_group() -> str:
-    from libs.contracts.task import SplitSpec
-    from services.curation.domain.split import salt_of, split_of
-
-    salt = salt_of("default", "triage")
-    return next(name for name in map(str, range(99)) if split_of(salt, f"g:{name}", SplitSpec()) == TRAIN)
 
 
 def test_a_conversation_that_begins_like_another_group_belongs_to_it_for_good() -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from services.curation.compute.semantic import Embeddings
 from services.curation.compute.steps.admit import Admit
 from services.curation.compute.steps.answers import Answers, Blame, Fences
 from services.curation.compute.steps.balance import Balance
@@ -23,25 +24,31 @@ from services.curation.compute.steps.signals import Signals
 from services.curation.compute.steps.style import Style
 from services.curation.compute.steps.synthetic import Synthetic
 from services.curation.compute.steps.taxonomy import Aliases, Taxonomy
+from services.curation.domain.clusters import GROUP_THRESHOLD
 from services.curation.domain.steps import Step
 from services.curation.domain.suite import Item
 
-TO_THE_SUITE: tuple[Step, ...] = (
-    Erase(), Group(), Holdout(), Admit(), Signals(), Encoding(), Whitespace(), Roles(), Personal(), Reviewed(),
-    Fences(), Style(), Blame(), Answers(), Quality(), Aliases(), Taxonomy(), Synthetic(), Exact(), Conflicts(), Judge(),
-    Labels(), Limit(), Near(), Semantic(),
-)  # fmt: skip
-"""Steps before the gate suite is drawn from the test split."""
+
+def to_the_suite(embeddings: Embeddings | None) -> tuple[Step, ...]:
+    """Steps before the gate suite is drawn from the test split; `embeddings` tell semantic duplicates (None: nobody
+    asked for them).
+    """
+    return (
+        Erase(), Group(embeddings), Holdout(), Admit(), Signals(), Encoding(), Whitespace(), Roles(), Personal(),
+        Reviewed(), Fences(), Style(), Blame(), Answers(), Quality(), Aliases(), Taxonomy(), Synthetic(), Exact(),
+        Conflicts(), Judge(), Labels(), Limit(), Near(), Semantic(embeddings),
+    )  # fmt: skip
 
 
-def after_the_suite(items: Sequence[Item]) -> tuple[Step, ...]:
-    """Steps that need to know what is held out."""
-    return Seal(items), Cascade(items), Balance()
+def after_the_suite(items: Sequence[Item], near_at: float, embeddings: Embeddings | None) -> tuple[Step, ...]:
+    """Steps that need to know what is held out; a text is near one of it from the similarity `near_at`."""
+    return Seal(items, near_at, embeddings), Cascade(items), Balance()
 
 
 def versions() -> dict[str, int]:
     """Version per step; part of a policy's digest, since other code may decide otherwise."""
-    return {step.name: step.version for step in (*TO_THE_SUITE, *after_the_suite(()))}
+    steps = (*to_the_suite(None), *after_the_suite((), GROUP_THRESHOLD, None))
+    return {step.name: step.version for step in steps}
 
 
-__all__ = ["TO_THE_SUITE", "after_the_suite", "versions"]
+__all__ = ["after_the_suite", "to_the_suite", "versions"]

@@ -1,4 +1,4 @@
-"""Groups and splits: settled from all rows and no policy, before anything is repaired, removed or redacted."""
+"""Groups and splits: settled from all rows, before anything is repaired, removed or redacted."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from services.curation.compute.engines import sketcher_of
 from services.curation.compute.near import group_texts
 from services.curation.compute.near_sketch import ALGORITHM
+from services.curation.compute.semantic import Embeddings, find_semantic
 from services.curation.compute.steps.repair import clean
 from services.curation.domain.clusters import GROUP_THRESHOLD
 from services.curation.domain.grouping import groups_of, place
@@ -17,17 +18,25 @@ from services.curation.domain.text import Reading
 
 
 class Group:
-    """Sets the group and split of each row by conversation, customer, template and near duplicates."""
+    """Sets the group and split of each row by conversation, customer, template, near and semantic duplicates."""
 
-    name, version = "group", 2
+    name, version = "group", 3
+
+    def __init__(self, embeddings: Embeddings | None) -> None:
+        self._embeddings = embeddings
 
     def __call__(self, rows: Sequence[Row], context: Context) -> Result:
         """As `Step`."""
         reading = Reading()
         # Cleaned here as well, and by no policy: a setting that changed groups would move rows between splits.
         texts = [clean(asked(row)) for row in rows]
-        centres = group_texts(texts, sketcher=sketcher_of(context.spec))
-        policy = context.spec.data.curation
+        centres: list[Sequence[int]] = [group_texts(texts, sketcher=sketcher_of(context.spec))]
+        policy, semantic = context.spec.data.curation, context.spec.data.duplicates.semantic
+        method = f"stars at {GROUP_THRESHOLD} on {ALGORITHM}"
+        if self._embeddings is not None and semantic is not None:
+            alike = find_semantic(texts, threshold=semantic, guard=False, embeddings=self._embeddings)
+            centres.append(alike.centres)
+            method += f", then at {semantic} on {alike.method}"
         groups = groups_of(
             rows, lambda at: reading.form(texts[at]), centres, context.placed, customers=policy.customers
         )
@@ -39,7 +48,7 @@ class Group:
         facts = {
             "groups": {
                 "distinct": len(set(groups)),
-                "method": f"stars at {GROUP_THRESHOLD} on {ALGORITHM}",
+                "method": method,
             },
             "placed": {row.row_id: (row.split_group, row.split) for row in placed},
             "largest_group": {"rows": largest[0][1] if largest else 0},

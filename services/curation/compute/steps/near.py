@@ -8,7 +8,7 @@ from libs.contracts.answers import canonical_answer
 from services.curation.compute.calibrate import THRESHOLDS, calibrate
 from services.curation.compute.engines import sketcher_of
 from services.curation.compute.near import find_near
-from services.curation.compute.semantic import find_semantic
+from services.curation.compute.semantic import Embeddings, find_semantic
 from services.curation.domain.clusters import Apart, NearDuplicates
 from services.curation.domain.guard import Kind
 from services.curation.domain.identity import Identity
@@ -43,7 +43,10 @@ class Near:
 class Semantic:
     """Merges, within a split, rows that say the same in other words, where the policy asks for it."""
 
-    name, version = "semantic", 2
+    name, version = "semantic", 3
+
+    def __init__(self, embeddings: Embeddings | None) -> None:
+        self._embeddings = embeddings
 
     def __call__(self, rows: Sequence[Row], context: Context) -> Result:
         """As `Step`."""
@@ -52,7 +55,7 @@ class Semantic:
             return Result(list(rows), Ledger())
         texts = [asked(row) for row in rows]
         found = find_semantic(
-            texts, threshold=policy.semantic, guard=policy.guard,
+            texts, threshold=policy.semantic, guard=policy.guard, embeddings=self._embeddings,
             scopes=_scopes(rows, context), answers=_answers(rows),
         )  # fmt: skip
         return _merged(rows, found, "semantic_duplicate", policy.semantic, {})
