@@ -11,11 +11,13 @@ from typing import Any
 from libs.contracts.errors import DataLoss, InvalidInput, PawlError
 from libs.contracts.ids import digest_bytes
 from libs.contracts.task import SplitSpec, TaskSpec
+from libs.contracts.task.evaluation import TASK_SUITE
 from services.curation.compute import ledger_file, publish
 from services.curation.compute.pipeline import Version, curate
 from services.curation.compute.rows import load
 from services.curation.compute.steps import versions
 from services.curation.compute.steps.judge import MISSING
+from services.curation.domain.foreign import foreign_suites
 from services.curation.domain.review import Decision
 from services.curation.domain.rows import Row
 from services.curation.domain.rules import optional
@@ -90,6 +92,7 @@ def build(request: dict[str, Any]) -> dict[str, Any]:
             "suite_version": suite_version,
             "outcomes": version.outcomes,
             "leakage_proof": version.facts["leakage"],
+            "decontamination": report["decontamination"],
         },
     }
 
@@ -105,9 +108,8 @@ def context_of(request: dict[str, Any]) -> tuple[list[Row], Context]:
     placed |= places_of(synthetic, placed)
     rows += synthetic
     erased = frozenset(request.get("erased", []))
-    others: list[Item] = []
-    for path in request.get("suites", []):
-        others += _read_items(Path(path))
+    others = {digest: _read_items(Path(path)) for digest, path in request.get("suites", {}).items()}
+    counts = {digest: len(items) for digest, items in others.items()}
     context = Context(
         spec=spec,
         tenant=tenant,
@@ -120,7 +122,8 @@ def context_of(request: dict[str, Any]) -> tuple[list[Row], Context]:
         erased_items=frozenset(item_id_of(row.row_id) for row in rows if row.user in erased)
         | frozenset(item_id_of(row_id) for row_id in request.get("erased_rows", [])),
         suite=_read_items(Path(request["suite"])) if request["suite"] else None,
-        suites=others,
+        suites=[item for items in others.values() for item in items],
+        coverage=[each.told(counts) for each in foreign_suites(spec)],
         verdicts=request.get("verdicts", {}),
     )
     return rows, context
@@ -134,6 +137,7 @@ def policy_digest(spec: TaskSpec, fractions: SplitSpec, undone: frozenset[str] =
             "data": spec.data.model_dump(mode="json", exclude={"engine"}),
             "output": spec.output.model_dump(mode="json"),
             "suite": spec.evaluation.suite.model_dump(mode="json"),
+            "suites": [[each.name, each.kind, each.file] for each in spec.evaluation.suites],
             "system": spec.system,
             "split": fractions.model_dump(mode="json"),
             "undone": sorted(undone),
@@ -186,8 +190,15 @@ def _report(version: Version, request: dict[str, Any], rows: Sequence[Row], cont
             **{name: _counted(row.category for row in version.splits[name] if row.category) for name in SPLITS},
         },
         "review": _counted(question.kind for question in version.questions),
-        **version.facts,
+        "decontamination": _decontamination(version, context),
+        **{name: fact for name, fact in version.facts.items() if name != "rephrased"},
     }
+
+
+def _decontamination(version: Version, context: Context) -> dict[str, Any]:
+    """Which suites the version was kept clean of, which not and why; what ran on whom, and how much that finds."""
+    own = {"suite": TASK_SUITE, "kind": TASK_SUITE, "covered": True, "items": len(version.items)}
+    return {"suites": [own, *context.coverage], "checked": version.facts["rephrased"]}
 
 
 def _counted(values: Any) -> dict[str, int]:
@@ -195,8 +206,14 @@ def _counted(values: Any) -> dict[str, int]:
 
 
 def _read_items(path: Path) -> list[Item]:
+    items = []
     with path.open(encoding="utf-8") as file:
-        return [Item.of(json.loads(line)) for line in file]
+        for number, line in enumerate(file, 1):
+            try:
+                items += [Item.of(json.loads(line))] if line.strip() else []
+            except (KeyError, TypeError, ValueError, AttributeError) as error:
+                raise InvalidInput(f"line {number} of a suite is no item: {error!r}", field="suites") from error
+    return items
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ words in a row (the custom since GPT-3) find copies alone: of rewordings they fi
 
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -32,32 +32,45 @@ _CANDIDATE = 0.4
 
 @dataclass(frozen=True, slots=True)
 class Decontamination:
-    """The strongest hit of each row that must not be learnt, and rows first caught by each stage."""
+    """The first hit of each row that must not be learnt, and how many rows each stage was the first to catch.
+
+    `stages` holds the stages that ran and no others; `thresholds` is the policy with what was calibrated, `reached` the
+    rows that each stage finds by itself, `method` both in words.
+    """
 
     hits: dict[int, Hit]
     stages: dict[str, int]
+    reached: dict[str, frozenset[int]]
+    thresholds: Policy
     method: str
 
 
 def decontaminate(
-    rows: Sequence[str], held: Sequence[str], policy: Policy | None = None, embeddings: Sequence[Embeddings] = ()
+    rows: Sequence[str],
+    held: Sequence[str],
+    policy: Policy | None = None,
+    embeddings: Sequence[Embeddings] = (),
+    *,
+    planted: int = 0,
 ) -> Decontamination:
     """Rows that share a held-out text, or say it in other words.
 
     The static stage needs `embeddings` fitted on the corpus or elsewhere; those from an endpoint see only the pairs
-    that lexical overlap makes likely, since they are dear. A stage without its embeddings is left out.
+    that lexical overlap makes likely, and of these no row that was caught before, since they are dear. A stage without
+    its embeddings does not run. The last `planted` rows are there to be found: every stage sees all of them.
     """
     cheap, dear = (next((each for each in embeddings if each.dear is costs), None) for costs in (False, True))
     policy = policy or Policy()
-    if policy.lexical is None:
+    if not rows or not held:
+        return Decontamination({}, {}, {}, policy, "nothing to compare")
+    if policy.lexical is None and not {LEXICAL, ENDPOINT}.isdisjoint(policy.stages):
         policy = replace(policy, lexical=calibrated(rows, len(held), policy.flagged))
-    if policy.semantic is None and cheap is not None:
+    if policy.semantic is None and cheap is not None and STATIC in policy.stages:
         policy = replace(policy, semantic=calibrated_cosine(rows, len(held), cheap))
     hits: dict[int, Hit] = {}
-    if not rows or not held:
-        return Decontamination(hits, dict.fromkeys(policy.stages, 0), _method(policy))
     index = None
-    stages = dict.fromkeys(policy.stages, 0)
+    stages: dict[str, int] = {}
+    reached: dict[str, frozenset[int]] = {}
     for stage in policy.stages:
         if stage == EXACT:
             found = _exact(rows, held)
@@ -72,13 +85,14 @@ def decontaminate(
             found = {row: Hit(other, STATIC, score, cheap.name) for row, (other, score) in best.items()}
         elif stage == ENDPOINT and dear is not None:
             index = index or LexicalIndex(rows, held)
-            found = _asked(rows, held, index, policy, dear, hits)
+            caught = {row for row in hits if row < len(rows) - planted}
+            found = _asked(rows, held, index, policy, dear, caught)
         else:
             continue
         fresh = {row: hit for row, hit in found.items() if row not in hits}
-        stages[stage] = len(fresh)
+        stages[stage], reached[stage] = len(fresh), frozenset(found)
         hits.update(fresh)
-    return Decontamination(dict(sorted(hits.items())), stages, _method(policy))
+    return Decontamination(dict(sorted(hits.items())), stages, reached, policy, _method(policy, stages, dear))
 
 
 def calibrated(rows: Sequence[str], held: int, flagged: float = 0.002, *, seed: int = 1) -> float:
@@ -137,9 +151,10 @@ def measured_recall(
     rng = random.Random(seed)
     vocabulary = plain_words(held)
     planted = [reworded(held[at], rng, vocabulary) for at in drawn]
-    hits = decontaminate([*rows, *planted], held, policy, embeddings).hits
-    found = sum(row >= len(rows) for row in hits)
-    return Recall(len(planted), found, len(rows), len(hits) - found)
+    seen = decontaminate([*rows, *planted], held, policy, embeddings, planted=len(planted))
+    found = sum(row >= len(rows) for row in seen.hits)
+    stages = {stage: sum(row >= len(rows) for row in reached) for stage, reached in seen.reached.items()}
+    return Recall(len(planted), found, len(rows), len(seen.hits) - found, stages)
 
 
 def _exact(rows: Sequence[str], held: Sequence[str]) -> dict[int, Hit]:
@@ -195,12 +210,12 @@ def _asked(
     index: LexicalIndex,
     policy: Policy,
     embeddings: Embeddings,
-    hits: dict[int, Hit],
+    caught: Collection[int],
 ) -> dict[int, Hit]:
-    """Pairs that lexical overlap makes likely, judged by embeddings."""
+    """Pairs that lexical overlap makes likely, judged by embeddings; of rows `caught` before, none."""
     likely = index.scored((policy.lexical or 0.0) * _CANDIDATE)
     pairs = [
-        (row, other) for row, other in zip(likely.row.tolist(), likely.held.tolist(), strict=True) if row not in hits
+        (row, other) for row, other in zip(likely.row.tolist(), likely.held.tolist(), strict=True) if row not in caught
     ]
     left, right = sorted({row for row, _ in pairs}), sorted({other for _, other in pairs})
     if not pairs:
@@ -215,5 +230,13 @@ def _asked(
     return found
 
 
-def _method(policy: Policy) -> str:
-    return f"{'+'.join(policy.stages)} ngram={policy.ngram} lexical={policy.lexical} semantic={policy.semantic}"
+def _method(policy: Policy, ran: Collection[str], dear: Embeddings | None) -> str:
+    """The stages that ran, in words."""
+    said = {
+        EXACT: EXACT,
+        NGRAM: f"{NGRAM} {policy.ngram}",
+        LEXICAL: f"{LEXICAL} {policy.lexical}",
+        STATIC: f"{STATIC} {policy.semantic or _SURE}",
+        ENDPOINT: f"{dear.name if dear is not None else ENDPOINT} {policy.endpoint}",
+    }
+    return " + ".join(said[stage] for stage in ran)

@@ -35,11 +35,15 @@ class EndpointEmbeddings:
         self._key = key
         self._batch = batch
         self._timeout = timeout
+        self._known: dict[str, Vectors] = {}
 
     def embed(self, texts: Sequence[str]) -> Vectors:
-        """As `Embeddings.embed`."""
-        parts = [self._asked(texts[at : at + self._batch]) for at in range(0, len(texts), self._batch)]
-        return unit(np.concatenate(parts)) if parts else np.zeros((0, 1), np.float32)
+        """As `Embeddings.embed`; a text is sent once."""
+        new = [text for text in dict.fromkeys(texts) if text not in self._known]
+        for at in range(0, len(new), self._batch):
+            batch = new[at : at + self._batch]
+            self._known.update(zip(batch, self._asked(batch), strict=True))
+        return unit(np.stack([self._known[text] for text in texts])) if texts else np.zeros((0, 1), np.float32)
 
     def _asked(self, texts: Sequence[str]) -> Vectors:
         body = json.dumps({"model": self._model, "input": [text[:_LONGEST] or " " for text in texts]}).encode()

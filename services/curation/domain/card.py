@@ -73,9 +73,28 @@ def _text(spec: TaskSpec, report: Mapping[str, Any], licences: Sequence[str]) ->
     ]
     lines += ["", *(f"Not counted: {kind}, since {why}." for kind, why in leakage["left_out"].items())]
     lines += [f"Withheld: {json.dumps(leakage['withheld'], sort_keys=True)}.", ""]
+    lines += ["## Decontamination", "", *_decontamination(report["decontamination"])]
     redacted = report["redacted"]
     lines += ["## Personal data", ""]
     lines += [", ".join(f"{name}: {count}" for name, count in redacted.items()) or "None was found by the patterns."]
+    return lines
+
+
+def _decontamination(told: Mapping[str, Any]) -> list[str]:
+    lines = ["| suite | kind | kept out of training | why |", "|---|---|---|---|"]
+    for suite in told["suites"]:
+        covered = "yes" if suite["covered"] else "no"
+        lines.append(f"| {suite['suite']} | {suite['kind']} | {covered} | {suite.get('why', '')} |")
+    lines.append("")
+    for side, checked in told["checked"].items():
+        recall, whose = checked["recall"], "the task's own suite" if side == "own" else "the other suites"
+        alone = ", ".join(f"{stage} {found}" for stage, found in recall["found_by_stage_alone"].items())
+        done = "withheld" if checked["withheld"] else "told of and kept"
+        lines += [
+            f"Rows that reword an item of {whose}: {checked['rows']}, {done}; found by {checked['method']}.",
+            f"Of {recall['planted']} rewordings planted it finds {recall['found']}; each stage alone: {alone}.",
+            "",
+        ]
     return lines
 
 

@@ -31,12 +31,16 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class Recall:
-    """Rewordings of held-out texts planted and found, clean rows and those of them flagged."""
+    """Rewordings of held-out texts planted and found, clean rows and those of them flagged.
+
+    `stages` says how many of the planted ones each stage that ran finds by itself.
+    """
 
     planted: int
     found: int
     clean: int
     flagged: int
+    stages: Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True)

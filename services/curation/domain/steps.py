@@ -18,8 +18,8 @@ class Context:
     """What every step may know beside the rows; nothing in it changes during a build.
 
     `placed` says the permanent group and split of rows that an earlier version knew, `erased` holds hashes of users
-    and `erased_items` items of theirs, `suites` items of other evaluation suites, `verdicts` scores by the key
-    of what was judged.
+    and `erased_items` items of theirs, `suites` items of other evaluation suites and `coverage` what there is to say of
+    each of these, `verdicts` scores by the key of what was judged.
     """
 
     spec: TaskSpec
@@ -33,6 +33,7 @@ class Context:
     erased_items: frozenset[str] = frozenset()
     suite: Sequence[Item] | None = None
     suites: Sequence[Item] = ()
+    coverage: Sequence[Mapping[str, Any]] = ()
     verdicts: Mapping[str, int] = field(default_factory=dict)
 
     def approved(self, row_id: str) -> bool:

@@ -39,10 +39,12 @@ class Item:
 
     @classmethod
     def of(cls, line: Mapping[str, Any]) -> "Item":
-        """Read a line of `items.jsonl`."""
+        """Read a line of `items.jsonl`; an item without a group stands alone."""
         messages = tuple(dict(each) for each in line["messages"])
         tools = dump(line["tools"]) if line.get("tools") else None
-        return cls(str(line["item_id"]), messages, str(line["answer"]), line["category"], str(line["group"]), tools)
+        name = str(line["item_id"])
+        group = str(line.get("group") or f"item:{name}")
+        return cls(name, messages, str(line["answer"]), line.get("category"), group, tools)
 
     @property
     def asked(self) -> str:

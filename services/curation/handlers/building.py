@@ -14,6 +14,7 @@ from libs.outbox.database import Database
 from services.curation.clients import child
 from services.curation.clients.endpoint import Chat, judge
 from services.curation.clients.library import Library
+from services.curation.domain.foreign import foreign_suites
 from services.curation.store import datasets as store
 from services.curation.store import erasures, policy, review
 from services.curation.store.datasets import Dataset, Suite
@@ -92,6 +93,7 @@ class Builder:
         tenant, task, database = command.tenant, command.task, self._database
         gone = await erasures.of_task(database, tenant, task)
         curation = command.spec.data.curation
+        suites = {each.digest for each in foreign_suites(command.spec) if each.digest}
         return {
             "tenant": tenant,
             "spec": command.spec.model_dump(mode="json", by_alias=True),
@@ -101,7 +103,7 @@ class Builder:
             "erased": [each.user for each in gone],
             "erased_rows": sorted({row_id for each in gone for row_id in each.row_ids}),
             "verdicts": await policy.verdicts(database, tenant, task) if curation.judge is not None else {},
-            "suites": [str(await self._library.items(tenant, digest)) for digest in curation.leakage.suites],
+            "suites": {digest: str(await self._library.items(tenant, digest)) for digest in sorted(suites)},
         }
 
     async def _judged(self, command: BuildDataset, unjudged: Sequence[dict[str, str]]) -> dict[str, int]:

@@ -73,6 +73,20 @@ def test_the_threshold_is_calibrated_on_the_rows_and_the_recall_is_measured(prob
     assert recall.flagged <= 0.02 * recall.clean
 
 
+def test_only_stages_that_ran_are_named_and_each_says_what_it_finds_alone(problems: list[str]) -> None:
+    suite, rows = problems[:100], problems[100:]
+    found = decontaminate(rows, suite)
+    assert list(found.stages) == ["exact", "ngram", "lexical"]
+    assert found.method == f"exact + ngram 13 + lexical {found.thresholds.lexical}"
+    assert "static" in decontaminate(rows, suite, embeddings=[StaticEmbeddings.fit([*rows, *suite])]).stages
+    copies = decontaminate(rows, suite, Policy(("exact", "ngram")))
+    assert (copies.method, copies.thresholds.lexical) == ("exact + ngram 13", None)
+    assert decontaminate(rows, []).stages == {}
+    recall = measured_recall(rows, suite, found.thresholds)
+    assert list(recall.stages) == ["exact", "ngram", "lexical"]
+    assert recall.stages["ngram"] < recall.stages["lexical"] <= recall.found
+
+
 def test_nothing_to_check_is_no_hit(problems: list[str]) -> None:
     assert decontaminate([], problems[:5]).hits == {}
     assert decontaminate(problems[:5], []).hits == {}
@@ -126,7 +140,7 @@ def test_hyperplanes_propose_the_pairs_that_comparing_all_finds(monkeypatch: pyt
 class Endpoint(BaseHTTPRequestHandler):
     """Embeds by counting letters; fails as its path says."""
 
-    failures = 0
+    failures = texts = 0
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
@@ -137,6 +151,7 @@ class Endpoint(BaseHTTPRequestHandler):
         if self.headers.get("authorization") != "Bearer k":
             self.send_error(401)
             return
+        Endpoint.texts += len(body["input"])
         data = [
             {"index": at, "embedding": [text.count(letter) + 0.01 for letter in "abcdef"]}
             for at, text in enumerate(body["input"])
@@ -185,6 +200,20 @@ def test_an_endpoint_judges_only_pairs_that_words_make_likely(endpoint: str, pro
     found = decontaminate(rows, suite, policy, [EndpointEmbeddings(f"{endpoint}/v1", "m", key="k")])
     assert found.hits[200].stage == "endpoint"
     assert found.hits[200].evidence == "endpoint/m"
+    assert found.method == "lexical 0.95 + endpoint/m 0.99"
+
+
+def test_an_endpoint_is_measured_on_every_reworded_item_and_sent_no_text_twice(
+    endpoint: str, problems: list[str]
+) -> None:
+    suite, rows = problems[:20], problems[100:300]
+    dear = EndpointEmbeddings(f"{endpoint}/v1", "m", key="k")
+    policy = Policy(("lexical", "endpoint"), lexical=0.2, endpoint=0.5)
+    recall = measured_recall(rows, suite, policy, [dear])
+    assert recall.stages["endpoint"] == recall.stages["lexical"] == 20
+    asked = Endpoint.texts
+    assert measured_recall(rows, suite, policy, [dear]) == recall
+    assert Endpoint.texts == asked > 0
 
 
 def test_static_embeddings_are_the_same_for_the_same_corpus() -> None:

@@ -128,7 +128,7 @@ def test_a_row_that_rewords_another_suites_item_is_withheld_and_our_own_is_told_
     assert version.ledger.removed["row-00300"] == "withheld_rephrased"
     told = version.facts["rephrased"]
     assert (told["others"]["withheld"], told["own"]["withheld"]) == (True, False)
-    assert told["others"]["planted_found"] == told["others"]["planted_rewordings"] == 1
+    assert told["others"]["recall"]["found"] == told["others"]["recall"]["planted"] == 1
 
 
 def test_a_conversation_that_begins_like_another_group_belongs_to_it_for_good() -> None:

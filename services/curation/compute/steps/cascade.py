@@ -3,15 +3,19 @@
 from collections.abc import Sequence
 from typing import Any
 
-from services.curation.compute.decontaminate import decontaminate, measured_recall
+import numpy as np
+
+from services.curation.compute.decontaminate import Decontamination, decontaminate, measured_recall
 from services.curation.compute.engines import embeddings_of
+from services.curation.compute.semantic import Embeddings
 from services.curation.domain.ledger import Ledger
 from services.curation.domain.rows import Row, asked
 from services.curation.domain.split import TEST
 from services.curation.domain.steps import Context, Result
 from services.curation.domain.suite import Item
 
-_PLANTED = 100
+_PLANTED, _AMONG = 100, 4_000
+"""Rewordings planted to measure recall, and most rows they are planted among: the whole cascade runs once more."""
 
 
 class Cascade:
@@ -21,7 +25,7 @@ class Cascade:
     is told of and not withheld from by default, while a foreign suite is never to be met in training.
     """
 
-    name, version = "cascade", 2
+    name, version = "cascade", 3
 
     def __init__(self, items: Sequence[Item]) -> None:
         self._items = items
@@ -32,24 +36,38 @@ class Cascade:
         facts: dict[str, Any] = {}
         learnt = [row for row in rows if row.split != TEST]
         texts = [asked(row) for row in learnt]
-        sides = [("others", context.suites, True), ("own", self._items, policy.rephrased == "withhold")]
-        for side, items, withheld in sides:
-            if not items or not texts or (side == "own" and policy.rephrased == "ignore"):
-                continue
+        sides = [
+            ("others", context.suites, True),
+            ("own", self._items if policy.rephrased != "ignore" else (), policy.rephrased == "withhold"),
+        ]
+        checked = [(side, items, withheld) for side, items, withheld in sides if items and texts]
+        every = [item.asked for _, items, _ in checked for item in items]
+        embeddings = embeddings_of(context.spec, [*texts, *every]) if checked else []
+        for side, items, withheld in checked:
             held = [item.asked for item in items]
-            embeddings = embeddings_of(context.spec, [*texts, *held])
             found = decontaminate(texts, held, embeddings=embeddings)
             facts[side] = {
                 "rows": len(found.hits),
                 "stages": found.stages,
                 "method": found.method,
                 "withheld": withheld,
+                "recall": _recall(texts, held, found, embeddings),
             }
-            if withheld:
-                cheap = [each for each in embeddings if not each.dear]
-                recall = measured_recall(texts, held, None, cheap, sample=_PLANTED)
-                facts[side] |= {"planted_rewordings": recall.planted, "planted_found": recall.found}
             for at, hit in found.hits.items() if withheld else ():
                 name = items[hit.held].item_id
                 ledger.remove(learnt[at], "withheld_rephrased", f"{hit.stage} {hit.score:.2f}: {hit.evidence}; {name}")
         return Result(ledger.kept(rows), ledger, {"rephrased": facts})
+
+
+def _recall(
+    texts: Sequence[str], held: Sequence[str], found: Decontamination, embeddings: Sequence[Embeddings]
+) -> dict[str, Any]:
+    """What the cascade, and each of its stages by itself, finds of planted rewordings of these very items."""
+    drawn = np.sort(np.random.default_rng(1).permutation(len(texts))[:_AMONG]).tolist()
+    recall = measured_recall([texts[at] for at in drawn], held, found.thresholds, embeddings, sample=_PLANTED)
+    return {
+        "planted": recall.planted,
+        "found": recall.found,
+        "found_by_stage_alone": dict(recall.stages),
+        "among_rows": recall.clean,
+    }
