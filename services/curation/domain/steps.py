@@ -9,7 +9,7 @@ from libs.contracts.task import SplitSpec, TaskSpec
 from services.curation.domain.ledger import Ledger
 from services.curation.domain.review import Decision, Question
 from services.curation.domain.rows import Row
-from services.curation.domain.rules import rule_of
+from services.curation.domain.rules import Outcome, rule_of
 from services.curation.domain.suite import Item
 
 
@@ -81,9 +81,12 @@ def run(steps: Sequence[Step], rows: Sequence[Row], context: Context) -> Result:
 def _settled(step: Step, before: Sequence[Row], result: Result, undone: frozenset[str]) -> list[Row]:
     after = {row.row_id: row for row in result.rows}
     edited = {entry.row_id: entry.rule for entry in result.ledger.entries}
+    alone: set[str] = set()
     for entry in result.ledger.entries:
         if rule_of(entry.rule).step != step.name:
             raise DataLoss(f"step {step.name!r} used the rule {entry.rule!r} of another step", field="rule")
+        if entry.outcome is Outcome.MERGED and entry.rule in undone:
+            alone.add(entry.other)
     rows: list[Row] = []
     for row in before:
         now = after.pop(row.row_id, None)
@@ -91,6 +94,9 @@ def _settled(step: Step, before: Sequence[Row], result: Result, undone: frozense
         if (now is None) != (removed is not None):
             state = "lost" if now is None else "removed and kept"
             raise DataLoss(f"step {step.name!r} {state} row {row.row_id}", field="row_id")
+        if now is not None and row.row_id in alone:
+            # A step merges by one rule: with that undone, the row stands for those alone that it stood for before.
+            now = replace(now, stands_for=row.stands_for, weight=row.weight)
         if now is None:
             if removed in undone:
                 rows.append(row)

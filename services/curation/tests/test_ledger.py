@@ -7,10 +7,11 @@ import pytest
 
 from libs.contracts.errors import DataLoss, FailedPrecondition, InvalidInput, NotFound
 from services.curation.compute import ledger_file
+from services.curation.compute.pipeline import curate
 from services.curation.compute.steps import versions
 from services.curation.domain.ledger import Ledger, reconcile
 from services.curation.domain.rows import Row
-from services.curation.domain.rules import RULES, optional, rule_of
+from services.curation.domain.rules import RULES, Outcome, optional, rule_of
 from services.curation.domain.split import SPLITS
 from services.curation.domain.steps import Context, Result, run
 from services.curation.tests.conftest import build_rows, context_for, row, tickets
@@ -104,9 +105,34 @@ def test_duplicates_that_are_wanted_are_no_conflict_and_outvote_as_one_voice() -
     assert set(_without([*tied, row(9, "who came", "nobody")], wanted)) == {"row-00009"}
 
 
-def _without(rows: list[Row], rules: frozenset[str]) -> dict[str, str]:
-    from services.curation.compute.pipeline import curate
+@pytest.mark.parametrize(
+    ("rule", "other"),
+    [
+        ("exact_duplicate", "WHERE is the parcel for the lab on the top floor?"),
+        ("near_duplicate", "where is the parcel for the lab on the top floor please"),
+        ("semantic_duplicate", "for the labs on the top floor, where is the parcel"),
+    ],
+)
+def test_who_stood_for_others_stands_for_himself_once_their_merge_is_undone(rule: str, other: str) -> None:
+    rows = [row(0, "where is the parcel for the lab on the top floor", "a", weight=0.5), row(1, other, "a")]
+    rows += tickets(20, 10)
+    data = {**ALL_TRAIN, "duplicates": {"semantic": 0.6, "near": rule == "near_duplicate"}}
 
+    def standing(undone: frozenset[str]) -> list[tuple[str, int, float]]:
+        version = curate(rows, context_for(known={"undone": undone}, data=data))
+        return [(each.row_id, each.stands_for, each.weight) for each in version.splits["train"][:2]]
+
+    assert standing(frozenset())[0][:2] == ("row-00000", 2)
+    every = frozenset({"exact_duplicate", "near_duplicate", "semantic_duplicate"})
+    assert standing(every) == [("row-00000", 1, 0.5), ("row-00001", 1, 1.0)]
+
+
+def test_a_step_merges_by_one_rule_at_most() -> None:
+    merging = [rule.step for rule in RULES.values() if rule.outcome is Outcome.MERGED]
+    assert len(merging) == len(set(merging))
+
+
+def _without(rows: list[Row], rules: frozenset[str]) -> dict[str, str]:
     version = curate(rows, context_for(known={"undone": rules}, data=ALL_TRAIN))
     return {each.row_id: each.input for each in version.splits["train"]}
 
