@@ -8,8 +8,9 @@ from typing import Any
 from libs.contracts.ids import digest_bytes
 from services.curation.compute.languages import main_languages
 from services.curation.compute.pipeline import Version
-from services.curation.domain.card import card, licence_of
-from services.curation.domain.croissant import croissant
+from services.curation.domain.card import CARD, card, licence_of
+from services.curation.domain.columns import Kind, columns_of, kinds_in
+from services.curation.domain.croissant import CROISSANT, croissant
 from services.curation.domain.messages import answer
 from services.curation.domain.rows import Row
 from services.curation.domain.split import SPLITS
@@ -27,29 +28,33 @@ def write_dataset(directory: Path, version: Version, context: Context, report: d
     """Every file of a dataset version; the same version gives the same bytes."""
     directory.mkdir(parents=True)
     files: dict[str, tuple[str, int]] = {}
+    seen: dict[str, set[tuple[str, Kind | None]]] = {}
     for name in SPLITS:
         path = directory / f"{name}.jsonl"
-        _write_lines(path, (line_of(row, context.spec.system) for row in version.splits[name]))
+        seen[path.name] = _write_lines(path, (line_of(row, context.spec.system) for row in version.splits[name]))
         content = path.read_bytes()
         files[path.name] = digest_bytes(content).removeprefix("sha256:"), len(content)
     rows = [row for name in SPLITS for row in version.splits[name]]
     languages = main_languages([row.input for row in rows])
     licences = sorted({row.licence for row in rows if row.licence})
-    (directory / "report.json").write_text(json.dumps(report, indent=1, sort_keys=True, ensure_ascii=False))
-    (directory / "card.md").write_text(card(context.spec, report, languages, licences))
+    stated = [row.created_at for row in rows if row.dated]
+    columns = columns_of(set[tuple[str, Kind | None]]().union(*seen.values()))
+    (directory / "report.json").write_text(json.dumps(report, indent=1, sort_keys=True, ensure_ascii=False), "utf-8")
+    (directory / CARD).write_text(card(context.spec, report, languages, licences, columns), "utf-8")
     document = croissant(
         name=context.spec.task,
         description=context.spec.description,
         version=f"{report['number']}.0.0",
         licence=licence_of(licences),
         tenant=context.tenant,
-        # A date of building would make equal versions differ.
-        published=max(row.created_at for row in rows).date().isoformat(),
+        # The day of a build, or of an import, would make equal versions differ.
+        published=max(stated).date().isoformat() if stated else None,
         files={name: file for name, file in files.items() if file[1]},
+        columns={name: columns_of(found) for name, found in seen.items()},
         report=report,
         languages=languages,
     )
-    (directory / "croissant.json").write_text(json.dumps(document, indent=1, ensure_ascii=False))
+    (directory / CROISSANT).write_text(json.dumps(document, indent=1, ensure_ascii=False), "utf-8")
 
 
 def line_of(row: Row, system: str) -> dict[str, Any]:
@@ -74,7 +79,11 @@ def line_of(row: Row, system: str) -> dict[str, Any]:
     return line
 
 
-def _write_lines(path: Path, lines: Iterable[dict[str, Any]]) -> None:
+def _write_lines(path: Path, lines: Iterable[dict[str, Any]]) -> set[tuple[str, Kind | None]]:
+    """Write the lines; returns the columns they have."""
+    seen: set[tuple[str, Kind | None]] = set()
     with path.open("w", encoding="utf-8", newline="\n") as file:
         for line in lines:
             file.write(json.dumps(line, ensure_ascii=False, separators=(",", ":")) + "\n")
+            seen.update(kinds_in(line))
+    return seen

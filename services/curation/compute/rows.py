@@ -19,7 +19,7 @@ _NEEDED = (
 )  # fmt: skip
 _OPTIONAL = (
     "history", "messages", "tools", "user", "weight", "licence", "rejected", "label", "review", "form", "confidence",
-    "revision", "judgement", "subject", "comment",
+    "revision", "judgement", "subject", "comment", "arrived_at",
 )  # fmt: skip
 NUMBER = "number"
 
@@ -56,6 +56,7 @@ def _row(given: dict[str, Any], segment: str) -> Row:
             raise DataLoss(f"segment {segment}: row {given['row_id']}: messages: {error}", field="messages") from error
     given["weight"] = 1.0 if given.get("weight") is None else given["weight"]
     given["input"] = given["input"] or ""
+    given["dated"] = given.pop("arrived_at", None) != given["created_at"]
     return Row(answer=given.pop("output"), **given)
 
 

@@ -1,21 +1,58 @@
 """The card of a dataset version: Hugging Face metadata in YAML, then what a reader should know."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import yaml
+
 from libs.contracts.task import TaskSpec
+from services.curation.domain.columns import Column
 from services.curation.domain.rules import rule_of
 from services.curation.domain.split import SPLITS
 
+CARD = "README.md"
+"""Where the hub looks for a card."""
+CARD_BEFORE = "card.md"
+"""What it was called in versions built before."""
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 
 
-def card(spec: TaskSpec, report: Mapping[str, Any], languages: Sequence[str], licences: Sequence[str]) -> str:
-    """The text of `card.md`. `languages` are ISO 639-1 codes, `licences` those of the rows."""
-    return "\n".join(
-        ["---", *_metadata(spec, report, languages, licences), "---", "", *_text(spec, report, licences), ""]
-    )
+_PLAIN = re.compile(r"[a-z][a-z0-9_-]*(?: [a-z]+)*")
+"""Text that needs no quotes in YAML, were it not for the words that mean something else there."""
+_WORDS = frozenset({"y", "n", "yes", "no", "on", "off", "true", "false", "null", "none"})
+
+
+class _Dumper(yaml.SafeDumper):
+    """YAML in which no reader of 1.1 or 1.2 takes a text for anything else."""
+
+    def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:  # noqa: ARG002
+        """As the base does, with lists indented in their key."""
+        super().increase_indent(flow, indentless=False)
+
+
+def _text_node(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    plain = _PLAIN.fullmatch(text) is not None and text not in _WORDS
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=None if plain else '"')
+
+
+_Dumper.add_representer(str, _text_node)
+
+
+def card(
+    spec: TaskSpec,
+    report: Mapping[str, Any],
+    languages: Sequence[str],
+    licences: Sequence[str],
+    columns: Sequence[Column],
+) -> str:
+    """The text of `README.md`, where the hub looks for it. `languages` are ISO 639-1 codes, `licences` and `columns`
+    those of the rows.
+    """
+    metadata = _metadata(spec, report, languages, licences, columns)
+    head = yaml.dump(metadata, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=2**31)
+    return "\n".join(["---", f"{head}---", "", *_text(spec, report, licences, columns), ""])
 
 
 def size_category(rows: int) -> str:
@@ -29,27 +66,33 @@ def licence_of(licences: Sequence[str]) -> str:
 
 
 def _metadata(
-    spec: TaskSpec, report: Mapping[str, Any], languages: Sequence[str], licences: Sequence[str]
-) -> list[str]:
+    spec: TaskSpec,
+    report: Mapping[str, Any],
+    languages: Sequence[str],
+    licences: Sequence[str],
+    columns: Sequence[Column],
+) -> dict[str, Any]:
     licence = licence_of(licences)
-    title = f"{spec.task} dataset {report['number']}"
-    lines = [f"pretty_name: {_quoted(title)}"]
-    lines += ["language:", *(f"- {code}" for code in languages)] if languages else []
-    lines += [f"license: {licence.lower()}"]
-    lines += [f"license_name: {_quoted(', '.join(licences))}"] if licence == "other" else []
-    lines += ["task_categories:", "- text-generation", "size_categories:", f"- {size_category(report['rows']['kept'])}"]
-    lines += ["tags:", "- pawl", *(["- synthetic"] if report["kinds"].get("synthetic") else [])]
-    lines += ["configs:", "- config_name: default", "  data_files:"]
-    for name in SPLITS:
-        if report["splits"][name]:
-            lines += [f"  - split: {name}", f"    path: {name}.jsonl"]
-    return lines
+    files = [{"split": name, "path": f"{name}.jsonl"} for name in SPLITS if report["splits"][name]]
+    return {
+        "pretty_name": f"{spec.task} dataset {report['number']}",
+        **({"language": list(languages)} if languages else {}),
+        "license": licence.lower(),
+        **({"license_name": ", ".join(licences)} if licence == "other" else {}),
+        "task_categories": ["text-generation"],
+        "size_categories": [size_category(report["rows"]["kept"])],
+        "tags": ["pawl", *(["synthetic"] if report["kinds"].get("synthetic") else [])],
+        "configs": [{"config_name": "default", "data_files": files}],
+        "dataset_info": {"features": [column.feature() for column in columns]},
+    }
 
 
-def _text(spec: TaskSpec, report: Mapping[str, Any], licences: Sequence[str]) -> list[str]:
+def _text(spec: TaskSpec, report: Mapping[str, Any], licences: Sequence[str], columns: Sequence[Column]) -> list[str]:
     leakage, balance = report["leakage"], report["balance"]
     lines = [f"# {spec.task}, dataset version {report['number']}", "", spec.description, ""]
     lines += _table(("split", "rows"), report["splits"])
+    lines += ["## Columns", "", "| column | what it holds |", "|---|---|"]
+    lines += [*(f"| {column.name} | {column.says} |" for column in columns), ""]
     lines += ["## Where the rows come from", "", *_table(("source", "rows"), report["sources"])]
     if licences:
         lines += [f"Licences: {', '.join(licences)}.", ""]
@@ -99,9 +142,10 @@ def _decontamination(told: Mapping[str, Any]) -> list[str]:
 
 
 def _table(head: tuple[str, str], counts: Mapping[str, int]) -> list[str]:
-    rows = [f"| {name} | {count} |" for name, count in counts.items()]
+    rows = [f"| {_cell(name)} | {count} |" for name, count in counts.items()]
     return [f"| {head[0]} | {head[1]} |", "|---|---|", *rows, ""]
 
 
-def _quoted(text: str) -> str:
-    return json.dumps(text, ensure_ascii=False)
+def _cell(text: str) -> str:
+    """A text that stays in its cell of a table."""
+    return " ".join(text.replace("|", "\\|").split())

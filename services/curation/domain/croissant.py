@@ -4,7 +4,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from libs.contracts.errors import InvalidInput
+from services.curation.domain.columns import Column, Kind
 
+CROISSANT = "croissant.json"
 CONFORMS_TO = "http://mlcommons.org/croissant/1.1"
 _CONTEXT: dict[str, Any] = {
     "@language": "en",
@@ -45,15 +47,13 @@ _CONTEXT: dict[str, Any] = {
     "subField": "cr:subField",
     "transform": "cr:transform",
 }
-_FIELDS = (
-    ("row_id", "the row's id, the same in every version"),
-    ("category", "category, where the row has one"),
-    ("group", "rows of one group stand on one side of the split"),
-    ("source", "where the row came from"),
-)
+_PARTS = {
+    "messages": ("role", "content"), "rejected": ("role",), "tools": ("function.name",), "lineage": ("model",),
+}  # fmt: skip
+"""What is read of a column that holds more than one value; of JSON the first alone: Croissant has no type for it."""
+_TYPES = {Kind.FLAG: "sc:Boolean", Kind.NUMBER: "sc:Float"}
 _NEEDED = (
-    "@context", "@type", "conformsTo", "name", "description", "license", "url", "creator", "datePublished",
-    "distribution", "recordSet",
+    "@context", "@type", "conformsTo", "name", "description", "license", "url", "creator", "distribution", "recordSet",
 )  # fmt: skip
 
 
@@ -64,12 +64,14 @@ def croissant(
     version: str,
     licence: str,
     tenant: str,
-    published: str,
+    published: str | None,
     files: Mapping[str, tuple[str, int]],
+    columns: Mapping[str, Sequence[Column]],
     report: Mapping[str, Any],
     languages: Sequence[str],
 ) -> dict[str, Any]:
-    """The document. `files` are sha256 (hex) and bytes per split's file; `published` is a date, of the newest row.
+    """The document. `files` are sha256 (hex) and bytes per split's file, `columns` those of each; `published` is the
+    newest date that a row itself states, and left out where none states any.
 
     RAI terms say how the data were collected, cleaned and freed of personal data.
     """
@@ -83,7 +85,7 @@ def croissant(
         "license": licence,
         "url": f"urn:pawl:{tenant}:{name}:{version}",
         "creator": {"@type": "sc:Organization", "name": tenant},
-        "datePublished": published,
+        **({"datePublished": published} if published else {}),
         "isLiveDataset": False,
         "citeAs": f"{name}, dataset version {version}",
         "rai:dataCollection": f"Rows by source: {_counts(report['sources'])}.",
@@ -105,7 +107,7 @@ def croissant(
             }
             for path, (digest, size) in sorted(files.items())
         ],
-        "recordSet": [_records(path) for path in sorted(files)],
+        "recordSet": [_records(path, columns[path]) for path in sorted(files)],
     }
     if languages:
         document["inLanguage"] = list(languages)
@@ -123,30 +125,37 @@ def check(document: Mapping[str, Any]) -> dict[str, Any]:
             raise InvalidInput("a FileObject needs sha256, contentUrl and encodingFormat", field=f"distribution[{at}]")
     ids: set[str] = set()
     for records in document["recordSet"]:
-        for each in [records, *records["field"]]:
+        leaves = [leaf for each in records["field"] for leaf in each.get("subField", [each])]
+        for each in [records, *leaves]:
             if each["@id"] in ids:
                 raise InvalidInput(f"{each['@id']} stands twice", field="recordSet")
             ids.add(each["@id"])
-        for each in records["field"]:
+        for each in leaves:
             if each["source"]["fileObject"]["@id"] not in known:
                 raise InvalidInput(f"{each['@id']} refers to no file", field="recordSet")
     return dict(document)
 
 
-def _records(path: str) -> dict[str, Any]:
+def _records(path: str, columns: Sequence[Column]) -> dict[str, Any]:
     split = path.removesuffix(".jsonl")
-
-    def field(name: str, says: str, column: str, part: str = "") -> dict[str, Any]:
-        source: dict[str, Any] = {"fileObject": {"@id": path}, "extract": {"column": column}}
-        told = {"@type": "cr:Field", "@id": f"{split}/{name}", "name": name, "description": says, "dataType": "sc:Text"}
-        if not part:
-            return {**told, "source": source}
-        return {**told, "repeated": True, "source": {**source, "transform": {"jsonPath": f"$[*].{part}"}}}
-
-    fields = [field(name, says, name) for name, says in _FIELDS]
-    fields.append(field("roles", "roles of the messages, in order", "messages", "role"))
-    fields.append(field("contents", "texts of the messages, the answer last", "messages", "content"))
+    fields = [_field(path, f"{split}/{column.name}", column) for column in columns]
     return {"@type": "cr:RecordSet", "@id": split, "name": split, "field": fields}
+
+
+def _field(path: str, name: str, column: Column) -> dict[str, Any]:
+    source: dict[str, Any] = {"fileObject": {"@id": path}, "extract": {"column": column.name}}
+    told = {"@type": "cr:Field", "@id": name, "name": column.name, "description": column.says}
+    if column.kind not in (Kind.MESSAGES, Kind.JSON):
+        return {**told, "dataType": _TYPES.get(column.kind, "sc:Text"), "source": source}
+    parts = _PARTS[column.name] if column.kind is Kind.MESSAGES else _PARTS[column.name][:1]
+    fields = []
+    for part in parts:
+        short = part.rsplit(".", 1)[-1]
+        where = {**source, "transform": {"jsonPath": part}}
+        fields.append(
+            {"@type": "cr:Field", "@id": f"{name}/{short}", "name": short, "dataType": "sc:Text", "source": where}
+        )
+    return {**told, **({} if column.name == "lineage" else {"repeated": True}), "subField": fields}
 
 
 def _counts(counts: Mapping[str, int]) -> str:

@@ -26,7 +26,7 @@ class Row:
     row can train, `judgement` what all signals on its request said by its `revision`, `review` why a person should look
     at it, `comment` what users said of the answer in free text. `lineage` is the JSON of what a synthetic row was made
     from. `split_group` and `split` are set by grouping, `stands_for` counts rows merged into it, `weight` (0 to 1) is
-    what each of them counts for.
+    what each of them counts for. `dated` is whether `created_at` is what the row says, and not only when it came.
     """
 
     row_id: str
@@ -61,6 +61,7 @@ class Row:
     split_group: str = ""
     split: str = ""
     stands_for: int = 1
+    dated: bool = True
 
     @property
     def content(self) -> tuple[Any, ...]:

@@ -146,6 +146,7 @@ def row_of(approved: Mapping[str, Any]) -> Row:
         answer=approved["answer"],
         signal="good",
         created_at=_EPOCH,
+        dated=False,
         category=approved["category"] or None,
         lineage=approved["lineage"],
     )

@@ -24,7 +24,7 @@ from services.curation.tests.conftest import build_files, row, tickets
 def test_the_card_is_what_the_hub_reads_and_croissant_names_every_byte(tmp_path: Path) -> None:
     rows = [*tickets(120, licence="cc-by-4.0"), row(300, "nothing", None)]
     result, files = build_files(tmp_path / "a", rows)
-    _, head, text = files["dataset/card.md"].decode().split("---\n", 2)
+    _, head, text = files["dataset/README.md"].decode().split("---\n", 2)
     metadata = yaml.safe_load(head)
     assert metadata["license"] == "cc-by-4.0"
     assert metadata["size_categories"] == ["n<1K"]
@@ -74,7 +74,7 @@ def test_croissant_is_what_its_own_library_reads_down_to_the_records(tmp_path: P
         lines = [json.loads(line) for line in files[f"dataset/{split}.jsonl"].splitlines()]
         records = list(read.records(split))
         assert [each[f"{split}/row_id"].decode() for each in records] == [line["row_id"] for line in lines]
-        told = [text.decode() for text in records[0][f"{split}/contents"]]
+        told = [each[f"{split}/messages/content"].decode() for each in records[0][f"{split}/messages"]]
         assert told == [each["content"] for each in lines[0]["messages"]]
 
 

@@ -26,7 +26,7 @@ async def test_a_command_becomes_a_dataset_with_its_suite_and_report(house: Hous
     assert (subject, headers["ce-turnid"]) == (DatasetBuilt.subject, "turn-1")
     built = DatasetBuilt.model_validate(body)
     manifest = await house.objects.get_manifest(built.digest)
-    assert {"train.jsonl", "validation.jsonl", "test.jsonl", "report.json", "card.md", "croissant.json"} == set(
+    assert {"train.jsonl", "validation.jsonl", "test.jsonl", "report.json", "README.md", "croissant.json"} == set(
         manifest.files
     )
     assert manifest.metadata["suite_digest"] == built.suite_digest

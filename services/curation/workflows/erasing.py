@@ -19,6 +19,8 @@ from libs.outbox.database import Database
 from libs.telemetry import get_logger
 from services.curation.clients import child
 from services.curation.clients.library import Library
+from services.curation.domain.card import CARD, CARD_BEFORE
+from services.curation.domain.croissant import CROISSANT
 from services.curation.domain.split import SPLITS
 from services.curation.store import audits, erasures, review
 from services.curation.store import datasets as store
@@ -28,7 +30,7 @@ from services.curation.store.segments import over_segments
 
 log = get_logger(__name__)
 
-_TELLING = ("report.json", "card.md", "croissant.json")
+_TELLING = ("report.json", CARD, CARD_BEFORE, CROISSANT)
 
 
 def hash_of(tenant: str, user: str) -> str:

@@ -15,6 +15,8 @@ from libs.outbox.database import Database
 from libs.telemetry import get_logger, span
 from services.curation.clients import child
 from services.curation.clients.library import Library
+from services.curation.domain.card import CARD, CARD_BEFORE
+from services.curation.domain.croissant import CROISSANT
 from services.curation.domain.split import SPLITS
 from services.curation.store import audits, erasures, policy, review
 from services.curation.store import datasets as store
@@ -101,7 +103,7 @@ class Looking:
         dataset = await store.get(self._database, tenant, task, number)
         objects = self._library.objects(tenant)
         manifest = await objects.get_manifest(dataset.digest)
-        wanted = ("card.md", "croissant.json")
+        wanted = (CARD if CARD in manifest.files else CARD_BEFORE, CROISSANT)
         missing = next((name for name in wanted if name not in manifest.files), None)
         if missing is not None:
             raise NotFound(f"dataset {dataset.number} was built without {missing}", field="number")
