@@ -105,7 +105,8 @@ class EmbeddingsSpec(Section):
 
 
 class LeakageSpec(Section):
-    """Evaluation suites, beside the task's own, that training must not know: trees with `items.jsonl`, by digest.
+    """Evaluation suites that training must not know, beside the task's own and those of `evaluation.suites`: trees
+    with `items.jsonl`, by digest.
 
     Rows that reword an item of theirs are withheld. `rephrased` says what to do with rows that reword one of the own
     suite: nothing, count them in the report, or withhold them too. With `embeddings` a model judges the likely pairs.

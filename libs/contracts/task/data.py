@@ -68,7 +68,8 @@ class DuplicateSpec(Section):
     an identifier or a negation are never merged while `guard` is on.
 
     With `calibrate` the threshold of merging is chosen by what planted copies of the rows show; what it does to them is
-    in the report either way. `semantic` merges rows whose embeddings, fitted on the rows, have that cosine.
+    in the report either way. `semantic` merges rows whose embeddings, fitted on the rows, have that cosine,
+    and keeps such rows in one split.
     """
 
     near: bool = True
