@@ -116,7 +116,8 @@ def told(name: str, rows: list[dict[str, Any]], spec: dict[str, Any], validator:
         for out in ("a", "b"):
             begun = time.process_time()
             request = {
-                "tenant": "default", "spec": spec, "number": 1, "watermark": 1, "fractions": None, "suite": None,
+                "tenant": "default", "secret": "00" * 32, "spec": spec, "number": 1, "watermark": 1,
+                "fractions": None, "suite": None,
                 "suite_version": 0, "segments": [(1, str(home / "segment.parquet"))], "out": str(home / out),
             }  # fmt: skip
             results.append(build(request))

@@ -28,9 +28,10 @@ import nats
 import psutil
 import uvloop
 from nats.js.api import AckPolicy, ConsumerConfig
+from pydantic import SecretStr
 
 from bench.intake_chaos import BASE, OWNER, write
-from libs.artifacts import ObjectStore
+from libs.artifacts import ObjectStore, TenantSecrets
 from libs.contracts.events import TaskApplied
 from libs.contracts.inference import Inference, Message, Provenance, Role
 from libs.contracts.subjects import TASKS, task_key
@@ -178,7 +179,10 @@ async def ours(link: NatsLink, objects: ObjectStore, home: Path, events: int, ba
     tasks = Tasks(link, home / "tasks.json")
     await tasks.start()
     shared: dict[str, Any] = {"recent": RecentInferences(), "echoes": Echoes()}
-    feedback = intake.FeedbackIntake(database, link, objects.for_tenant, tasks, patience=60, pace=0.0, **shared)
+    secrets = TenantSecrets(objects.for_tenant, SecretStr("the secret of every tenant in benches"))
+    feedback = intake.FeedbackIntake(
+        database, link, objects.for_tenant, tasks, secrets, patience=60, pace=0.0, **shared
+    )
     logged = InferenceIntake(database, link, objects.for_tenant, arrived=lambda: None, pace=0.0, **shared)
     consumer = BatchConsumer(link, "ingestion-inference", batch, 0.2, logged.take)
     await consumer.start()

@@ -27,11 +27,14 @@ CONNECT_SECONDS = 3.0
 READ_SECONDS = 30.0
 
 _MISSING = frozenset({"NoSuchKey", "NoSuchBucket", "NoSuchObject", "ResourceNotFound", "NoSuchUpload"})
-_TAKEN = frozenset({"BucketAlreadyOwnedByYou", "BucketAlreadyExists"})
+_TAKEN = frozenset({"BucketAlreadyOwnedByYou", "BucketAlreadyExists", "PreconditionFailed"})
 _REFUSED = frozenset({"AccessDenied", "AllAccessDisabled"})
 _UNKNOWN_CALLER = frozenset({"InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken"})
 _FULL = frozenset({"XMinioStorageFull", "QuotaExceeded", "InsufficientStorage", "XMinioAdminBucketQuotaExceeded"})
-_BUSY = frozenset({"SlowDown", "TooManyRequests", "ServiceUnavailable", "RequestTimeout", "XMinioServerNotInitialized"})
+_BUSY = frozenset(
+    ("SlowDown", "TooManyRequests", "ServiceUnavailable", "RequestTimeout", "XMinioServerNotInitialized",
+     "ConditionalRequestConflict")
+)  # fmt: skip
 
 
 def connect(endpoint: str, access_key: str, secret_key: str, bucket: str, region: str, *, connections: int) -> Minio:
@@ -96,7 +99,7 @@ def _translate(code: str, message: str, status: int, what: str) -> PawlError:
     if code in _MISSING:
         return NotFound(f"object storage has no {what} ({code})", reason="NO_SUCH_OBJECT")
     if code in _TAKEN:
-        return AlreadyExists(said, reason="BUCKET_TAKEN")
+        return AlreadyExists(said, reason="ALREADY_THERE")
     if code in _UNKNOWN_CALLER:
         return Unauthenticated(said, reason="S3_CREDENTIALS")
     if code in _REFUSED:

@@ -31,6 +31,7 @@ READ_LIMIT_BYTES = 256 * 1024**2
 STREAM_LIMIT_BYTES = 64 * 1024**3
 _AT_ONCE = 4
 _TIDY_SECONDS = 1.0
+_SECRET = "secret"
 
 T = TypeVar("T")
 
@@ -231,6 +232,16 @@ class ObjectStore:
             for stored in await self._blocking(shard, f"{self._tenant}/{number:02x}/"):
                 if re.match(DIGEST_PATTERN, stored.digest):
                     yield stored
+
+    # -- the tenant's secret
+
+    async def get_secret(self) -> bytes | None:
+        """The secret kept beside the tenant's objects, where no sweep lists it; None when there is none."""
+        return await self._blocking(self._transfers.read_small, f"{self._tenant}/{_SECRET}")
+
+    async def offer_secret(self, secret: bytes) -> None:
+        """Keep a secret; where the server knows conditions, the first offer stands."""
+        await self._blocking(self._transfers.offer_small, f"{self._tenant}/{_SECRET}", secret)
 
     # -- the bucket
 

@@ -4,6 +4,7 @@ import hashlib
 import io
 import os
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -11,7 +12,7 @@ from minio import Minio
 
 from libs.artifacts.files import file_errors, partial_name, sweep_partials, sync_directory
 from libs.artifacts.s3 import s3_errors
-from libs.contracts.errors import Conflict, DataLoss, InvalidInput, NotFound, Transient, Unavailable
+from libs.contracts.errors import AlreadyExists, Conflict, DataLoss, InvalidInput, NotFound, Transient, Unavailable
 from libs.contracts.ids import digest_bytes
 from libs.telemetry import get_logger
 
@@ -69,6 +70,24 @@ class Transfers:
             with s3_errors(digest):
                 self._client.remove_object(self._bucket, key)
             raise changed
+
+    def read_small(self, key: str) -> bytes | None:
+        """A few bytes that have no digest, None when there are none: nothing to verify them by."""
+        if self.size_of(key) is None:
+            return None
+        with s3_errors(key):
+            answer = self._client.get_object(self._bucket, key)
+            try:
+                return bytes(answer.read())
+            finally:
+                answer.close()
+                answer.release_conn()
+
+    def offer_small(self, key: str, data: bytes) -> None:
+        """Write a few bytes where nothing is yet: a server that knows conditions refuses the second of two writers."""
+        with suppress(AlreadyExists), s3_errors(key):
+            # The client's public call has no conditions.
+            self._client._put_object(self._bucket, key, data, {"If-None-Match": "*"})  # noqa: SLF001
 
     def read(self, key: str, digest: str, limit: int, cancelled: threading.Event) -> bytes:
         """The verified bytes of an object of at most `limit` bytes. Raises DataLoss, InvalidInput, NotFound."""

@@ -18,6 +18,7 @@ from pydantic_settings import (
 )
 
 SHARED_PREFIX = "PAWL_"
+_SHORTEST_SECRET = 32
 EXIT_USAGE = 2
 """Exit status of a process that was told something wrong: restarting it does not help."""
 
@@ -31,6 +32,12 @@ def _url(*schemes: str) -> AfterValidator:
         return value
 
     return AfterValidator(check)
+
+
+def _long(value: SecretStr) -> SecretStr:
+    if value and len(value) < _SHORTEST_SECRET:
+        raise ValueError(f"must have {_SHORTEST_SECRET} characters at least, drawn at random")
+    return value
 
 
 def _level(value: object) -> object:
@@ -125,6 +132,9 @@ class ServiceSettings(ProcessSettings):
     """The SQLite file `<state_dir>/state.db` unless set."""
     grpc_host: str = "127.0.0.1"
     grpc_port: Port
+    pseudonym_secret: Annotated[SecretStr, AfterValidator(_long)] = SecretStr("")
+    """What pseudonyms are keyed by, the same for ingestion and curation: 32 random characters at least. Unset, each
+    tenant's is made once and kept in object storage."""
 
     def nats_credentials(self) -> dict[str, Any]:
         """What this process proves itself by to the broker; empty where the broker asks nobody."""

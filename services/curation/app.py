@@ -5,7 +5,7 @@ import shutil
 
 import httpx
 
-from libs.artifacts import ObjectStore
+from libs.artifacts import ObjectStore, TenantSecrets
 from libs.contracts.commands import BuildDataset
 from libs.contracts.errors import Transient
 from libs.contracts.events import SegmentsRewritten, SegmentWritten, TaskApplied
@@ -63,7 +63,8 @@ async def main(lifecycle: Lifecycle, settings: Settings) -> None:
     models = httpx.AsyncClient(timeout=settings.model_seconds, trust_env=settings.model_proxy)
     lifecycle.on_drain(models.aclose, "models")
     chat = EndpointChat(models, settings.model_key.get_secret_value())
-    library = Library(objects.for_tenant, settings.state_dir / "segments")
+    secrets = TenantSecrets(objects.for_tenant, settings.pseudonym_secret)
+    library = Library(objects.for_tenant, settings.state_dir / "segments", secrets)
     builder = Builder(database, library, chat, settings.state_dir / "builds")
     builder.sweep()
     curator = Curator(database, builder)

@@ -5,7 +5,7 @@ import gc
 import time
 from collections.abc import AsyncIterator, Callable
 
-from libs.artifacts import ObjectStore
+from libs.artifacts import ObjectStore, TenantSecrets
 from libs.contracts.errors import NotFound, Transient
 from libs.contracts.events import SubjectErased
 from libs.contracts.stubs.pawl.ingestion.v1 import ingestion_pb2 as pb
@@ -94,7 +94,7 @@ async def main(lifecycle: Lifecycle, settings: Settings) -> None:
     lifecycle.spawn(tidying.run(), "tidying")
     recent, echoes = RecentInferences(), Echoes()
     feedback = FeedbackIntake(
-        database, link, kept, tasks,
+        database, link, kept, tasks, TenantSecrets(objects.for_tenant, settings.pseudonym_secret),
         patience=settings.join_patience, pace=settings.pace, recent=recent, echoes=echoes,
     )  # fmt: skip
     logging = InferenceIntake(

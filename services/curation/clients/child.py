@@ -46,6 +46,8 @@ def _prepared(directory: Path, request: dict[str, Any]) -> tuple[Path, Path]:
     directory.mkdir(parents=True, exist_ok=True)
     request_file, result_file = directory / "request.json", directory / "result.json"
     result_file.unlink(missing_ok=True)
+    # It names the secret of the tenant's pseudonyms.
+    request_file.touch(0o600)
     request_file.write_text(json.dumps({**request, "result": str(result_file)}))
     return request_file, result_file
 

@@ -5,20 +5,25 @@ import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from libs.artifacts import ObjectStore
+from libs.artifacts import ObjectStore, TenantSecrets
 from libs.contracts.errors import NotFound
 
 
 class Library:
     """Objects of the tenants on local disk. `root` may be emptied at any time."""
 
-    def __init__(self, objects: Callable[[str], ObjectStore], root: Path) -> None:
+    def __init__(self, objects: Callable[[str], ObjectStore], root: Path, secrets: TenantSecrets) -> None:
         self._objects = objects
         self._root = root
+        self._secrets = secrets
 
     def objects(self, tenant: str) -> ObjectStore:
         """The store of a tenant."""
         return self._objects(tenant)
+
+    async def secret(self, tenant: str) -> str:
+        """The secret that the tenant's pseudonyms are keyed by, in hex."""
+        return (await self._secrets.of(tenant)).hex()
 
     async def file(self, tenant: str, digest: str, suffix: str = ".parquet") -> Path:
         """A file by digest; NotFound, DataLoss as of the store."""

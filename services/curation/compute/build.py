@@ -114,6 +114,7 @@ def context_of(request: dict[str, Any]) -> tuple[list[Row], Context]:
         spec=spec,
         tenant=tenant,
         salt=salt_of(tenant, spec.task),
+        secret=bytes.fromhex(request["secret"]),
         fractions=fractions,
         undone=optional([*spec.data.curation.without, *request.get("undone", [])]),
         placed=placed,

@@ -4,8 +4,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from libs.contracts.pseudonyms import Pseudonyms
 from services.curation.domain.personal_patterns import PATTERNS, Pattern
-from services.curation.domain.personal_pseudonyms import Pseudonyms
 
 KINDS = (
     "credential", "email", "url", "iban", "card", "ssn", "licence", "ip", "birth_date", "postcode", "phone", "age",

@@ -17,14 +17,16 @@ from services.curation.domain.suite import Item
 class Context:
     """What every step may know beside the rows; nothing in it changes during a build.
 
-    `placed` says the permanent group and split of rows that an earlier version knew, `erased` holds hashes of users
-    and `erased_items` items of theirs, `suites` items of other evaluation suites and `coverage` what there is to say of
-    each of these, `verdicts` scores by the key of what was judged.
+    `secret` is what the tenant's pseudonyms are keyed by. `placed` says the permanent group and split of rows that an
+    earlier version knew, `erased` holds hashes of users and `erased_items` items of theirs, `suites` items of other
+    evaluation suites and `coverage` what there is to say of each of these, `verdicts` scores by the key of what was
+    judged.
     """
 
     spec: TaskSpec
     tenant: str
     salt: str
+    secret: bytes = field(repr=False)
     fractions: SplitSpec
     undone: frozenset[str] = frozenset()
     placed: Mapping[str, tuple[str, str]] = field(default_factory=dict)

@@ -96,6 +96,7 @@ class Builder:
         suites = {each.digest for each in foreign_suites(command.spec) if each.digest}
         return {
             "tenant": tenant,
+            "secret": await self._library.secret(tenant),
             "spec": command.spec.model_dump(mode="json", by_alias=True),
             "decisions": await review.decisions(database, tenant, task),
             "synthetic": await review.approved_synthetic(database, tenant, task),

@@ -10,8 +10,9 @@ from typing import Any
 import httpx
 import polars as pl
 import pytest_asyncio
+from pydantic import SecretStr
 
-from libs.artifacts import ObjectStore
+from libs.artifacts import ObjectStore, TenantSecrets
 from libs.contracts.commands import BuildDataset
 from libs.contracts.envelope import envelop
 from libs.contracts.errors import NotFound
@@ -43,6 +44,7 @@ from services.curation.workflows.synthesising import Synthesis
 START = datetime(2026, 1, 1, tzinfo=UTC)
 TOPICS = ("printer", "router", "invoice", "password", "parcel", "screen", "backup", "license", "phone line", "calendar")
 FAULTS = ("burns", "is lost", "came late", "will not open", "shows a blue light", "makes a loud noise", "smells odd")
+SECRET = b"the secret of the tenant, by hand"
 PLACES = ("in the kitchen", "at the harbour", "upstairs", "on the train", "next to my desk", "under the bridge")
 
 
@@ -78,7 +80,7 @@ def context_for(suite: Sequence[Item] | None = None, known: Mapping[str, Any] | 
     """What the steps may know under a spec of the given sections; `known` adds to it."""
     spec = spec_of(**fields)
     salt = salt_of("default", spec.task)
-    return Context(spec, "default", salt, spec.data.split, suite=suite, **(known or {}))
+    return Context(spec, "default", salt, SECRET, spec.data.split, suite=suite, **(known or {}))
 
 
 def train_group() -> str:
@@ -102,13 +104,15 @@ def write_segment(path: Path, rows: Sequence[Row]) -> Path:
     return path
 
 
-def build_files(home: Path, rows: Sequence[Row], **fields: Any) -> tuple[dict[str, Any], dict[str, bytes]]:
+def build_files(
+    home: Path, rows: Sequence[Row], *, secret: bytes = SECRET, **fields: Any
+) -> tuple[dict[str, Any], dict[str, bytes]]:
     """Run the whole build; returns its result and the bytes of every file written."""
     home.mkdir()
     spec = spec_of(**fields).model_dump(mode="json", by_alias=True)
     segment = str(write_segment(home / "s.parquet", rows))
     request = {
-        "tenant": "default", "number": 1, "watermark": 1, "spec": spec,
+        "tenant": "default", "secret": secret.hex(), "number": 1, "watermark": 1, "spec": spec,
         "segments": [(1, segment)], "fractions": None, "suite": None, "suite_version": 0,
         "out": str(home / "out"), "result": "",
     }  # fmt: skip
@@ -133,7 +137,8 @@ class House:
         await self.database.open()
         self.relay = Relay(self.database, self.link)
         await self.relay.start()
-        self.library = Library(self.objects.for_tenant, self.home / "segments")
+        secrets = TenantSecrets(self.objects.for_tenant, SecretStr(""), settled=0.0)
+        self.library = Library(self.objects.for_tenant, self.home / "segments", secrets)
         self.models = httpx.AsyncClient(trust_env=False)
         self.chat = EndpointChat(self.models, "teacher-key")
         self.builder = Builder(self.database, self.library, self.chat, self.home / "work")

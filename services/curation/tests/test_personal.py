@@ -1,5 +1,6 @@
 """Personal data: what is found, what is left alone, and that a pseudonym is the same wherever its value stands."""
 
+import ipaddress
 import random
 import sys
 from collections.abc import Collection, Sequence
@@ -10,12 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from libs.contracts.errors import FailedPrecondition
+from libs.contracts.pseudonyms import SURROGATE, Pseudonyms
 from libs.contracts.task.data import RedactionSpec
 from services.curation.compute.personal import BothFinders, PatternFinder
 from services.curation.compute.personal_presidio import PresidioFinder
 from services.curation.domain.personal import DEFAULTS, KINDS, NAMES, Span, find, redact
 from services.curation.domain.personal_checks import date, luhn, mod97
-from services.curation.domain.personal_pseudonyms import SURROGATE, Pseudonyms
 
 KEY = b"salt of the task"
 SAMPLES = [
@@ -111,12 +112,13 @@ def test_the_policy_of_a_task_names_every_kind_with_what_is_done_by_default() ->
     assert RedactionSpec().model_dump(mode="json") == dict.fromkeys(NAMES, "redact") | dict(DEFAULTS)
 
 
-def test_redacting_twice_changes_nothing() -> None:
-    actions = dict.fromkeys(KINDS, "redact")
+@pytest.mark.parametrize("seed", range(40))
+def test_redacting_twice_changes_nothing(seed: int) -> None:
+    actions, names = dict.fromkeys(KINDS, "redact"), Pseudonyms(KEY + bytes([seed]))
     text = "\n".join(text for _, text, _ in SAMPLES)
-    once = redact(text, actions, Pseudonyms(KEY)).text
+    once = redact(text, actions, names).text
     assert all(value not in once for kind, _, value in SAMPLES if kind not in ("age", "title"))
-    assert redact(once, actions, Pseudonyms(KEY)).text == once
+    assert redact(once, actions, names).text == once
 
 
 def test_the_policy_redacts_drops_or_keeps_each_kind() -> None:
@@ -137,11 +139,10 @@ def test_a_surrogate_keeps_the_form_and_belongs_to_nobody(seed: int) -> None:
     assert (len(fake), fake[0], luhn(fake)) == (16, "4", False)
     iban = names.name("iban", "DE89 3704 0044 0532 0130 00")
     assert (iban[:4], len(iban), mod97(iban)) == ("DE00", 27, False)
-    assert names.name("ssn", "849-66-3189").startswith("000-")
-    assert names.name("ip", f"10.0.0.{seed}").startswith("198.1")
+    assert find(names.name("ssn", "849-66-3189")) == []
+    assert ipaddress.ip_address(names.name("ip", f"10.0.0.{seed}")).is_reserved
     assert names.name("email", f"a{seed}@b.org").endswith("@example.com")
     assert names.name("card", " ".join(card[at : at + 4] for at in range(0, 16, 4))).replace(" ", "") != card
-    assert names.found == {"card": 1, "iban": 1, "ssn": 1, "ip": 1, "email": 1}
 
 
 def test_presidio_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from services.curation.domain.rows import Row
 from services.curation.domain.split import SPLITS, TEST, TRAIN
-from services.curation.tests.conftest import build_files, build_rows, row, tickets
+from services.curation.tests.conftest import SECRET, build_files, build_rows, row, tickets
 
 ALL_TRAIN = {"split": {"train": 1.0, "validation": 0.0, "test": 0.0}}
 
@@ -171,6 +171,18 @@ def test_a_policy_may_keep_one_kind_of_personal_data_and_drop_rows_with_another(
     assert version.ledger.removed == {"row-00001": "personal_data_iban"}
 
 
+def test_pseudonyms_follow_the_tenants_secret_alone_and_no_file_names_it(tmp_path: Path) -> None:
+    rows = [*tickets(60), row(100, "write to ann@b.org in the harbour")]
+    first, again = (build_files(tmp_path / name, rows)[1] for name in ("a", "b"))
+    other = build_files(tmp_path / "c", rows, secret=b"the secret of another tenant")[1]
+    assert first == again
+    said = [re.findall(r"<EMAIL_\w+>", b"".join(each.values()).decode("utf-8", "replace")) for each in (first, other)]
+    assert said[0]
+    assert said[1]
+    assert not set(said[0]) & set(said[1])
+    assert not any(secret in text for secret in (SECRET, SECRET.hex().encode()) for text in first.values())
+
+
 def test_every_kind_is_the_policys_to_decide_and_a_surrogate_has_the_form_of_what_it_stands_for() -> None:
     text = "write to ann@b.org of Portland, OR 97201, born on 10/23/1951, SSN: 849-66-3189, see https://a.org/x"
     policy = {"redact": {"postcode": "keep", "birth_date": "keep", "ssn": "redact", "url": "redact"}}
@@ -179,8 +191,8 @@ def test_every_kind_is_the_policys_to_decide_and_a_surrogate_has_the_form_of_wha
     assert "see <URL_" in kept
     assert only_row(text, {"redact": {"ssn": "drop"}}) == []
     (formed,) = only_row(text, {"curation": {"pseudonyms": "surrogate"}})
-    assert re.search(r"write to user-\w{6}@example\.com of Portland, OR \d{5}, born", formed)
-    assert "SSN: 000-" in formed
+    assert re.search(r"write to user-\w{16}@example\.com of Portland, OR \d{5}, born", formed)
+    assert "SSN: 9" in formed
     assert not any(value in formed for value in ("ann@b.org", "97201", "849-66-3189"))
     assert only_row(text, {"curation": {"pseudonyms": "surrogate"}}) == [formed]
 

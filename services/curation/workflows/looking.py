@@ -127,6 +127,7 @@ class Looking:
             raise NotFound(f"task {task!r} has no rows yet; `pawl import` brings some", field="task")
         return {
             "tenant": tenant,
+            "secret": await self._library.secret(tenant),
             "spec": applied.spec.model_dump(mode="json", by_alias=True),
             "segments": await self._library.segments(tenant, segments),
             "decisions": await review.decisions(self._database, tenant, task),

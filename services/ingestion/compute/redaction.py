@@ -10,8 +10,9 @@ import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from libs.contracts.pseudonyms import TOKEN, Pseudonyms
 from services.ingestion.domain.judgement import Judgement
-from services.ingestion.domain.personal import SIGNS, Pseudonyms, redact
+from services.ingestion.domain.personal import SIGNS, redact
 
 _TEXTS = ("input", "output", "rejected", "system", "history", "messages", "rejected_messages", "comment")
 _ANY_SIGN = "|".join(SIGNS.values())
@@ -23,10 +24,10 @@ Cleaned = dict[str, tuple[str, Counter[str]]]
 class Redaction:
     """Replaces values of some kinds by pseudonyms; the same value of a task is the same name everywhere."""
 
-    def __init__(self, kinds: Collection[str], key: str) -> None:
-        """`kinds` as in `domain.personal.KINDS`; `key` is the task's own."""
+    def __init__(self, kinds: Collection[str], key: bytes, style: str = TOKEN) -> None:
+        """`kinds` as in `domain.personal.KINDS`; `key` is the task's own, as `libs.contracts.pseudonyms` has it."""
         self._kinds = tuple(kinds)
-        self._names = Pseudonyms(key)
+        self._names = Pseudonyms(key, style)
 
     def apply(self, columns: dict[str, Any]) -> None:
         """Redact the texts and judgements of a segment in place, and fill `personal` with what each row held."""

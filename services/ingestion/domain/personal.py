@@ -1,13 +1,13 @@
 """Personal data of unmistakable form, redacted before a signal is stored; curation looks closer at what is left.
 
-Pseudonyms are those that curation gives: the same value under the task's key is the same name in every segment.
+Pseudonyms are those that curation gives: the same value of a task is the same name in every segment and import.
 """
 
-import hashlib
-import hmac
 import ipaddress
 import re
 from collections.abc import Callable, Collection
+
+from libs.contracts.pseudonyms import Pseudonyms
 
 KINDS = ("email", "iban", "card", "ip", "phone")
 """In order of search: what one kind has taken the next cannot take apart."""
@@ -26,28 +26,6 @@ _PHONE = re.compile(
     r"|0\d{1,4}[ /-]\d{3,4}(?:[ -]?\d{2,5}){1,2})(?:\s?(?:x|ext\.?)\s?\d{1,5})?(?![\w-])"
 )
 _SHORTEST_IBAN, _LONGEST_IBAN = 15, 34
-_LETTERS = "abcdefghijkmnpqrstuvwxyz23456789"
-_MOST_NAMES = 100_000
-
-
-class Pseudonyms:
-    """Names values under a task's key; spelling (blanks, punctuation, case) makes no other value."""
-
-    def __init__(self, key: str) -> None:
-        self._key = key.encode()
-        self._names: dict[tuple[str, str], str] = {}
-
-    def name(self, kind: str, value: str) -> str:
-        """The pseudonym of a value, such as `<EMAIL_4k2q7x>`."""
-        plain = value.casefold() if kind == "email" else re.sub(r"[\W_]", "", value).casefold()
-        known = self._names.get((kind, plain))
-        if known is None:
-            digest = hmac.new(self._key, f"{kind}\x00{plain}".encode("utf-8", "surrogatepass"), hashlib.sha256).digest()
-            code = str(digest[0] % 10) + "".join(_LETTERS[each % 32] for each in digest[1:6])
-            known = f"<{kind.upper()}_{code}>"
-            if len(self._names) < _MOST_NAMES:
-                self._names[kind, plain] = known
-        return known
 
 
 def redact(

@@ -8,8 +8,10 @@ from contextlib import suppress
 
 import msgspec
 
+from libs.artifacts import TenantSecrets
 from libs.contracts.errors import Conflict, InvalidInput, NotFound, Transient
 from libs.contracts.feedback import FeedbackKind
+from libs.contracts.pseudonyms import naming_key
 from libs.contracts.task import PersonalData, TaskSpec
 from libs.eventing.batches import RawMessage
 from libs.eventing.connection import NatsLink
@@ -57,6 +59,7 @@ class FeedbackIntake:
         link: NatsLink,
         objects: Objects,
         tasks: Tasks,
+        secrets: TenantSecrets,
         *,
         patience: float,
         pace: float,
@@ -68,6 +71,7 @@ class FeedbackIntake:
         self._link = link
         self._objects = objects
         self._tasks = tasks
+        self._secrets = secrets
         self._patience = patience
         self._pace = Pace(pace)
         self._release_pace = Pace(pace)
@@ -221,18 +225,19 @@ class FeedbackIntake:
 
     async def _store(self, owner: Owner, spec: TaskSpec, rows: Sequence[Row]) -> Stored:
         """Put a segment into object storage; it exists once it is listed, before that it is an orphan."""
-        data = await asyncio.to_thread(rows_to_parquet, rows, self._redaction(owner, spec))
+        data = await asyncio.to_thread(rows_to_parquet, rows, await self._redaction(owner, spec))
         digest = await self._objects(owner[0]).put_bytes(data, kind=SEGMENT)
         return Stored(digest, len(rows), count(rows))
 
-    def _redaction(self, owner: Owner, spec: TaskSpec) -> Redaction | None:
+    async def _redaction(self, owner: Owner, spec: TaskSpec) -> Redaction | None:
         if not spec.data.feedback.redact:
             return None
         policy = spec.data.redact
         kinds = tuple(kind for kind, wish in policy.model_dump().items() if wish is PersonalData.REDACT)
         key = (*owner, *kinds)
         if key not in self._redactions:
-            self._redactions[key] = Redaction(kinds, f"{owner[0]}/{owner[1]}")
+            secret = await self._secrets.of(owner[0])
+            self._redactions[key] = Redaction(kinds, naming_key(secret, *owner))
         return self._redactions[key]
 
     def _spoken(self, arrivals: Sequence[Arrival]) -> None:

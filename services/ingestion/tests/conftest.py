@@ -10,8 +10,9 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest_asyncio
+from pydantic import SecretStr
 
-from libs.artifacts import ObjectStore
+from libs.artifacts import ObjectStore, TenantSecrets
 from libs.contracts.events import TaskApplied
 from libs.contracts.inference import Inference, Message, Provenance, Role
 from libs.contracts.subjects import TASKS, task_key
@@ -58,9 +59,11 @@ class House:
         self.tasks = Tasks(self.link, self.home / "tasks.json")
         await self.tasks.start()
         shared: dict[str, Any] = {"recent": RecentInferences(), "echoes": Echoes()}
+        secrets = TenantSecrets(self.objects.for_tenant, SecretStr("the secret of every tenant in tests"))
         self.feedback = FeedbackIntake(
-            self.database, self.link, self.objects.for_tenant, self.tasks, patience=self.patience, pace=0.0, **shared
-        )
+            self.database, self.link, self.objects.for_tenant, self.tasks, secrets,
+            patience=self.patience, pace=0.0, **shared,
+        )  # fmt: skip
         self.inferences = InferenceIntake(
             self.database, self.link, self.objects.for_tenant, arrived=self.feedback.wake.set, pace=0.0, **shared
         )

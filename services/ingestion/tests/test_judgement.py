@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from libs.contracts.answers import canonical_answer
 from libs.contracts.errors import InvalidInput
 from libs.contracts.feedback import Feedback, FeedbackKind
+from libs.contracts.pseudonyms import Pseudonyms
 from libs.contracts.task import FeedbackSpec
 from libs.eventing.cloudevents import payload
 from services.ingestion.compute.redaction import Redaction
@@ -21,7 +22,7 @@ from services.ingestion.compute.segments import ROWS
 from services.ingestion.domain import personal
 from services.ingestion.domain.hygiene import Echoes, Senders, Tally
 from services.ingestion.domain.judgement import Judgement, Said, judge
-from services.ingestion.domain.personal import KINDS, Pseudonyms, redact
+from services.ingestion.domain.personal import KINDS, redact
 from services.ingestion.domain.signals import Arrival, claim_of
 from services.ingestion.domain.wire import Words, plainly, recalled, spoken
 
@@ -207,8 +208,8 @@ def test_personal_data_has_one_name_per_task_and_the_judgement_says_no_more_than
     columns["output"] = ["DE89 3704 0044 0532 0130 00", "fine", "ada@example.org from 10.0.0.12"]
     own = heard(correction("ada@example.org from 10.0.0.12"))
     columns["judgement"] = [None, heard(correction("or\nada@example.org")), own]
-    Redaction(KINDS, "default/t").apply(columns)
-    name = Pseudonyms("default/t").name("email", "ada@example.org")
+    Redaction(KINDS, b"t").apply(columns)
+    name = Pseudonyms(b"t").name("email", "ada@example.org")
     assert columns["input"][1:] == ["nothing 12 here", f"mail {name}"]
     assert columns["input"][0].startswith("call <PHONE_")
     assert columns["output"][0].startswith("<IBAN_")
@@ -216,11 +217,11 @@ def test_personal_data_has_one_name_per_task_and_the_judgement_says_no_more_than
     # What an earlier signal said stands in the judgement alone.
     assert (columns["judgement"][1].output, columns["judgement"][1].rejected) == (f"or\n{name}", "wrong")
     assert columns["personal"] == ['{"iban": 1, "phone": 1}', None, '{"email": 2, "ip": 1}']
-    assert Pseudonyms("default/other").name("email", "ada@example.org") != name
+    assert Pseudonyms(b"other").name("email", "ada@example.org") != name
 
 
 def test_what_the_policy_keeps_stays() -> None:
-    assert redact("a@b.example 4111 1111 1111 1111", ("card",), Pseudonyms("k"))[0].startswith("a@b.example <CARD_")
+    assert redact("a@b.example 4111 1111 1111 1111", ("card",), Pseudonyms(b"k"))[0].startswith("a@b.example <CARD_")
 
 
 _SHAPES = [rf"(?a:{pattern.pattern})" for pattern, _ in personal._RULES.values()]
@@ -233,7 +234,7 @@ _SHAPES = [rf"(?a:{pattern.pattern})" for pattern, _ in personal._RULES.values()
     ).map("".join)
 )
 def test_no_text_that_holds_personal_data_is_passed_over(text: str) -> None:
-    found = {kind for kind, _, _ in redact(text, KINDS, Pseudonyms("k"))[1]}
+    found = {kind for kind, _, _ in redact(text, KINDS, Pseudonyms(b"k"))[1]}
     arrow = pa.array([text.encode("utf-8", "replace").decode()])
     shown = {kind for kind, sign in personal.SIGNS.items() if pc.match_substring_regex(arrow, sign)[0].as_py()}
     if text.isascii():

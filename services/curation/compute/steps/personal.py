@@ -4,19 +4,19 @@ from collections import Counter
 from collections.abc import Sequence
 from itertools import chain
 
+from libs.contracts.pseudonyms import Pseudonyms, naming_key
 from services.curation.compute.engines import finder_of
 from services.curation.domain.ledger import Ledger
 from services.curation.domain.personal import DROP, KEEP, KINDS, NAMES, redact
-from services.curation.domain.personal_pseudonyms import Pseudonyms
 from services.curation.domain.rows import Row, rewritten
 from services.curation.domain.rules import PERSONAL
 from services.curation.domain.steps import Context, Result
 
 
 class Personal:
-    """Replaces personal data; a value has one name throughout the task, keyed by the task's salt."""
+    """Replaces personal data; a value has one name throughout the task, keyed by the tenant's secret."""
 
-    name, version = "personal", 4
+    name, version = "personal", 5
 
     def __call__(self, rows: Sequence[Row], context: Context) -> Result:
         """As `Step`."""
@@ -24,7 +24,8 @@ class Personal:
         said = [_texts(row) for row in rows]
         texts = list(dict.fromkeys(chain.from_iterable(said)))
         spans = dict(zip(texts, finder_of(context.spec).find(texts, (*KINDS, *NAMES)), strict=True))
-        names = Pseudonyms(context.salt.encode(), context.spec.data.curation.pseudonyms)
+        key = naming_key(context.secret, context.tenant, context.spec.task)
+        names = Pseudonyms(key, context.spec.data.curation.pseudonyms)
         kinds: Counter[str] = Counter()
         ledger, edited = Ledger(), []
 
