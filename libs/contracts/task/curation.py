@@ -152,7 +152,7 @@ class CurationSpec(Section):
     )
     pseudonyms: Literal["token", "surrogate"] = Field(
         "token",
-        description="`<EMAIL_4k2q7xw9m3pt6vbn>`, or a value of the same form that belongs to nobody; each always the same",
+        description="`<EMAIL_4k2q7xw9m3pt6vbn>`, or another value of the same form; each always the same",
     )
     contradictions: Literal[Act.KEEP, Act.REVIEW] = Act.REVIEW
     min_confidence: Fraction = Field(

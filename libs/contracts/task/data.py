@@ -39,7 +39,7 @@ class PersonalData(StrEnum):
 
 
 class RedactionSpec(Section):
-    """Policy per kind of personal data; a redacted value becomes a consistent pseudonym such as `<EMAIL_4k2q7xw9m3pt6vbn>`.
+    """Policy per kind of personal data; a redacted value becomes a pseudonym, always the same.
 
     `licence` is a driving licence, passport or other labelled number, `credential` a password, key or token; `person`
     and `place` are found by presidio alone.

@@ -19,7 +19,7 @@ _NEEDED = (
 )  # fmt: skip
 _OPTIONAL = (
     "history", "messages", "tools", "user", "weight", "licence", "rejected", "label", "review", "form", "confidence",
-    "revision", "judgement", "subject", "comment", "arrived_at",
+    "revision", "judgement", "subject", "comment", "pseudonyms", "arrived_at",
 )  # fmt: skip
 NUMBER = "number"
 
@@ -57,6 +57,7 @@ def _row(given: dict[str, Any], segment: str) -> Row:
     given["weight"] = 1.0 if given.get("weight") is None else given["weight"]
     given["input"] = given["input"] or ""
     given["dated"] = given.pop("arrived_at", None) != given["created_at"]
+    given["named"] = frozenset(json.loads(given.pop("pseudonyms", None) or "[]"))
     return Row(answer=given.pop("output"), **given)
 
 

@@ -26,7 +26,8 @@ class Row:
     row can train, `judgement` what all signals on its request said by its `revision`, `review` why a person should look
     at it, `comment` what users said of the answer in free text. `lineage` is the JSON of what a synthetic row was made
     from. `split_group` and `split` are set by grouping, `stands_for` counts rows merged into it, `weight` (0 to 1) is
-    what each of them counts for. `dated` is whether `created_at` is what the row says, and not only when it came.
+    what each of them counts for. `named` are pseudonyms in it that look like personal data. `dated` is whether
+    `created_at` is what the row says, and not only when it came.
     """
 
     row_id: str
@@ -58,6 +59,7 @@ class Row:
     lineage: str | None = None
     subject: str | None = None
     comment: str | None = None
+    named: frozenset[str] = frozenset()
     split_group: str = ""
     split: str = ""
     stands_for: int = 1
@@ -106,4 +108,16 @@ def rewritten(row: Row, change: Callable[[str], str]) -> Row:
     )  # fmt: skip
 
 
-__all__ = ["CORRECTION", "EXAMPLE", "SYNTHETIC", "Ledger", "Row", "asked", "rewritten", "trust"]
+def texts_of(row: Row) -> list[str]:
+    """Every text of the row that `rewritten` may change."""
+    found: list[str] = []
+
+    def note(text: str) -> str:
+        found.append(text)
+        return text
+
+    rewritten(row, note)
+    return found
+
+
+__all__ = ["CORRECTION", "EXAMPLE", "SYNTHETIC", "Ledger", "Row", "asked", "rewritten", "texts_of", "trust"]

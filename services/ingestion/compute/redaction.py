@@ -1,7 +1,7 @@
 """Personal data leaves a segment before it is written: one pass of RE2 over its texts finds the few to look at."""
 
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable
 from itertools import chain, compress
 from typing import Any
@@ -10,15 +10,15 @@ import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from libs.contracts.pseudonyms import TOKEN, Pseudonyms
+from libs.contracts.pseudonyms import SURROGATE, TOKEN, Pseudonyms
 from services.ingestion.domain.judgement import Judgement
 from services.ingestion.domain.personal import SIGNS, redact
 
 _TEXTS = ("input", "output", "rejected", "system", "history", "messages", "rejected_messages", "comment")
 _ANY_SIGN = "|".join(SIGNS.values())
 
-Cleaned = dict[str, tuple[str, Counter[str]]]
-"""Texts that hold personal data: what each becomes, and how many values of each kind it held."""
+Cleaned = dict[str, tuple[str, Counter[str], frozenset[str]]]
+"""Texts that hold personal data: what each becomes, how many values of each kind it held, and their pseudonyms."""
 
 
 class Redaction:
@@ -28,27 +28,41 @@ class Redaction:
         """`kinds` as in `domain.personal.KINDS`; `key` is the task's own, as `libs.contracts.pseudonyms` has it."""
         self._kinds = tuple(kinds)
         self._names = Pseudonyms(key, style)
+        self._told = style == SURROGATE
 
     def apply(self, columns: dict[str, Any]) -> None:
-        """Redact the texts and judgements of a segment in place, and fill `personal` with what each row held."""
+        """Redact the texts and judgements of a segment in place, and fill `personal` with what each row held.
+
+        Where pseudonyms look like values, `pseudonyms` lists them: who redacts again would rename them otherwise.
+        """
         texts = [columns[name] for name in _TEXTS]
         # A judgement repeats what this signal says, and what others said before it.
-        judged = [(each.output, each.rejected) for each in columns["judgement"] if each is not None]
+        judged = [(each.output, each.rejected) if each is not None else () for each in columns["judgement"]]
         cleaned = self._cleaned(chain(*texts, *judged))
         if not cleaned:
             return
         told: dict[int, Counter[str]] = {}
+        named: dict[int, set[str]] = defaultdict(set)
         for name in _TEXTS:
             if cleaned.keys().isdisjoint(columns[name]):
                 continue
             columns[name] = values = list(columns[name])
             for at, text in enumerate(values):
                 if text in cleaned:
-                    values[at], kinds = cleaned[text]
+                    values[at], kinds, names = cleaned[text]
                     told.setdefault(at, Counter()).update(kinds)
+                    named[at] |= names
         columns["personal"] = personal = list(columns["personal"])
         for at, counted in told.items():
             personal[at] = json.dumps(dict(sorted(counted.items())))
+        for at, said in enumerate(judged):
+            for text in said:
+                if text in cleaned:
+                    named[at] |= cleaned[text][2]
+        if self._told:
+            columns["pseudonyms"] = listed = list(columns["pseudonyms"])
+            for at, given in named.items():
+                listed[at] = json.dumps(sorted(given), ensure_ascii=False)
         columns["judgement"] = [each and _judged(each, cleaned) for each in columns["judgement"]]
 
     def _cleaned(self, texts: Iterable[str | None]) -> Cleaned:
@@ -60,7 +74,7 @@ class Redaction:
         for text, *shown in zip(hits.to_pylist(), *held, strict=True):
             clean, found = redact(text, self._kinds, self._names, list(compress(SIGNS, shown)))
             if found:
-                cleaned[text] = clean, Counter(kind for kind, _, _ in found)
+                cleaned[text] = clean, Counter(kind for kind, _, _ in found), frozenset(name for _, _, name in found)
         return cleaned
 
 

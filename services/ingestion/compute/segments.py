@@ -24,6 +24,7 @@ A segment of rows is what ingestion promises to curation. A column that an older
 - `confidence`: 0 to 1: how far those signals agree on the judgement
 - `review`: why a person must look before the response trains, or null
 - `personal`: JSON, personal data redacted at intake: values per kind
+- `pseudonyms`: JSON list, the surrogates that stand in the row since then and look like personal data; null with tokens
 - `subject`: of signals, the hash of whoever asked, who need not be the `user` who said how good the answer was
 - `comment`: of signals, what was said of the answer in free text: for people to read, nothing learns it
 - `consent`, `licence`: as given
@@ -79,6 +80,7 @@ ROWS = pa.schema(
         pa.field("personal", pa.string()),
         pa.field("subject", pa.string()),
         pa.field("comment", pa.string()),
+        pa.field("pseudonyms", pa.string()),
     ]
 )
 

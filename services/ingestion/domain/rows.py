@@ -59,6 +59,7 @@ class Row(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     personal: str | None = None
     subject: str | None = None
     comment: str | None = None
+    pseudonyms: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -234,10 +234,11 @@ class FeedbackIntake:
             return None
         policy = spec.data.redact
         kinds = tuple(kind for kind, wish in policy.model_dump().items() if wish is PersonalData.REDACT)
-        key = (*owner, *kinds)
+        style = spec.data.curation.pseudonyms
+        key = (*owner, style, *kinds)
         if key not in self._redactions:
             secret = await self._secrets.of(owner[0])
-            self._redactions[key] = Redaction(kinds, naming_key(secret, *owner))
+            self._redactions[key] = Redaction(kinds, naming_key(secret, *owner), style)
         return self._redactions[key]
 
     def _spoken(self, arrivals: Sequence[Arrival]) -> None:

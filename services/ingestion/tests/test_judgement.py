@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from libs.contracts.answers import canonical_answer
 from libs.contracts.errors import InvalidInput
 from libs.contracts.feedback import Feedback, FeedbackKind
-from libs.contracts.pseudonyms import Pseudonyms
+from libs.contracts.pseudonyms import SURROGATE, Pseudonyms
 from libs.contracts.task import FeedbackSpec
 from libs.eventing.cloudevents import payload
 from services.ingestion.compute.redaction import Redaction
@@ -218,6 +218,20 @@ def test_personal_data_has_one_name_per_task_and_the_judgement_says_no_more_than
     assert (columns["judgement"][1].output, columns["judgement"][1].rejected) == (f"or\n{name}", "wrong")
     assert columns["personal"] == ['{"iban": 1, "phone": 1}', None, '{"email": 2, "ip": 1}']
     assert Pseudonyms(b"other").name("email", "ada@example.org") != name
+
+
+def test_surrogates_are_listed_beside_the_row_since_they_look_like_values() -> None:
+    columns: dict[str, Any] = {name: [None] * 3 for name in ROWS.names}
+    columns["input"] = ["call +49 170 1234567", "nothing", "ask"]
+    columns["judgement"] = [None, None, heard(correction("mail ada@example.org"))]
+    Redaction(KINDS, b"t", SURROGATE).apply(columns)
+    names = Pseudonyms(b"t", SURROGATE)
+    phone, mail = names.name("phone", "+49 170 1234567"), names.name("email", "ada@example.org")
+    assert columns["input"][0] == f"call {phone}"
+    assert columns["pseudonyms"] == [json.dumps([phone]), None, json.dumps([mail])]
+    tokens: dict[str, Any] = {name: [None] for name in ROWS.names} | {"input": ["call +49 170 1234567"]}
+    Redaction(KINDS, b"t").apply(tokens)
+    assert tokens["pseudonyms"] == [None]
 
 
 def test_what_the_policy_keeps_stays() -> None:

@@ -1,0 +1,56 @@
+"""A task's policy on personal data, applied to many texts at once."""
+
+from collections.abc import Collection, Iterable
+from dataclasses import replace
+
+from libs.contracts.pseudonyms import SURROGATE, Pseudonyms, naming_key
+from services.curation.compute.engines import finder_of
+from services.curation.domain.personal import DROP, KEEP, KINDS, NAMES, Span, redact
+from services.curation.domain.rows import Row, rewritten, texts_of
+from services.curation.domain.steps import Context
+
+_NONE: frozenset[str] = frozenset()
+
+
+class Redaction:
+    """What the policy does with `texts`. Everywhere `named` are values that are pseudonyms already and stay."""
+
+    def __init__(self, context: Context, texts: Iterable[str]) -> None:
+        """Finds once whatever they hold; FailedPrecondition where the finder that the task names is not there."""
+        spec = context.spec
+        self._actions = {kind: str(action) for kind, action in spec.data.redact.model_dump(mode="json").items()}
+        self._style = spec.data.curation.pseudonyms
+        self._names = Pseudonyms(naming_key(context.secret, context.tenant, spec.task), self._style)
+        distinct = list(dict.fromkeys(texts))
+        self._spans = dict(zip(distinct, finder_of(spec).find(distinct, (*KINDS, *NAMES)), strict=True))
+
+    def kinds(self, texts: Iterable[str], named: Collection[str] = _NONE) -> list[str]:
+        """The kind of each value that the policy does not keep."""
+        return [span.kind for text in texts for span in self._found(text, named)]
+
+    def dropped(self, kinds: Iterable[str]) -> str | None:
+        """The kind for which a row that holds these is dropped."""
+        return min((kind for kind in kinds if self._actions[kind] == DROP), default=None)
+
+    def clean(self, text: str, named: Collection[str] = _NONE) -> str:
+        """The text with a pseudonym for each of them."""
+        return redact(text, self._actions, self._names, self._found(text, named)).text
+
+    def rewritten(self, row: Row) -> Row:
+        """The row with every text clean; it says which pseudonyms only look like values."""
+        now = rewritten(row, lambda text: self.clean(text, row.named))
+        if self._style != SURROGATE:
+            return now
+        given = {
+            self._names.name(span.kind, text[span.start : span.end])
+            for text in texts_of(row)
+            for span in self._found(text, row.named)
+        }
+        return replace(now, named=row.named | given)
+
+    def _found(self, text: str, named: Collection[str]) -> list[Span]:
+        return [
+            span
+            for span in self._spans[text]
+            if self._actions[span.kind] != KEEP and not (named and text[span.start : span.end] in named)
+        ]
