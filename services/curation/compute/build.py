@@ -4,7 +4,7 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from services.curation.compute.rows import load
 from services.curation.compute.steps import versions
 from services.curation.compute.steps.judge import MISSING
 from services.curation.domain.foreign import foreign_suites
+from services.curation.domain.grouping import public_names
 from services.curation.domain.review import Decision
 from services.curation.domain.rows import Row
 from services.curation.domain.rules import optional
@@ -103,18 +104,22 @@ def context_of(request: dict[str, Any]) -> tuple[list[Row], Context]:
     tenant = str(request["tenant"])
     fractions = SplitSpec.model_validate(request["fractions"]) if request["fractions"] else spec.data.split
     rows = load([(int(number), Path(path)) for number, path in request["segments"]])
+    secret = bytes.fromhex(request["secret"])
+    public = public_names(secret, tenant)
     placed = ledger_file.placed_in(Path(request["ledger"])) if request.get("ledger") else {}
-    synthetic = [row_of(each) for each in request.get("synthetic", [])]
+    # Versions before may have written what a group was called by whoever sent it.
+    placed = {row_id: (public(group), split) for row_id, (group, split) in placed.items()}
+    synthetic = [row_of(each, public) for each in request.get("synthetic", [])]
     placed |= places_of(synthetic, placed)
     rows += synthetic
     erased = frozenset(request.get("erased", []))
-    others = {digest: _read_items(Path(path)) for digest, path in request.get("suites", {}).items()}
+    others = {digest: _read_items(Path(path), public) for digest, path in request.get("suites", {}).items()}
     counts = {digest: len(items) for digest, items in others.items()}
     context = Context(
         spec=spec,
         tenant=tenant,
         salt=salt_of(tenant, spec.task),
-        secret=bytes.fromhex(request["secret"]),
+        secret=secret,
         fractions=fractions,
         undone=optional([*spec.data.curation.without, *request.get("undone", [])]),
         placed=placed,
@@ -122,7 +127,7 @@ def context_of(request: dict[str, Any]) -> tuple[list[Row], Context]:
         erased=erased,
         erased_items=frozenset(item_id_of(row.row_id) for row in rows if row.user in erased)
         | frozenset(item_id_of(row_id) for row_id in request.get("erased_rows", [])),
-        suite=_read_items(Path(request["suite"])) if request["suite"] else None,
+        suite=_read_items(Path(request["suite"]), public) if request["suite"] else None,
         suites=[item for items in others.values() for item in items],
         coverage=[each.told(counts) for each in foreign_suites(spec)],
         verdicts=request.get("verdicts", {}),
@@ -206,7 +211,7 @@ def _counted(values: Any) -> dict[str, int]:
     return dict(sorted(Counter(values).items()))
 
 
-def _read_items(path: Path) -> list[Item]:
+def _read_items(path: Path, public: Callable[[str], str]) -> list[Item]:
     items = []
     with path.open(encoding="utf-8") as file:
         for number, line in enumerate(file, 1):
@@ -214,7 +219,7 @@ def _read_items(path: Path) -> list[Item]:
                 items += [Item.of(json.loads(line))] if line.strip() else []
             except (KeyError, TypeError, ValueError, AttributeError) as error:
                 raise InvalidInput(f"line {number} of a suite is no item: {error!r}", field="suites") from error
-    return items
+    return [replace(item, group=public(item.group)) for item in items]
 
 
 if __name__ == "__main__":

@@ -1,13 +1,17 @@
 """The permanent place of a row: its group, and the side of the split on which that group stands for ever."""
 
 import hashlib
+import hmac
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 
+from libs.contracts.pseudonyms import key_of
 from libs.contracts.task import SplitSpec
 from services.curation.domain.rows import Row
 from services.curation.domain.split import TEST, VALIDATION, split_of
+
+_PUBLIC = "grp-"
 
 
 def groups_of(
@@ -54,16 +58,33 @@ def _own(row: Row, *, customers: bool) -> str | None:
     return conversation_of(row) or user
 
 
+def public_names(secret: bytes, tenant: str) -> Callable[[str], str]:
+    """What a group is called wherever it is written: `grp-` and 32 hex digits of its keyed hash; such a name stays.
+
+    Conversations and customers are called by whoever sends them, and may be called by a person's name. The tenant's
+    tasks call a group alike, so that the suite of one is sealed against the others.
+    """
+    key = key_of(secret, tenant, "groups")
+
+    def public(group: str) -> str:
+        if group.startswith(_PUBLIC):
+            return group
+        return _PUBLIC + hmac.new(key, group.encode("utf-8", "surrogatepass"), hashlib.sha256).hexdigest()[:32]
+
+    return public
+
+
 def place(
     rows: Sequence[Row],
     groups: Sequence[str],
     known: Mapping[str, tuple[str, str]],
+    public: Callable[[str], str],
     salt: str,
     fractions: SplitSpec,
     holdout_after: datetime | None,
     validation_sources: Collection[str] = (),
 ) -> list[Row]:
-    """The rows with group and split. `rows` are in order of arrival: the first of a group founds it.
+    """The rows with group (its `public` name) and split. `rows` are in order of arrival: the first of a group founds it.
 
     A split is a function of salt and group, but for groups founded by a row of `validation_sources`, which are
     validation, and for those founded at or after `holdout_after`, which are test.
@@ -71,9 +92,11 @@ def place(
     splits = dict(known.values())
     placed: list[Row] = []
     for row, group in zip(rows, groups, strict=True):
-        if group not in splits:
+        name = public(group)
+        if name not in splits:
             late = holdout_after is not None and row.created_at >= holdout_after
+            # Drawn from what the group is, not from what it is called: another key moves nobody.
             drawn = TEST if late else split_of(salt, group, fractions)
-            splits[group] = VALIDATION if row.source in validation_sources else drawn
-        placed.append(replace(row, split_group=group, split=splits[group]))
+            splits[name] = VALIDATION if row.source in validation_sources else drawn
+        placed.append(replace(row, split_group=name, split=splits[name]))
     return placed

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -135,9 +135,11 @@ def weakest(counts: Mapping[str, int], lacking: Mapping[str, int]) -> list[str]:
     return sorted({*counts, *lacking}, key=lambda name: (-lacking.get(name, 0), counts.get(name, 0), name))
 
 
-def row_of(approved: Mapping[str, Any]) -> Row:
-    """The row of an approved candidate."""
+def row_of(approved: Mapping[str, Any], public: Callable[[str], str]) -> Row:
+    """The row of an approved candidate; the group of its seeds is called by its `public` name."""
     lineage = json.loads(approved["lineage"])
+    if lineage.get("group"):
+        lineage["group"] = public(lineage["group"])
     return Row(
         row_id=approved["row_id"],
         kind=SYNTHETIC,
@@ -148,7 +150,7 @@ def row_of(approved: Mapping[str, Any]) -> Row:
         created_at=_EPOCH,
         dated=False,
         category=approved["category"] or None,
-        lineage=approved["lineage"],
+        lineage=json.dumps(lineage, sort_keys=True, separators=(",", ":")),
     )
 
 

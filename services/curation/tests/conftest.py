@@ -105,16 +105,16 @@ def write_segment(path: Path, rows: Sequence[Row]) -> Path:
 
 
 def build_files(
-    home: Path, rows: Sequence[Row], *, secret: bytes = SECRET, **fields: Any
+    home: Path, rows: Sequence[Row], *, secret: bytes = SECRET, given: Mapping[str, Any] | None = None, **fields: Any
 ) -> tuple[dict[str, Any], dict[str, bytes]]:
-    """Run the whole build; returns its result and the bytes of every file written."""
+    """Run the whole build, with more of a request `given`; returns its result and the bytes of every file written."""
     home.mkdir()
     spec = spec_of(**fields).model_dump(mode="json", by_alias=True)
     segment = str(write_segment(home / "s.parquet", rows))
     request = {
         "tenant": "default", "secret": secret.hex(), "number": 1, "watermark": 1, "spec": spec,
         "segments": [(1, segment)], "fractions": None, "suite": None, "suite_version": 0,
-        "out": str(home / "out"), "result": "",
+        "out": str(home / "out"), "result": "", **(given or {}),
     }  # fmt: skip
     result = build(request)
     files = sorted(path for path in (home / "out").rglob("*") if path.is_file())

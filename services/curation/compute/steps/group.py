@@ -9,7 +9,7 @@ from services.curation.compute.near_sketch import ALGORITHM
 from services.curation.compute.semantic import Embeddings, find_semantic
 from services.curation.compute.steps.repair import clean
 from services.curation.domain.clusters import GROUP_THRESHOLD
-from services.curation.domain.grouping import groups_of, place
+from services.curation.domain.grouping import groups_of, place, public_names
 from services.curation.domain.ledger import Ledger
 from services.curation.domain.rows import Row, asked
 from services.curation.domain.split import TEST, TRAIN
@@ -20,7 +20,7 @@ from services.curation.domain.text import Reading
 class Group:
     """Sets the group and split of each row by conversation, customer, template, near and semantic duplicates."""
 
-    name, version = "group", 3
+    name, version = "group", 4
 
     def __init__(self, embeddings: Embeddings | None) -> None:
         self._embeddings = embeddings
@@ -37,11 +37,12 @@ class Group:
             alike = find_semantic(texts, threshold=semantic, guard=False, embeddings=self._embeddings)
             centres.append(alike.centres)
             method += f", then at {semantic} on {alike.method}"
+        public = public_names(context.secret, context.tenant)
         groups = groups_of(
             rows, lambda at: reading.form(texts[at]), centres, context.placed, customers=policy.customers
         )
         placed = place(
-            rows, groups, context.placed, context.salt, context.fractions, policy.holdout_after,
+            rows, groups, context.placed, public, context.salt, context.fractions, policy.holdout_after,
             policy.validation_sources,
         )  # fmt: skip
         largest = Counter(groups).most_common(1)
