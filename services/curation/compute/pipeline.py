@@ -1,12 +1,13 @@
 """From rows to a dataset version: the steps in order, the suite, the proof, and a ledger that reconciles."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from libs.contracts.errors import FailedPrecondition
 from services.curation.compute.edges import proof_of
 from services.curation.compute.engines import duplicates_of
+from services.curation.compute.redaction import Redaction
 from services.curation.compute.steps import after_the_suite, to_the_suite
 from services.curation.domain.clusters import GROUP_THRESHOLD
 from services.curation.domain.ledger import Ledger, reconcile
@@ -22,7 +23,7 @@ from services.curation.domain.suite import Item, admit, item_of, sample
 class Version:
     """What a build yields: rows per split, the suite, the ledger, questions for review, and what the report tells.
 
-    `placed` says group and split of every row that came in.
+    `placed` says group and split of every row that came in, `labels` what sources and licences are called outside.
     """
 
     splits: dict[str, list[Row]]
@@ -33,6 +34,7 @@ class Version:
     outcomes: dict[str, int]
     facts: dict[str, Any] = field(default_factory=dict)
     questions: list[Question] = field(default_factory=list)
+    labels: dict[str, str] = field(default_factory=dict)
 
     @property
     def groups(self) -> dict[str, str]:
@@ -62,8 +64,16 @@ def curate(rows: Sequence[Row], context: Context) -> Version:
     facts["erased_items"] = lost
     known = {row.row_id: row for row in (*first.rows, *kept)}
     questions = ordered([*first.questions, *second.questions], known, per_category(kept))
+    labels = _labels(rows, context)
+    kept = [replace(row, source=labels[row.source], licence=labels.get(row.licence or "")) for row in kept]
     by_split = {name: [row for row in kept if row.split == name] for name in SPLITS}
-    return Version(by_split, placed, items, new, ledger, outcomes, facts, questions)
+    return Version(by_split, placed, items, new, ledger, outcomes, facts, questions, labels)
+
+
+def _labels(rows: Sequence[Row], context: Context) -> dict[str, str]:
+    given = {label for row in rows for label in (row.source, row.licence) if label}
+    redaction = Redaction.of_labels(context, given)
+    return {label: redaction.clean(label) for label in given}
 
 
 def _suite(test: Sequence[Row], context: Context) -> tuple[list[Item], int, int]:

@@ -5,8 +5,9 @@ from dataclasses import replace
 
 from libs.contracts.pseudonyms import SURROGATE, Pseudonyms, naming_key
 from services.curation.compute.engines import finder_of
-from services.curation.domain.personal import DROP, KEEP, KINDS, NAMES, Span, redact
-from services.curation.domain.rows import Row, rewritten, texts_of
+from services.curation.compute.personal import PatternFinder
+from services.curation.domain.personal import DROP, KEEP, KINDS, NAMES, Finder, Span, redact
+from services.curation.domain.rows import Row, said, texts_of
 from services.curation.domain.steps import Context
 
 _NONE: frozenset[str] = frozenset()
@@ -15,14 +16,23 @@ _NONE: frozenset[str] = frozenset()
 class Redaction:
     """What the policy does with `texts`. Everywhere `named` are values that are pseudonyms already and stay."""
 
-    def __init__(self, context: Context, texts: Iterable[str]) -> None:
-        """Finds once whatever they hold; FailedPrecondition where the finder that the task names is not there."""
+    def __init__(self, context: Context, texts: Iterable[str], finder: Finder | None = None) -> None:
+        """Finds once whatever they hold, by the task's finder unless another is given.
+
+        Raises FailedPrecondition where the finder that the task names is not there.
+        """
         spec = context.spec
         self._actions = {kind: str(action) for kind, action in spec.data.redact.model_dump(mode="json").items()}
         self._style = spec.data.curation.pseudonyms
         self._names = Pseudonyms(naming_key(context.secret, context.tenant, spec.task), self._style)
         distinct = list(dict.fromkeys(texts))
-        self._spans = dict(zip(distinct, finder_of(spec).find(distinct, (*KINDS, *NAMES)), strict=True))
+        finder = finder or finder_of(spec)
+        self._spans = dict(zip(distinct, finder.find(distinct, (*KINDS, *NAMES)), strict=True))
+
+    @classmethod
+    def of_labels(cls, context: Context, labels: Iterable[str]) -> "Redaction":
+        """What it does with categories, sources and licences: who looks for names takes a word of its own for one."""
+        return cls(context, labels, PatternFinder())
 
     def kinds(self, texts: Iterable[str], named: Collection[str] = _NONE) -> list[str]:
         """The kind of each value that the policy does not keep."""
@@ -38,7 +48,7 @@ class Redaction:
 
     def rewritten(self, row: Row) -> Row:
         """The row with every text clean; it says which pseudonyms only look like values."""
-        now = rewritten(row, lambda text: self.clean(text, row.named))
+        now = said(row, lambda text: self.clean(text, row.named))
         if self._style != SURROGATE:
             return now
         given = {

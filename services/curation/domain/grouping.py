@@ -84,7 +84,7 @@ def place(
     holdout_after: datetime | None,
     validation_sources: Collection[str] = (),
 ) -> list[Row]:
-    """The rows with group (its `public` name) and split. `rows` are in order of arrival: the first of a group founds it.
+    """The rows with group (its `public` name) and split. `rows` in order of arrival: the first of a group founds it.
 
     A split is a function of salt and group, but for groups founded by a row of `validation_sources`, which are
     validation, and for those founded at or after `holdout_after`, which are test.
@@ -98,5 +98,7 @@ def place(
             # Drawn from what the group is, not from what it is called: another key moves nobody.
             drawn = TEST if late else split_of(salt, group, fractions)
             splits[name] = VALIDATION if row.source in validation_sources else drawn
-        placed.append(replace(row, split_group=name, split=splits[name]))
+        own = conversation_of(row)
+        conversation = public(own) if own is not None else None
+        placed.append(replace(row, conversation=conversation, split_group=name, split=splits[name]))
     return placed

@@ -8,6 +8,8 @@ Message = dict[str, Any]
 Change = Callable[[str], str]
 
 _TEXTS = ("refusal", "reasoning_content")
+_CALLED = frozenset(("name", "type", "required", "$ref", "format", "pattern"))
+"""Keys of a tool under which stand words of its schema, and nothing anybody said."""
 
 
 def text_of(content: Any) -> str:
@@ -91,14 +93,13 @@ def message(role: str, text: str, whole: str | None) -> Message:
 
 
 def rewritten(given: Message, change: Change) -> Message:
-    """The message with `change` made to every text a person or a model wrote in it, arguments of calls included."""
-    now = {**given, **{name: change(given[name]) for name in ("content", *_TEXTS) if isinstance(given.get(name), str)}}
+    """The message with `change` made to every text a person or a model wrote in it, arguments of calls included, and to
+    what its speaker calls himself; a tool's name stays.
+    """
+    texts = ("content", *_TEXTS) if given.get("role") == "tool" else ("content", *_TEXTS, "name")
+    now = {**given, **{name: change(given[name]) for name in texts if isinstance(given.get(name), str)}}
     if isinstance(given.get("content"), list):
-        now["content"] = [
-            {**part, "text": change(part["text"])} if isinstance(part, dict) and isinstance(part.get("text"), str)
-            else part
-            for part in given["content"]
-        ]  # fmt: skip
+        now["content"] = [_rewritten_part(part, change) for part in given["content"]]
     if given.get("tool_calls"):
         now["tool_calls"] = [
             {**call, "function": {**call["function"], "arguments": change(call["function"].get("arguments") or "")}}
@@ -107,11 +108,33 @@ def rewritten(given: Message, change: Change) -> Message:
     return now
 
 
+def _rewritten_part(part: Any, change: Change) -> Any:
+    if not isinstance(part, dict):
+        return part
+    return part | {name: change(part[name]) for name in ("text", "refusal") if isinstance(part.get(name), str)}
+
+
 def rewritten_turns(history: str | None, change: Change) -> str | None:
     """Turns with `change` made to every text in them; the same string where it changes none."""
     before = turns_of(history)
     after = [rewritten(turn, change) for turn in before]
     return history if after == before else history_of(after)
+
+
+def rewritten_tools(tools: str | None, change: Change) -> str | None:
+    """Tools with `change` made to what they say (descriptions, defaults, choices); the same string without any."""
+    whole: dict[str, Any] = {"tools": json.loads(tools) if tools else None}
+    changed = False
+    left: list[Any] = [whole]
+    while left:
+        node = left.pop()
+        for key, value in list(node.items() if isinstance(node, dict) else enumerate(node)):
+            if isinstance(value, dict | list) and key not in _CALLED:
+                left.append(value)
+            elif isinstance(value, str) and key not in _CALLED:
+                node[key] = change(value)
+                changed |= node[key] != value
+    return dump(whole["tools"]) if changed else tools
 
 
 def rewritten_whole(text: str, whole: str | None, change: Change) -> tuple[str, str | None]:

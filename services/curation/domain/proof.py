@@ -7,7 +7,6 @@ from itertools import combinations
 from typing import Any
 
 from libs.contracts.errors import DataLoss
-from services.curation.domain.grouping import conversation_of
 from services.curation.domain.rows import Row, asked
 from services.curation.domain.split import TEST, TRAIN, VALIDATION
 from services.curation.domain.suite import Item
@@ -43,11 +42,12 @@ class Edges:
 
 def nodes_of(rows: Iterable[Row], items: Iterable[Item]) -> list[Node]:
     """What is published; an item that a test row made is that row."""
-    nodes = [Node(row.split, asked(row), row.split_group, conversation_of(row), row.user) for row in rows]
+    nodes = [Node(row.split, asked(row), row.split_group, row.conversation, row.user) for row in rows]
     made = {(node.text, node.group) for node in nodes if node.split == TEST}
+    conversations = {node.conversation for node in nodes}
     for item in items:
         if (item.asked, item.group) not in made:
-            own = item.group if item.group.startswith("g:") else None
+            own = item.group if item.group in conversations else None
             nodes.append(Node(TEST, item.asked, item.group, own, None))
     return nodes
 

@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import Any
 
 from services.curation.domain.ledger import Ledger
-from services.curation.domain.messages import rewritten_turns, rewritten_whole, text_of
+from services.curation.domain.messages import rewritten_tools, rewritten_turns, rewritten_whole, text_of
 
 EXAMPLE = "example"
 CORRECTION = "correction"
@@ -25,9 +25,9 @@ class Row:
     more than a role and text; the latter is of `rejected` where there is no `answer`. `form` is what ingestion says the
     row can train, `judgement` what all signals on its request said by its `revision`, `review` why a person should look
     at it, `comment` what users said of the answer in free text. `lineage` is the JSON of what a synthetic row was made
-    from. `split_group` and `split` are set by grouping, `stands_for` counts rows merged into it, `weight` (0 to 1) is
-    what each of them counts for. `named` are pseudonyms in it that look like personal data. `dated` is whether
-    `created_at` is what the row says, and not only when it came.
+    from. `conversation` (the public name of `group`), `split_group` and `split` are set by grouping, `stands_for` counts
+    rows merged into it, `weight` (0 to 1) is what each of them counts for. `named` are pseudonyms in it that look like
+    personal data. `dated` is whether `created_at` is what the row says, and not only when it came.
     """
 
     row_id: str
@@ -60,6 +60,7 @@ class Row:
     subject: str | None = None
     comment: str | None = None
     named: frozenset[str] = frozenset()
+    conversation: str | None = None
     split_group: str = ""
     split: str = ""
     stands_for: int = 1
@@ -108,16 +109,21 @@ def rewritten(row: Row, change: Callable[[str], str]) -> Row:
     )  # fmt: skip
 
 
+def said(row: Row, change: Callable[[str], str]) -> Row:
+    """The row with `change` made to every text that anybody may have said in it, what its tools say too."""
+    return replace(rewritten(row, change), tools=rewritten_tools(row.tools, change))
+
+
 def texts_of(row: Row) -> list[str]:
-    """Every text of the row that `rewritten` may change."""
+    """Every text of the row that `said` may change."""
     found: list[str] = []
 
     def note(text: str) -> str:
         found.append(text)
         return text
 
-    rewritten(row, note)
+    said(row, note)
     return found
 
 
-__all__ = ["CORRECTION", "EXAMPLE", "SYNTHETIC", "Ledger", "Row", "asked", "rewritten", "texts_of", "trust"]
+__all__ = ["CORRECTION", "EXAMPLE", "SYNTHETIC", "Ledger", "Row", "asked", "rewritten", "said", "texts_of", "trust"]

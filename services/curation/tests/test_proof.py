@@ -55,14 +55,15 @@ def test_edges_within_a_split_are_counted() -> None:
         ("template", {"input": "refunds for 18 broken bottles were promised"}),
         ("near", {"input": "refunds for 17 broken bottles were promised here"}),
         ("semantic", {"input": "promise a refund for the broken bottle"}),
-        ("conversation", {"input": "hello", "group": "talk"}),
+        ("conversation", {"input": "hello", "conversation": "g:talk"}),
         ("customer", {"input": "hello", "user": "ann"}),
     ],
 )
 def test_an_edge_of_any_kind_that_crosses_fails_the_build(kind: str, change: dict[str, Any]) -> None:
     text = "refunds for 17 broken bottles were promised"
-    held = row(0, text, group="talk", user="ann", split=TEST, split_group="g:talk")
-    leaked = replace(held, row_id="leaked", split=TRAIN, split_group="other", **{"group": None, "user": None, **change})
+    held = row(0, text, conversation="g:talk", user="ann", split=TEST, split_group="g:talk")
+    apart: dict[str, Any] = {"conversation": None, "user": None, **change}
+    leaked = replace(held, row_id="leaked", split=TRAIN, split_group="other", **apart)
     spec = spec_of(data={"duplicates": {"semantic": 0.6}, "curation": {"customers": True}})
     embeddings = StaticEmbeddings.fit([asked(each) for each in (held, leaked, *tickets(40))])
     with pytest.raises(DataLoss, match=f"1 edges of kind {kind} cross test-train"):

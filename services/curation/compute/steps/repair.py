@@ -31,7 +31,7 @@ def clean(text: str) -> str:
 class Encoding:
     """Repairs encodings."""
 
-    name, version = "encoding", 2
+    name, version = "encoding", 3
 
     def __call__(self, rows: Sequence[Row], context: Context) -> Result:
         """As `Step`."""
@@ -43,7 +43,7 @@ class Encoding:
 class Whitespace:
     """Normalises to NFC without controls and needless blanks; line breaks and indentation stay."""
 
-    name, version = "whitespace", 3
+    name, version = "whitespace", 4
 
     def __call__(self, rows: Sequence[Row], context: Context) -> Result:
         """As `Step`."""

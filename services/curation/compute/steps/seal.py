@@ -8,7 +8,6 @@ import numpy as np
 from services.curation.compute.neighbours import ALGORITHM, MinHashNeighbours
 from services.curation.compute.overlap import METHOD, Overlap
 from services.curation.compute.semantic import Embeddings, Vectors, nearest
-from services.curation.domain.grouping import conversation_of
 from services.curation.domain.leakage import HeldOut, withhold
 from services.curation.domain.ledger import Ledger
 from services.curation.domain.rows import Row, asked
@@ -45,8 +44,7 @@ class _Texts:
 
 
 def _groups(row: Row) -> tuple[str, ...]:
-    conversation = conversation_of(row)
-    return (row.split_group,) if conversation is None else (row.split_group, conversation)
+    return (row.split_group,) if row.conversation is None else (row.split_group, row.conversation)
 
 
 class Seal:
