@@ -49,6 +49,7 @@ _ALL = (
     Rule("low_confidence", "signals", _OUT, "the signals on its response agree less than data.curation.min_confidence"),
     Rule("personal_data_redacted", "personal", _EDITED, "personal data became pseudonyms", optional=False),
     Rule("review_edited", "review", _EDITED, "a reviewer changed it", optional=False),
+    Rule("review_personal_data", "review", _OUT, "an edit holds personal data that is to be dropped", optional=False),
     Rule("review_rejected", "review", _OUT, "a reviewer rejected it", optional=False),
     Rule("answer_fence_removed", "fences", _EDITED, "the JSON answer stood in a code fence"),
     Rule("blame_learnt", "blame", _EDITED, "it teaches, by kto, which answer was wrong"),
