@@ -2,8 +2,8 @@
 
 import json
 import sys
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +16,14 @@ from services.curation.compute.engines import duplicates_of
 from services.curation.compute.languages import languages
 from services.curation.compute.personal import PatternFinder
 from services.curation.compute.publish import line_of
-from services.curation.compute.steps import to_the_suite
+from services.curation.compute.readable import before_the_suite, readable
+from services.curation.compute.redaction import Redaction
 from services.curation.compute.tokens import TokenCounter
 from services.curation.domain.audit_page import page
 from services.curation.domain.messages import turns_of
 from services.curation.domain.rows import Row, asked
 from services.curation.domain.rules import Outcome, rule_of
-from services.curation.domain.steps import Context, run
+from services.curation.domain.steps import Context
 from services.curation.domain.text import Reading
 
 _QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 1.0)
@@ -47,24 +48,33 @@ def audit(request: dict[str, Any]) -> dict[str, Any]:
 
 
 def report_of(rows: Sequence[Row], context: Context, base: dict[str, str]) -> dict[str, Any]:
-    """Everything the audit tells. `base` are the paths of the base's tokenizer and template, empty for none."""
+    """Everything the audit tells. `base` are the paths of the base's tokenizer and template, empty for none.
+
+    It counts all rows, and quotes those that the policy on personal data lets anybody read, as it leaves them.
+    """
     spec, reading = context.spec, Reading()
-    dry = run(to_the_suite(duplicates_of(spec, rows, context.erased)), rows, context)
+    embeddings = duplicates_of(spec, rows, context.erased)
+    first = readable(rows, context, embeddings)
+    open_ = {row.row_id: row for row in first.rows}
+    dry = before_the_suite(first, context, embeddings)
     dry.facts.pop("placed")
     unjudged = dry.facts.pop("unjudged", [])
-    texts = Counter(reading.key(asked(row)) for row in rows)
+    texts: dict[str, list[str]] = defaultdict(list)
+    for row in rows:
+        texts[reading.key(asked(row))].append(row.row_id)
+    labels = Redaction.labels(context, [label for row in rows for label in (row.source, row.licence, row.category)])
     return {
         "task": spec.task,
         "rows": {
             "total": len(rows),
             "kinds": _counted(row.kind for row in rows),
-            "sources": _counted(row.source for row in rows),
+            "sources": _counted(labels.get(row.source, "") for row in rows),
             "signals": _counted(row.signal for row in rows),
             "with_answer": sum(row.answer is not None for row in rows),
             "with_rejected": sum(row.rejected is not None for row in rows),
             "conversations": sum(row.history is not None for row in rows),
             "users": len({row.user for row in rows if row.user}),
-            "licences": _counted(row.licence or "not stated" for row in rows),
+            "licences": _counted(labels[row.licence] if row.licence else "not stated" for row in rows),
             "consent": _counted({True: "given", False: "refused", None: "not stated"}[row.consent] for row in rows),
             "first": min((row.created_at for row in rows), default=None),
             "last": max((row.created_at for row in rows), default=None),
@@ -77,19 +87,24 @@ def report_of(rows: Sequence[Row], context: Context, base: dict[str, str]) -> di
         "tokens": _tokens(rows, context, base),
         "languages": languages([row.input for row in rows]),
         "categories": {
-            "counts": dict(Counter(row.category or "none" for row in rows).most_common()),
+            "counts": dict(Counter(labels[row.category] if row.category else "none" for row in rows).most_common()),
             **dry.facts["taxonomy"],
         },
         "duplicates": {
             "texts": len(texts),
             "rows_with_a_text_seen_before": len(rows) - len(texts),
-            "most_repeated": [{"text": text[:200], "rows": count} for text, count in texts.most_common(5) if count > 1],
+            "most_repeated": [
+                {"text": asked(open_[row_id])[:200], "rows": len(held)}
+                for held in sorted(texts.values(), key=len, reverse=True)[:5]
+                if len(held) > 1
+                for row_id in [each for each in held if each in open_][:1]
+            ],
             "largest_group": dry.facts["largest_group"],
             "groups": dry.facts["groups"],
             "near": dry.facts["near_duplicates"],
         },
         "personal_data": _personal(rows),
-        "format_errors": _faults(rows, context),
+        "format_errors": _faults(rows, open_, context),
         "label_conflicts": dry.facts["label_conflicts"],
         "suspected_mislabels": {
             **dry.facts["labels"],
@@ -144,16 +159,20 @@ def _personal(rows: Sequence[Row]) -> dict[str, Any]:
     return {"values": dict(sorted(kinds.items())), "rows": dict(sorted(touched.items()))}
 
 
-def _faults(rows: Sequence[Row], context: Context) -> dict[str, Any]:
+def _faults(rows: Sequence[Row], open_: Mapping[str, Row], context: Context) -> dict[str, Any]:
     check = AnswerCheck(context.spec.output)
     counts: Counter[str] = Counter()
     examples: list[dict[str, str]] = []
     for row in rows:
         fault = check.fault(row.answer) if row.answer is not None else None
-        if fault is not None:
-            counts[fault[0]] += 1
-            if len(examples) < _SHOWN:
-                examples.append({"row_id": row.row_id, "fault": fault[0], "detail": fault[1][:200]})
+        if fault is None:
+            continue
+        counts[fault[0]] += 1
+        shown = open_.get(row.row_id)
+        # Told of what may be read: a fault quotes the answer.
+        told = check.fault(shown.answer) if shown is not None and shown.answer is not None else None
+        if told is not None and len(examples) < _SHOWN:
+            examples.append({"row_id": row.row_id, "fault": told[0], "detail": told[1][:200]})
     return {"counts": dict(sorted(counts.items())), "examples": examples}
 
 

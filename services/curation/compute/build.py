@@ -188,9 +188,9 @@ def _report(version: Version, request: dict[str, Any], rows: Sequence[Row], cont
         "removed": removed,
         "undone": sorted(context.undone),
         "steps": versions(),
-        "examples": {reason: version.ledger.examples.get(reason, []) for reason in removed},
+        "examples": version.ledger.quoted(),
         "kinds": _counted(row.kind for row in rows),
-        "sources": _counted(version.labels[row.source] for row in rows),
+        "sources": _counted(version.labels.get(row.source, "") for row in rows),
         "categories": {
             "all": _counted(row.category for row in everything if row.category),
             **{name: _counted(row.category for row in version.splits[name] if row.category) for name in SPLITS},

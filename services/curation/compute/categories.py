@@ -15,6 +15,7 @@ from scipy.sparse.linalg import svds
 from libs.contracts.errors import InvalidInput
 from services.curation.compute.build import context_of, run_child
 from services.curation.compute.mislabels import featurise
+from services.curation.compute.readable import readable
 from services.curation.compute.steps.repair import clean
 from services.curation.domain.rows import asked
 from services.curation.domain.text import words
@@ -35,8 +36,9 @@ def propose(request: dict[str, Any]) -> dict[str, Any]:
 
     `count` 0 lets the rows decide how many. InvalidInput when there are fewer than 40 rows with text.
     """
-    rows, _ = context_of({**request, "fractions": None, "suite": None})
-    rows = [row for row in rows if row.input][-_MOST_ROWS:]
+    rows, context = context_of({**request, "fractions": None, "suite": None})
+    # As the policy on personal data lets them be read: examples are quoted, and words are counted.
+    rows = [row for row in readable(rows, context, None).rows if row.input][-_MOST_ROWS:]
     if len(rows) < _LEAST:
         raise InvalidInput(f"{len(rows)} rows are too few to propose categories; {_LEAST} are needed", field="task")
     texts = [clean(asked(row)) for row in rows]

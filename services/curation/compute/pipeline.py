@@ -7,8 +7,9 @@ from typing import Any
 from libs.contracts.errors import FailedPrecondition
 from services.curation.compute.edges import proof_of
 from services.curation.compute.engines import duplicates_of
+from services.curation.compute.readable import before_the_suite, readable
 from services.curation.compute.redaction import Redaction
-from services.curation.compute.steps import after_the_suite, to_the_suite
+from services.curation.compute.steps import after_the_suite
 from services.curation.domain.clusters import GROUP_THRESHOLD
 from services.curation.domain.ledger import Ledger, reconcile
 from services.curation.domain.queue import ordered, per_category
@@ -48,7 +49,7 @@ def curate(rows: Sequence[Row], context: Context) -> Version:
     Raises InvalidInput naming a wrong setting, DataLoss when the ledger does not reconcile or an edge crosses.
     """
     embeddings = duplicates_of(context.spec, rows, context.erased)
-    first = run(to_the_suite(embeddings), rows, context)
+    first = before_the_suite(readable(rows, context, embeddings), context, embeddings)
     items, new, lost = _suite([row for row in first.rows if row.split == TEST and row.label is not False], context)
     # What grouping keeps together and what merging calls a duplicate: neither may stand in two splits.
     near_at = min(GROUP_THRESHOLD, first.facts["near_duplicates"]["threshold"])
@@ -64,16 +65,10 @@ def curate(rows: Sequence[Row], context: Context) -> Version:
     facts["erased_items"] = lost
     known = {row.row_id: row for row in (*first.rows, *kept)}
     questions = ordered([*first.questions, *second.questions], known, per_category(kept))
-    labels = _labels(rows, context)
-    kept = [replace(row, source=labels[row.source], licence=labels.get(row.licence or "")) for row in kept]
+    labels = Redaction.labels(context, [label for row in rows for label in (row.source, row.licence)])
+    kept = [replace(row, source=labels.get(row.source, ""), licence=labels.get(row.licence or "")) for row in kept]
     by_split = {name: [row for row in kept if row.split == name] for name in SPLITS}
     return Version(by_split, placed, items, new, ledger, outcomes, facts, questions, labels)
-
-
-def _labels(rows: Sequence[Row], context: Context) -> dict[str, str]:
-    given = {label for row in rows for label in (row.source, row.licence) if label}
-    redaction = Redaction.of_labels(context, given)
-    return {label: redaction.clean(label) for label in given}
 
 
 def _suite(test: Sequence[Row], context: Context) -> tuple[list[Item], int, int]:

@@ -34,6 +34,14 @@ class Redaction:
         """What it does with categories, sources and licences: who looks for names takes a word of its own for one."""
         return cls(context, labels, PatternFinder())
 
+    @classmethod
+    def labels(cls, context: Context, given: Iterable[str | None]) -> dict[str, str]:
+        """What labels are called outside; a category that the task declares stays what it is."""
+        distinct = {label for label in given if label}
+        redaction = cls.of_labels(context, distinct)
+        declared = context.spec.data.curation.taxonomy.categories
+        return {label: label if label in declared else redaction.clean(label) for label in distinct}
+
     def kinds(self, texts: Iterable[str], named: Collection[str] = _NONE) -> list[str]:
         """The kind of each value that the policy does not keep."""
         return [span.kind for text in texts for span in self._found(text, named)]

@@ -71,8 +71,13 @@ def heard(rows: Sequence[Row]) -> list[Row]:
             comments[row.request_id][row.comment] = None
     if not comments:
         return list(rows)
+    named: dict[str, frozenset[str]] = defaultdict(frozenset)
+    for row in rows:
+        if row.request_id in comments:
+            named[row.request_id] |= row.named
     return [
-        replace(row, comment="\n".join(comments[row.request_id])) if row.request_id in comments else row
+        replace(row, comment="\n".join(comments[row.request_id]), named=named[row.request_id])
+        if row.request_id in comments else row
         for row in rows
     ]  # fmt: skip
 

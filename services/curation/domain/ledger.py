@@ -62,8 +62,8 @@ class Ledger:
         self.entries.append(Entry(row.row_id, reason, detail[:_SHOWN_CHARACTERS], other))
         shown = self.examples[reason]
         if len(shown) < _SHOWN_EXAMPLES:
-            example = {"row_id": row.row_id, "input": row.input[:_SHOWN_CHARACTERS]}
-            shown.append(example | ({"detail": detail[:_SHOWN_CHARACTERS]} if detail else {}))
+            # Whole: what is cut in two cannot be redacted any more.
+            shown.append({"row_id": row.row_id, "input": row.input} | ({"detail": detail} if detail else {}))
 
     def edit(self, row: Named, reason: str, detail: str = "") -> None:
         """Note that the rule `reason` changed a row."""
@@ -92,6 +92,15 @@ class Ledger:
         for reason, shown in step.examples.items():
             if reason not in undone:
                 self.examples[reason] += shown[: _SHOWN_EXAMPLES - len(self.examples[reason])]
+
+    def quoted(self) -> dict[str, list[dict[str, str]]]:
+        """Examples of rows that rules removed, each text cut to what a page shows; none but the id where it may not be
+        quoted.
+        """
+        return {
+            rule: [{name: text[:_SHOWN_CHARACTERS] for name, text in each.items()} for each in self.examples[rule]]
+            for rule in self.reasons()
+        }
 
     def finals(self, row_ids: Sequence[str]) -> list[Entry]:
         """The entry each input row ends by, in the order of the rows."""

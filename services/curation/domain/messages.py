@@ -1,6 +1,7 @@
 """Messages in OpenAI's form and their flat view: what is rewritten in one is rewritten in the other."""
 
 import json
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -29,13 +30,18 @@ def flat(message: Message) -> str:
     return text or str(message.get("refusal") or "")
 
 
+def word(given: Any) -> str:
+    """A role or a type as evidence names it: one word, or that it is none, since anything may stand in its place."""
+    return given if isinstance(given, str) and re.fullmatch(r"[A-Za-z_-]{1,20}", given) else "what is no word"
+
+
 def unreadable(given: Message) -> str | None:
     """What of a message no base here can read: a part that is no text, a call whose arguments are no JSON object."""
     content = given.get("content")
     for at, part in enumerate(content if isinstance(content, list) else ()):
         if not isinstance(part, dict) or not isinstance(part.get("text"), str):
             kind = part.get("type") if isinstance(part, dict) else type(part).__name__
-            return f"content[{at}]: {str(kind)[:40]} is no text"
+            return f"content[{at}]: {word(kind)} is no text"
     for at, call in enumerate(given.get("tool_calls") or ()):
         try:
             arguments = json.loads(call["function"].get("arguments") or "{}")
@@ -123,7 +129,9 @@ def rewritten_turns(history: str | None, change: Change) -> str | None:
 
 def rewritten_tools(tools: str | None, change: Change) -> str | None:
     """Tools with `change` made to what they say (descriptions, defaults, choices); the same string without any."""
-    whole: dict[str, Any] = {"tools": json.loads(tools) if tools else None}
+    if not tools:
+        return tools
+    whole: dict[str, Any] = {"tools": json.loads(tools)}
     changed = False
     left: list[Any] = [whole]
     while left:

@@ -16,10 +16,10 @@ MOST = 5_000
 
 def question(kind: Kind, row: Row, reason: str, *, doubt: float, suggestion: str = "") -> Question:
     """A question on a row; `doubt` in [0, 1] is how likely the row is wrong. What users said of it is told too."""
-    said = f"; users said: {row.comment[:_COMMENT]}" if row.comment else ""
     return Question(
-        kind=kind, row_id=row.row_id, reason=reason + said, input=row.input, answer=row.answer or "",
+        kind=kind, row_id=row.row_id, reason=reason, input=row.input, answer=row.answer or "",
         category=row.category, suggestion=suggestion, doubt=doubt, lineage=row.lineage or "", user=row.user or "",
+        comment=row.comment or "",
     )  # fmt: skip
 
 
@@ -41,7 +41,8 @@ def ordered(questions: Iterable[Question], rows: Mapping[str, Row], counts: Mapp
             held_out=row is not None and row.split not in ("", TRAIN),
             characters=len(each.input) + len(each.answer),
         )
-        valued.append(replace(each, value=round(value, 6)))
+        said = f"; users said: {each.comment[:_COMMENT]}" if each.comment else ""
+        valued.append(replace(each, value=round(value, 6), reason=each.reason + said, comment=""))
     first: dict[str, Question] = {}
     for each in sorted(valued, key=lambda one: (-one.value, one.item_id)):
         first.setdefault(each.row_id, each)

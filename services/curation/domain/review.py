@@ -16,7 +16,10 @@ _HELD_OUT = 3.0
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """One thing to look at. `doubt` in [0, 1] is how likely the row is wrong; `value` orders the queue."""
+    """One thing to look at. `doubt` in [0, 1] is how likely the row is wrong; `value` orders the queue.
+
+    `comment` is what users said of the answer; it ends up in `reason`.
+    """
 
     kind: Kind
     row_id: str
@@ -29,6 +32,7 @@ class Question:
     value: float = 0.0
     lineage: str = ""
     user: str = ""
+    comment: str = ""
 
     @property
     def item_id(self) -> str:

@@ -25,9 +25,9 @@ class Row:
     more than a role and text; the latter is of `rejected` where there is no `answer`. `form` is what ingestion says the
     row can train, `judgement` what all signals on its request said by its `revision`, `review` why a person should look
     at it, `comment` what users said of the answer in free text. `lineage` is the JSON of what a synthetic row was made
-    from. `conversation` (the public name of `group`), `split_group` and `split` are set by grouping, `stands_for` counts
-    rows merged into it, `weight` (0 to 1) is what each of them counts for. `named` are pseudonyms in it that look like
-    personal data. `dated` is whether `created_at` is what the row says, and not only when it came.
+    from. `conversation` (the public name of `group`), `split_group` and `split` are set by grouping. `stands_for`
+    counts rows merged into it, `weight` (0 to 1) is what each of them counts for. `named` are pseudonyms in it that
+    look like personal data. `dated` is whether `created_at` is what the row says, and not only when it came.
     """
 
     row_id: str

@@ -137,7 +137,8 @@ def test_the_day_of_an_import_changes_no_byte_of_the_version(tmp_path: Path, sta
         )
         table.write_parquet(home / "s.parquet")
         request = {
-            "tenant": "default", "number": 1, "watermark": 1, "fractions": None, "suite": None, "suite_version": 0,
+            "tenant": "default", "secret": "00" * 32, "number": 1, "watermark": 1, "fractions": None,
+            "suite": None, "suite_version": 0,
             "spec": spec_of().model_dump(mode="json", by_alias=True), "segments": [(1, str(home / "s.parquet"))],
             "out": str(home / "out"), "result": "",
         }  # fmt: skip

@@ -30,6 +30,7 @@ def versions_of(home: Path, rows: list[Row], *asked: dict[str, Any]) -> list[dic
         request |= {
             "tenant": "default", "number": number, "watermark": 1, "segments": [(1, segment)], "out": str(out),
             "spec": spec_of(**more).model_dump(mode="json", by_alias=True), "fractions": None,
+            "secret": "00" * 32,
             "suite": suite, "suite_version": number - 1, "result": "",
             "ledger": found[-1]["ledger"] if found else None,
         }  # fmt: skip

@@ -42,7 +42,7 @@ def test_a_version_that_wrote_groups_as_they_were_called_is_gone_on_from(tmp_pat
     (tmp_path / "suite").write_text("".join(json.dumps(item.as_json()) + "\n" for item in items))
     given = {"ledger": str(tmp_path / "ledger"), "suite": str(tmp_path / "suite"), "suite_version": 1}
     result, files = build_files(tmp_path / "later", rows, given=given)
-    assert result["metadata"]["leakage_proof"]["groups_shared_with_train"] == 0
+    assert result["metadata"]["leakage_proof"]["edges"]["group"]["crossing"] == 0
     assert not any(b"g:conversation" in text for text in files.values())
     for name, lines in lines_of(tmp_path / "later").items():
         assert {line["row_id"] for line in lines} >= {each.row_id for each in first.splits[name]}

@@ -1,15 +1,27 @@
 """Whatever leaves a build has passed the policy on personal data: every column, every edit, every quote."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from services.curation.compute.audit import report_of
+from services.curation.compute.categories import propose
 from services.curation.compute.pipeline import Version, curate
 from services.curation.domain.review import Decision
 from services.curation.domain.split import TRAIN
-from services.curation.tests.conftest import build_files, build_rows, context_for, row, tickets
+from services.curation.tests.conftest import (
+    SECRET,
+    build_files,
+    build_rows,
+    context_for,
+    row,
+    spec_of,
+    tickets,
+    write_segment,
+)
 
 MAIL, PHONE, IBAN = "ann.lee@example.org", "+49 170 1234567", "DE89 3704 0044 0532 0130 00"
 ALL_TRAIN = {"split": {"train": 1.0, "validation": 0.0, "test": 0.0}}
@@ -87,3 +99,83 @@ def test_an_edit_with_what_the_policy_drops_drops_the_row_and_no_report_names_wh
     version = edited("where to pay", {"answer": f"to {IBAN}"}, redact={"iban": "drop"})
     assert version.ledger.removed == {"row-00000": "review_personal_data"}
     assert version.ledger.examples["review_personal_data"] == [{"row_id": "row-00000", "input": "where to pay"}]
+
+
+def said_of(version: Version) -> str:
+    """Everything that the questions of a version say."""
+    return json.dumps([asdict(each) for each in version.questions], ensure_ascii=False)
+
+
+@pytest.mark.parametrize("style", ["token", "surrogate"])
+def test_a_question_raised_before_the_policy_is_asked_in_its_words(style: str) -> None:
+    long = "and more " * 60
+    rows = [
+        row(0, f"I am ann\u200b.lee@example.org, {long}{MAIL}", f"ring {PHONE}", review=f"two people ({MAIL}) disagree",
+            comment=f"{long} wrong, ask {MAIL}", request_id="r0", category=f"of {MAIL}"),
+    ]  # fmt: skip
+    version = build_rows(rows, data={**ALL_TRAIN, "curation": {"pseudonyms": style}})
+    (asked,) = version.questions
+    assert asked.kind == "contradiction"
+    assert not any(value in said_of(version) for value in (MAIL, PHONE, "ann.lee", "ann\u200b"))
+    (kept,) = version.splits[TRAIN]
+    assert (asked.input, asked.answer, asked.category) == (kept.input, kept.answer, kept.category)
+
+
+def test_an_answer_to_a_question_still_meets_its_row() -> None:
+    rows = [row(0, f"I am {MAIL}", "a", review="two people disagree"), row(1, "who came", "nobody")]
+    (asked,) = build_rows(rows, data=ALL_TRAIN).questions
+    decision = Decision(asked.row_id, "approved", by="bob")
+    again = curate(rows, context_for(known={"decisions": {asked.row_id: decision}}, data=ALL_TRAIN))
+    assert again.questions == []
+    assert build_rows(rows, data=ALL_TRAIN).questions[0].item_id == asked.item_id
+
+
+def test_rows_that_the_policy_drops_are_neither_asked_about_nor_quoted() -> None:
+    history = json.dumps([{"role": "user", "content": f"my account is {IBAN}"}, {"role": "assistant", "content": "ok"}])
+    rows = [
+        row(0, "where is it", "here", review="two people disagree", history=history),
+        row(1, "who is it", "me", review="two people disagree", comment=f"pay {IBAN}"),
+        row(2, "what is that", "it", kind="rating", source="spam", history=history),
+        row(3, "who came", "nobody"),
+    ]
+    version = build_rows(rows, data={**ALL_TRAIN, "redact": {"iban": "drop"}, "sources": ["desk"]})
+    assert version.questions == []
+    assert version.ledger.quoted()["source_not_trusted"] == [{"row_id": "row-00002"}]
+    assert {each.row_id for each in version.splits[TRAIN]} == {"row-00003"}
+
+
+def test_a_report_quotes_rows_by_the_policy_and_none_without_consent(tmp_path: Path) -> None:
+    frame = "x" * 195
+    history = json.dumps([{"role": f"bot of {MAIL}", "content": "y"}])
+    removed = [
+        row(300, f"I am {MAIL}", "a", kind="rating", source="spam"),
+        row(301, f"{frame} {MAIL}", "a", kind="rating", source="spam"),
+        row(302, "a secret of mine", "a", consent=False),
+        row(303, "another secret of mine", "a", consent=False, source="late"),
+        row(304, "who is it", "a", history=history),
+    ]
+    data = {"sources": ["crm"], "curation": {"validation_sources": ["late"]}}
+    _, files = build_files(tmp_path / "a", [*tickets(120), *removed], data=data)
+    report = json.loads(files["dataset/report.json"])
+    examples = report["examples"]
+    assert [each["input"][:12] for each in examples["source_not_trusted"]] == ["I am <EMAIL_", frame[:12]]
+    assert examples["no_consent"][0] == {"row_id": "row-00302"}
+    assert "what is no word" in examples["roles_broken"][0]["detail"]
+    for text in files.values():
+        assert not any(said in text for said in (MAIL.encode(), b"ann.l", b"secret of mine"))
+
+
+def test_an_audit_and_proposed_categories_quote_by_the_policy_too(tmp_path: Path) -> None:
+    rows = [
+        *tickets(60), *(row(at, f"please write to {MAIL} soon", f"{{{MAIL}") for at in range(200, 204)),
+        *(row(at, "a secret of mine", f"{{{at}", consent=False) for at in range(300, 308)),
+    ]  # fmt: skip
+    output = {"format": "json"}
+    told = json.dumps(report_of(rows, context_for(output=output), {}), default=str)
+    assert "<EMAIL_" in told
+    request = {
+        "tenant": "default", "secret": SECRET.hex(), "spec": spec_of().model_dump(mode="json", by_alias=True),
+        "segments": [(1, str(write_segment(tmp_path / "s", rows)))], "count": 3,
+    }  # fmt: skip
+    proposed = json.dumps(propose(request))
+    assert not any(said in text for text in (told, proposed) for said in (MAIL, "secret of mine"))

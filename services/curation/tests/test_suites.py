@@ -28,7 +28,8 @@ def line(text: str, name: str = "law-1") -> str:
 def request_of(home: Path, suites: dict[str, str], **fields: Any) -> dict[str, Any]:
     home.mkdir()
     return {
-        "tenant": "default", "number": 1, "watermark": 1, "fractions": None, "suite": None, "suite_version": 0,
+        "tenant": "default", "secret": "00" * 32, "number": 1, "watermark": 1, "fractions": None, "suite": None,
+        "suite_version": 0,
         "spec": spec_of(**fields).model_dump(mode="json", by_alias=True), "suites": suites, "out": str(home / "out"),
         "segments": [(1, str(write_segment(home / "s.parquet", tickets(120))))], "result": "",
     }  # fmt: skip

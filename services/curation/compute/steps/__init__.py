@@ -29,12 +29,18 @@ from services.curation.domain.steps import Step
 from services.curation.domain.suite import Item
 
 
-def to_the_suite(embeddings: Embeddings | None) -> tuple[Step, ...]:
-    """Steps before the gate suite is drawn from the test split; `embeddings` tell semantic duplicates (None: nobody
-    asked for them).
+def to_be_read(embeddings: Embeddings | None) -> tuple[Step, ...]:
+    """Steps up to the policy on personal data: before its end nobody may read a row. `embeddings` tell semantic
+    duplicates (None: nobody asked for them).
     """
     return (
         Erase(), Group(embeddings), Holdout(), Admit(), Signals(), Encoding(), Whitespace(), Roles(), Personal(),
+    )  # fmt: skip
+
+
+def to_the_suite(embeddings: Embeddings | None) -> tuple[Step, ...]:
+    """Steps after these and before the gate suite is drawn from the test split."""
+    return (
         Reviewed(), Fences(), Style(), Blame(), Answers(), Quality(), Aliases(), Taxonomy(), Synthetic(), Exact(),
         Conflicts(), Judge(), Labels(), Limit(), Near(), Semantic(embeddings),
     )  # fmt: skip
@@ -47,8 +53,8 @@ def after_the_suite(items: Sequence[Item], near_at: float, embeddings: Embedding
 
 def versions() -> dict[str, int]:
     """Version per step; part of a policy's digest, since other code may decide otherwise."""
-    steps = (*to_the_suite(None), *after_the_suite((), GROUP_THRESHOLD, None))
+    steps = (*to_be_read(None), *to_the_suite(None), *after_the_suite((), GROUP_THRESHOLD, None))
     return {step.name: step.version for step in steps}
 
 
-__all__ = ["after_the_suite", "to_the_suite", "versions"]
+__all__ = ["after_the_suite", "to_be_read", "to_the_suite", "versions"]

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from services.curation.domain.ledger import Ledger
-from services.curation.domain.messages import history_of, turns_of, unreadable
+from services.curation.domain.messages import history_of, turns_of, unreadable, word
 from services.curation.domain.rows import Row
 from services.curation.domain.steps import Context, Result
 
@@ -47,7 +47,7 @@ def _fault(history: str) -> str | None:
     for at, turn in enumerate(turns):
         if not isinstance(turn, dict) or turn.get("role") not in ROLES:
             role = turn.get("role") if isinstance(turn, dict) else None
-            return f"history[{at}].role: {str(role)[:40]!r} is none of {', '.join(ROLES)}"
+            return f"history[{at}].role: {word(role)!r} is none of {', '.join(ROLES)}"
         content = turn.get("content")
         if not isinstance(content, str | list) and not turn.get("tool_calls"):
             return f"history[{at}].content: is missing"
