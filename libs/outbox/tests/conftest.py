@@ -8,11 +8,13 @@ import subprocess
 import tempfile
 import time
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
+from sqlalchemy import select
 
 from libs.outbox.database import Database
 from libs.outbox.migrate import migrate
@@ -97,3 +99,13 @@ async def ledger(ledger_url: str, request: pytest.FixtureRequest) -> AsyncIterat
     database = await opened(ledger_url, short=kind == "sqlite-short")
     yield database
     await database.close()
+
+
+async def rows(ledger: Database) -> Sequence[Any]:
+    async with ledger.reading() as session:
+        return (await session.execute(select(ledger.outbox).order_by(ledger.outbox.c.id))).all()
+
+
+async def count(ledger: Database, table: Any) -> int:
+    async with ledger.reading() as session:
+        return len((await session.execute(select(table))).all())

@@ -125,7 +125,7 @@ def context_of(request: dict[str, Any]) -> tuple[list[Row], Context]:
         placed=placed,
         decisions={each["row_id"]: Decision(**each) for each in request.get("decisions", [])},
         erased=erased,
-        erased_items=frozenset(item_id_of(row.row_id) for row in rows if row.user in erased)
+        erased_items=frozenset(item_id_of(row.row_id) for row in rows if not erased.isdisjoint((row.user, row.subject)))
         | frozenset(item_id_of(row_id) for row_id in request.get("erased_rows", [])),
         suite=_read_items(Path(request["suite"]), public) if request["suite"] else None,
         suites=[item for items in others.values() for item in items],

@@ -2,14 +2,25 @@
 
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
+from services.curation.compute.build import context_of
 from services.curation.compute.pipeline import Version, curate
 from services.curation.domain.grouping import public_names
 from services.curation.domain.split import SPLITS, TEST, TRAIN, VALIDATION
 from services.curation.domain.suite import Item, item_id_of
 from services.curation.domain.synthesis import Lineage, places_of, row_of
-from services.curation.tests.conftest import SECRET, START, build_rows, context_for, row, tickets, train_group
+from services.curation.tests.conftest import (
+    SECRET,
+    START,
+    build_files,
+    build_rows,
+    context_for,
+    row,
+    tickets,
+    train_group,
+)
 
 
 def places(version: Version) -> dict[str, str]:
@@ -108,6 +119,17 @@ def test_synthetic_rows_stand_with_their_seed_and_never_outside_training() -> No
     assert version.ledger.removed["syn-2"] == "synthetic_held_out"
     assert version.ledger.removed["syn-3"] == "label_conflict_lost"
     assert judged.row_id in found
+
+
+def test_what_a_subject_asked_makes_no_item_once_he_is_erased_whoever_judged_it(tmp_path: Path) -> None:
+    rows = [row(0, "q", user="expert", subject="ann"), row(1, "p", user="ann"), row(2, "r", user="expert")]
+    build_files(tmp_path / "first", rows)
+    request = {
+        "tenant": "default", "secret": SECRET.hex(), "spec": {"task": "triage", "base": "b"}, "fractions": None,
+        "segments": [(1, str(tmp_path / "first" / "s.parquet"))], "suite": None, "erased": ["ann"],
+    }  # fmt: skip
+    _, context = context_of(request)
+    assert context.erased_items == {item_id_of("row-00000"), item_id_of("row-00001")}
 
 
 def test_items_of_an_erased_subject_leave_the_frozen_suite() -> None:

@@ -2,6 +2,8 @@
 
 from sqlalchemy import Column, Integer, MetaData, String, Table
 
+from libs.outbox.tables import inbox_table, outbox_table
+
 METADATA = MetaData()
 ENTRIES = Table(
     "entries",
@@ -9,3 +11,5 @@ ENTRIES = Table(
     Column("name", String(50), primary_key=True),
     Column("amount", Integer, nullable=False),
 )
+outbox_table(METADATA)
+inbox_table(METADATA)
