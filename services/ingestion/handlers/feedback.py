@@ -10,7 +10,6 @@ import msgspec
 
 from libs.artifacts import TenantSecrets
 from libs.contracts.errors import Conflict, InvalidInput, NotFound, Transient
-from libs.contracts.feedback import FeedbackKind
 from libs.contracts.pseudonyms import naming_key
 from libs.contracts.task import PersonalData, TaskSpec
 from libs.eventing.batches import RawMessage
@@ -21,16 +20,16 @@ from libs.telemetry import counter, get_logger, span
 from services.ingestion.clients.tasks import Tasks
 from services.ingestion.compute.redaction import Redaction
 from services.ingestion.compute.segments import rows_to_parquet
-from services.ingestion.domain.hygiene import Echoes, Senders, Tally
+from services.ingestion.domain.hygiene import Echoes, Tally
 from services.ingestion.domain.joined import Joined, OutcomeWords, outcome_of, row_of, said_of
-from services.ingestion.domain.judgement import Said, judge
+from services.ingestion.domain.judgement import judge
 from services.ingestion.domain.rows import Row, count
-from services.ingestion.domain.signals import Answered, Arrival, claim_of, key_of
+from services.ingestion.domain.signals import Answered, Arrival, claim_of
+from services.ingestion.handlers.joining import Joining, Pairs, response_of
 from services.ingestion.handlers.memory import RecentInferences
 from services.ingestion.handlers.outcomes import Outcomes
 from services.ingestion.handlers.pace import Pace
 from services.ingestion.handlers.reading import Objects, owner_of, read_feedback
-from services.ingestion.store import inferences
 from services.ingestion.store import signals as store
 from services.ingestion.store.segments import Stored
 from services.ingestion.store.signals import Intaken
@@ -41,13 +40,10 @@ log = get_logger(__name__)
 SEGMENT = "segment"
 _RELEASE_LIMIT = 2000
 _MAX_LINKS = 64
-_CORRECTION = FeedbackKind.CORRECTION
 _AT_A_STROKE = 500
 """Signals that are read or judged before others on the event loop get their turn."""
 _WARY_BATCHES = 20
 """After a repetition was met, so many batches are asked about before they are written."""
-
-Pairs = Sequence[tuple[Arrival, Answered | None]]
 
 
 class FeedbackIntake:
@@ -75,9 +71,7 @@ class FeedbackIntake:
         self._patience = patience
         self._pace = Pace(pace)
         self._release_pace = Pace(pace)
-        self._recent = recent or RecentInferences()
-        self._echoes = echoes or Echoes()
-        self._senders = Senders()
+        self._joining = Joining(database, recent or RecentInferences(), echoes or Echoes())
         self._outcomes = Outcomes(link)
         self._encoder = msgspec.json.Encoder()
         self._redactions: dict[tuple[str, ...], Redaction] = {}
@@ -122,8 +116,7 @@ class FeedbackIntake:
                     part, outcomes = await self._part(owner, await self._spec(owner), pairs, tally, ask_first=True)
                     async with self._database.unit() as unit:
                         await store.release(unit, part, [arrival for arrival, _ in pairs], outcomes)
-                    self._senders.stored(tally)
-                    self._spoken([arrival for arrival, _ in pairs])
+                    self._joining.stored(tally, [arrival for arrival, _ in pairs])
         return len(ready)
 
     async def run_releases(self) -> None:
@@ -154,7 +147,7 @@ class FeedbackIntake:
         parts, outcomes, tally = [], list[tuple[Arrival, OutcomeWords]](), Tally()
         for owner, group in by_owner.items():
             ready, waiting = [], []
-            for arrival, about in await self._joined(owner, group):
+            for arrival, about in await self._joining.inferences(owner, group):
                 if about is None and arrival.feedback.request_id and self._patience > 0:
                     waiting.append(arrival)
                 else:
@@ -165,8 +158,7 @@ class FeedbackIntake:
         if parts:
             async with self._database.unit() as unit:
                 await store.take_in(unit, fresh, parts, self._patience)
-            self._senders.stored(tally)
-            self._spoken(fresh)
+            self._joining.stored(tally, fresh)
         await self._outcomes.tell([*outcomes, *await self._told_before(again)])
         if any(part.waiting for part in parts):
             self.wake.set()
@@ -175,14 +167,14 @@ class FeedbackIntake:
     async def _part(
         self, owner: Owner, spec: TaskSpec, pairs: Pairs, tally: Tally, *, ask_first: bool
     ) -> tuple[Intaken, list[tuple[Arrival, OutcomeWords]]]:
-        before = await self._said_before(owner, pairs, ask_first=ask_first)
+        before = await self._joining.said_before(owner, pairs, ask_first=ask_first)
         rows, said = list[Row](), list[tuple[bytes, int, bytes]]()
         outcomes = list[tuple[Arrival, OutcomeWords]]()
         for at, (arrival, about) in enumerate(pairs):
             if at % _AT_A_STROKE == 0:
                 await asyncio.sleep(0)
-            joined = self._weighed(arrival, about, spec, tally)
-            user, response = joined.user, _response(owner, arrival)
+            joined = self._joining.weighed(arrival, about, spec, tally)
+            user, response = joined.user, response_of(owner, arrival)
             if response is None:
                 rows.append(row_of(joined, user, None, None))
                 continue
@@ -197,31 +189,6 @@ class FeedbackIntake:
                 outcomes.append((arrival, outcome))
         segment = await self._store(owner, spec, rows) if rows else None
         return Intaken(owner, segment, said=tuple(said)), outcomes
-
-    async def _said_before(self, owner: Owner, pairs: Pairs, *, ask_first: bool) -> dict[bytes, list[Said]]:
-        """What was said of the responses that these are about.
-
-        Nobody is known to have spoken of most. Where that is wrong, the revision that is written next is taken: the
-        database says so, and then it is asked.
-        """
-        asked = {
-            response
-            for arrival, _ in pairs
-            if ask_first or not self._recent.unspoken(*owner, arrival.feedback.request_id or "")
-            if (response := _response(owner, arrival)) is not None
-        }
-        return await store.said(self._database, asked) if asked else {}
-
-    def _weighed(self, arrival: Arrival, about: Answered | None, spec: TaskSpec, tally: Tally) -> Joined:
-        policy = spec.data.feedback
-        claim = claim_of(arrival.feedback, about.output if about is not None else None)
-        weight, review = self._senders.weigh(arrival, policy, tally, about.unit if about is not None else None)
-        corrected = claim.canonical if arrival.feedback.kind is _CORRECTION else None
-        if review is None and corrected and policy.own_output == "review":
-            version = self._echoes.version_of(arrival.tenant, arrival.task, corrected)
-            if version is not None:
-                review = f"own output: the correction is word for word an answer of version {version}"
-        return Joined(arrival, about, claim, weight, review)
 
     async def _store(self, owner: Owner, spec: TaskSpec, rows: Sequence[Row]) -> Stored:
         """Put a segment into object storage; it exists once it is listed, before that it is an orphan."""
@@ -240,27 +207,6 @@ class FeedbackIntake:
             secret = await self._secrets.of(owner[0])
             self._redactions[key] = Redaction(kinds, naming_key(secret, *owner), style)
         return self._redactions[key]
-
-    def _spoken(self, arrivals: Sequence[Arrival]) -> None:
-        for each in arrivals:
-            if each.feedback.request_id:
-                self._recent.spoken(each.tenant, each.task, (each.feedback.request_id,))
-
-    async def _joined(self, owner: Owner, arrivals: Sequence[Arrival]) -> Pairs:
-        """Each signal with the inference it names, where that is logged."""
-        found: dict[str, Answered] = {}
-        missing: set[str] = set()
-        for arrival in arrivals:
-            asked = arrival.feedback.request_id
-            if asked:
-                held = self._recent.get(*owner, asked)
-                if held is None:
-                    missing.add(asked)
-                else:
-                    found[asked] = held
-        if missing:
-            found |= await inferences.find(self._database, owner, missing)
-        return [(arrival, found.get(arrival.feedback.request_id or "")) for arrival in arrivals]
 
     async def _once(
         self, arrivals: Sequence[Arrival], *, ask_first: bool
@@ -289,7 +235,7 @@ class FeedbackIntake:
             by_owner[arrival.tenant, arrival.task].append(arrival)
         told = []
         for owner, group in by_owner.items():
-            for arrival, about in await self._joined(owner, group):
+            for arrival, about in await self._joining.inferences(owner, group):
                 claim = claim_of(arrival.feedback, about.output if about is not None else None)
                 outcome = outcome_of(Joined(arrival, about, claim))
                 if outcome is not None:
@@ -319,9 +265,3 @@ class FeedbackIntake:
         if isinstance(error, InvalidInput) and owner is not None:
             async with self._database.unit() as unit:
                 await store.reject(unit, owner, message.stream_seq)
-
-
-def _response(owner: Owner, arrival: Arrival) -> bytes | None:
-    """What stands for the response a signal is about; None for one that names no request."""
-    asked = arrival.feedback.request_id
-    return key_of(*owner, "", asked) if asked else None
