@@ -64,8 +64,9 @@ class RedactionSpec(Section):
 
 
 class DuplicateSpec(Section):
-    """Near duplicates: verified Jaccard over word sets at or above `threshold`; rows that differ in a number,
-    an identifier or a negation are never merged while `guard` is on.
+    """Near duplicates: verified Jaccard over word sets at or above `threshold`; rows that differ in a number, an
+    identifier, a date, a measure, a negation, an opposite or a name, short ones in any word that says something, are
+    never merged while `guard` is on.
 
     With `calibrate` the threshold of merging is chosen by what planted copies of the rows show; what it does to them is
     in the report either way. `semantic` merges rows whose embeddings, fitted on the rows, have that cosine,

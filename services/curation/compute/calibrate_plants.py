@@ -1,10 +1,11 @@
-"""Perturbations planted to measure what a step finds: each keeps what a text says, except the one that must not."""
+"""Perturbations planted to measure what a step finds: each keeps what a text says; those of `calibrate_hard` do not."""
 
 import random
 import re
 from collections.abc import Callable, Mapping, Sequence
 
 from services.curation.domain.guard import known_names
+from services.curation.domain.guard_substitutes import SHORT
 from services.curation.domain.text import has_digit, mark_of, words
 
 _TOKEN = re.compile(r"\S+")
@@ -28,7 +29,7 @@ def case(text: str, rng: random.Random, _vocabulary: Sequence[str]) -> str | Non
 def reorder(text: str, rng: random.Random, _vocabulary: Sequence[str]) -> str | None:
     """Neighbouring words swapped, in one place of eight; critical words keep their place."""
     parts = text.split()
-    free = [at for at in range(len(parts) - 1) if _is_free(parts[at]) and _is_free(parts[at + 1])]
+    free = [at for at in range(len(parts) - 1) if is_free(parts[at]) and is_free(parts[at + 1])]
     if not free:
         return None
     for at in rng.sample(free, max(1, min(len(free), len(parts) // 8))):
@@ -37,23 +38,15 @@ def reorder(text: str, rng: random.Random, _vocabulary: Sequence[str]) -> str | 
 
 
 def synonym(text: str, rng: random.Random, vocabulary: Sequence[str]) -> str | None:
-    """Another word of the corpus in place of one in twelve: what a synonym is to whoever compares words."""
-    return _edited(text, rng, 1 / 12, lambda _word: rng.choice(vocabulary))
+    """Another word of the corpus in place of one in twelve, in texts so long that none of them decides: what a synonym
+    is to whoever compares words.
+    """
+    return None if len(set(words(text))) <= SHORT else _edited(text, rng, 1 / 12, lambda _word: rng.choice(vocabulary))
 
 
 def framed(text: str, rng: random.Random, _vocabulary: Sequence[str]) -> str | None:
     """A greeting before, thanks behind."""
     return rng.choice(("Hi, ", "Hello, ", "Please: ")) + text + rng.choice((" Thanks", " Thank you", " please"))
-
-
-def number(text: str, rng: random.Random, _vocabulary: Sequence[str]) -> str | None:
-    """One number changed: a hard negative, which must not be merged."""
-    places = [match.span() for match in re.finditer(r"\d+", text)]
-    if not places:
-        return None
-    start, end = rng.choice(places)
-    other = str(int(text[start:end][-15:]) + rng.randint(1, 9))
-    return text[:start] + other + text[end:]
 
 
 def reworded(text: str, rng: random.Random, vocabulary: Sequence[str]) -> str:
@@ -65,7 +58,7 @@ def reworded(text: str, rng: random.Random, vocabulary: Sequence[str]) -> str:
     said = []
     for word in " ".join(sentences).split():
         draw = rng.random()
-        if has_digit(word) or not _is_free(word) or draw >= 1 / 3:
+        if has_digit(word) or not is_free(word) or draw >= 1 / 3:
             said.append(word)
         elif draw >= 1 / 6:
             said.append(rng.choice(vocabulary))
@@ -81,12 +74,10 @@ def plain_words(texts: Sequence[str]) -> list[str]:
 
 SAME: Mapping[str, Plant] = {"typo": typo, "case": case, "reorder": reorder, "synonym": synonym, "framed": framed}
 """Perturbations that keep what a text says: their copies must be merged."""
-HARD: Mapping[str, Plant] = {"number": number}
-"""Perturbations that change it: their copies must not."""
 
 
 def _edited(text: str, rng: random.Random, share: float, edit: Callable[[str], str]) -> str | None:
-    spans = [match.span() for match in _TOKEN.finditer(text) if _is_free(match[0]) and len(match[0]) > 3]
+    spans = [match.span() for match in _TOKEN.finditer(text) if is_free(match[0]) and len(match[0]) > 3]
     if not spans:
         return None
     count = max(1, min(len(spans), round(share * len(text.split()))))
@@ -103,7 +94,7 @@ def _mistyped(word: str, rng: random.Random) -> str:
     return word[:at] + (word[at] * 2 if kind == 1 else rng.choice(_KEYS)) + word[at + 1 :]
 
 
-def _is_free(token: str) -> bool:
-    """Whether a word may change without changing what is said: no number, negation, opposite or name."""
+def is_free(token: str) -> bool:
+    """Whether a word may change without changing what is said: it carries no mark and is no name."""
     core = _CORE.match(token)
     return core is not None and core[1].islower() and not mark_of(core[1])

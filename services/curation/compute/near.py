@@ -25,9 +25,10 @@ from services.curation.compute.near_pairs import (
     word_sets,
 )
 from services.curation.compute.near_sketch import ALGORITHM, Sketches, sketch
+from services.curation.compute.near_substitutes import substituted
 from services.curation.compute.near_words import CHUNK, I64, ODD, U64, Bools, mix, tokenise
 from services.curation.domain.clusters import GROUP_THRESHOLD, Apart, NearDuplicates, alarm_of, nearest_centres
-from services.curation.domain.guard import Kind, difference
+from services.curation.domain.guard import MARKED, Kind, difference
 from services.curation.domain.text import words
 
 _NONE: U64 = np.empty(0, np.uint64)
@@ -96,10 +97,20 @@ def find_near(
     sets = word_sets(texts, rows_in(inside, across))
     similar, apart = verify(inside, sets, threshold), verify(across, sets, threshold)
     names = Names.of(texts, rows_in(packed(similar.left, similar.right)) if guard else np.empty(0, np.int64))
-    renamed = names.differ(similar)
-    apart, similar = apart.joined(similar.where(renamed)), similar.where(~renamed)
-    centres, similar = _clustered(similar, len(texts), sets, threshold, lambda pairs: ~names.differ(pairs))
-    told, kinds = told_apart(texts, apart, sketches.marks, names, guard=guard)
+
+    def other_words(pairs: Pairs) -> Bools:
+        return substituted(pairs, texts, sets) if guard else np.zeros(len(pairs.left), np.bool_)
+
+    changed = other_words(similar)
+    reworded = np.concatenate(
+        [each.where(other).packed() for each, other in ((similar, changed), (apart, other_words(apart)))]
+    )
+    changed |= names.differ(similar)
+    apart, similar = apart.joined(similar.where(changed)), similar.where(~changed)
+    centres, similar = _clustered(
+        similar, len(texts), sets, threshold, lambda pairs: ~(names.differ(pairs) | other_words(pairs))
+    )
+    told, kinds = told_apart(texts, apart, sketches.marks, names, reworded, guard=guard)
     return _result(len(texts), centres[exact], exact, similar, told, kinds)
 
 
@@ -177,21 +188,27 @@ def _result(
 
 
 def told_apart(
-    texts: Sequence[str], pairs: Pairs, marks: U64, names: "Names", *, guard: bool
+    texts: Sequence[str], pairs: Pairs, marks: U64, names: "Names", reworded: U64 = _NONE, *, guard: bool
 ) -> tuple[tuple[Apart, ...], dict[str, int]]:
-    """The strongest pairs kept apart, in words, and how many there are of each kind."""
-    kinds = np.full(len(pairs.left), len(columns.KINDS) + 1)
+    """The strongest pairs kept apart, in words, and how many there are of each kind; `reworded` are packed pairs that
+    differ in a word.
+    """
+    called = [*MARKED, Kind.ENTITY, Kind.WORD, Kind.ANSWER]
+    kinds = np.full(len(pairs.left), called.index(Kind.ANSWER))
     if guard:
-        kinds[names.differ(pairs)] = len(columns.KINDS)
-        for at in reversed(range(len(columns.KINDS))):
+        kinds[np.isin(pairs.packed(), reworded)] = called.index(Kind.WORD)
+        kinds[names.differ(pairs)] = called.index(Kind.ENTITY)
+        for at in reversed(range(len(MARKED))):
             kinds[marks[at][pairs.left] != marks[at][pairs.right]] = at
-    called = [*columns.KINDS, Kind.ENTITY, Kind.ANSWER]
     counts = {str(name): int((kinds == at).sum()) for at, name in enumerate(called) if (kinds == at).any()}
     order = np.lexsort((pairs.right, pairs.left, -pairs.similarity))[:TOLD]
     told = []
     for at in order.tolist():
         left, right = int(pairs.left[at]), int(pairs.right[at])
-        found = difference(texts[left], texts[right], names.said(texts[left], texts[right])) if guard else None
+        both = (texts[left], texts[right])
+        # Whatever made the pair one that differs in a word is told, a slip among words that are common as well.
+        common = {word for text in both for word in words(text)} if called[int(kinds[at])] is Kind.WORD else ()
+        found = difference(*both, names.said(*both), common) if guard else None
         detail = f"{' '.join(found.left)} | {' '.join(found.right)}" if found else ""
         told.append(Apart(left, right, str(called[int(kinds[at])]), float(pairs.similarity[at]), detail))
     return tuple(told), counts

@@ -13,10 +13,11 @@ import numpy as np
 from libs.contracts.errors import FailedPrecondition
 from services.curation.compute.near_sketch import Sketches, banding, sketch
 from services.curation.compute.near_words import CHUNK, U64
+from services.curation.domain.guard import MARKED
 
 _QUIET = {"DAFT_ANALYTICS_ENABLED": "0", "DO_NOT_TRACK": "true", "RAY_USAGE_STATS_ENABLED": "0"}
-_EXTRA_COLUMNS = 4
-"""Beside the band keys: three marks and the hash of the whole text."""
+_EXTRA_COLUMNS = len(MARKED) + 1
+"""Beside the band keys: the marks and the hash of the whole text."""
 
 
 def daft_sketcher(*, address: str | None = None, partitions: int = 16) -> Callable[..., Sketches]:

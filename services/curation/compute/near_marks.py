@@ -7,18 +7,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.curation.compute.near_words import I64, U64, Bools, Tokens, hash_of, ordered
-from services.curation.domain.guard import NOUNS, Kind, kind_of
-from services.curation.domain.guard_words import NEGATIONS, NUMBERS, OPPOSITES
+from services.curation.domain.guard import MARKED, NOUNS, kind_of
+from services.curation.domain.guard_words import MARKS
 from services.curation.domain.text import mark_of
 
-KINDS = (Kind.NUMBER, Kind.NEGATION, Kind.POLARITY)
-"""The order of the rows of `marks`."""
 _TEETH = 1 << 16
 _TOOTH = np.uint64(_TEETH - 1)
 
 
 def marks(tokens: Tokens) -> U64:
-    """[3, n] hashes of each text's ordered numbers, negations and opposites; 0 where there are none."""
+    """[kinds, n] hashes of each text's ordered marks of each kind of `MARKED`; 0 where there are none."""
     teeth, known, mark, kind = _lexicon()
     suspects = np.concatenate([tokens.digits, tokens.addresses, np.flatnonzero(teeth[tokens.hashes & _TOOTH])])
     suspects = _ascending(suspects)
@@ -28,10 +26,10 @@ def marks(tokens: Tokens) -> U64:
     place = np.minimum(np.searchsorted(known, hashes), len(known) - 1)
     listed = known[place] == hashes
     found = np.where(listed, mark[place], hashes)
-    kinds = np.where(listed, kind[place], np.where(own[suspects], 0, len(KINDS)))
+    kinds = np.where(listed, kind[place], np.where(own[suspects], 0, len(MARKED)))
     rows: I64 = np.searchsorted(tokens.first, suspects, "right") - 1
     count = len(tokens.first) - 1
-    return np.stack([ordered(found[kinds == at], rows[kinds == at], count) for at in range(len(KINDS))])
+    return np.stack([ordered(found[kinds == at], rows[kinds == at], count) for at in range(len(MARKED))])
 
 
 def names(parts: Sequence[Tokens]) -> U64:
@@ -96,10 +94,10 @@ def _ascending(places: I64) -> I64:
 @cache
 def _lexicon() -> tuple[Bools, U64, U64, NDArray[np.int64]]:
     """Critical words without a digit: a table to tell most others by, their hashes, marks and kinds."""
-    listed = {hash_of(word): word for word in sorted({*NEGATIONS, *NUMBERS, *OPPOSITES})}
+    listed = {hash_of(word): word for word in sorted(MARKS)}
     known = np.array(sorted(listed), np.uint64)
     teeth: Bools = np.zeros(_TEETH, np.bool_)
     teeth[known & _TOOTH] = True
     words = [listed[int(each)] for each in known]
     mark = np.array([hash_of(mark_of(word)) for word in words], np.uint64)
-    return teeth, known, mark, np.array([KINDS.index(kind_of(word)) for word in words])
+    return teeth, known, mark, np.array([MARKED.index(kind_of(word)) for word in words])

@@ -44,6 +44,10 @@ class Pairs:
         fresh[1:] = (left[1:] != left[:-1]) | (right[1:] != right[:-1])
         return Pairs(left[fresh], right[fresh], similarity[fresh])
 
+    def packed(self) -> U64:
+        """The pairs as one column."""
+        return packed(self.left, self.right)
+
     @classmethod
     def none(cls) -> "Pairs":
         """No pair at all."""

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from services.curation.compute.near_marks import marks
 from services.curation.compute.near_words import CHUNK, I64, ODD, U64, Tokens, mix, ordered, tokenise
+from services.curation.domain.guard import MARKED
 
 PERMUTATIONS = 126
 ALGORITHM = "minhash/1"
@@ -29,8 +30,8 @@ _MISSED = 0.01
 
 @dataclass(frozen=True, slots=True)
 class Sketches:
-    """Of n texts: `keys` [bands, n] (equal keys propose a pair), `marks` [3, n] of the guard, and `same` [n], equal for
-    texts with the same words in the same order.
+    """Of n texts: `keys` [bands, n] (equal keys propose a pair), `marks` [kinds, n] of the guard, and `same` [n], equal
+    for texts with the same words in the same order.
     """
 
     keys: U64
@@ -61,7 +62,7 @@ def sketch(texts: Sequence[str], threshold: float, *, masked: bool = False, thre
     with ThreadPoolExecutor(threads) as pool:
         parts = list(pool.map(one, chunks))
     if not parts:
-        return Sketches(np.empty((bands, 0), np.uint64), np.empty((3, 0), np.uint64), np.empty(0, np.uint64))
+        return Sketches(np.empty((bands, 0), np.uint64), np.empty((len(MARKED), 0), np.uint64), np.empty(0, np.uint64))
     keys, marked, same = zip(*parts, strict=True)
     return Sketches(np.concatenate(keys, axis=1), np.concatenate(marked, axis=1), np.concatenate(same))
 

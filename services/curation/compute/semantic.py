@@ -19,6 +19,7 @@ from services.curation.compute.near_marks import marks
 from services.curation.compute.near_pairs import Pairs, packed, proposed, rows_in, unpacked
 from services.curation.compute.near_words import CHUNK, U64, mix, tokenise
 from services.curation.domain.clusters import NearDuplicates
+from services.curation.domain.guard import MARKED
 from services.curation.domain.leakage import stem
 from services.curation.domain.text import words
 
@@ -94,7 +95,7 @@ def find_semantic(
     """Merge texts whose embeddings have a cosine at or above the threshold; the rest as `compute.near.find_near`."""
     embeddings = embeddings or StaticEmbeddings.fit(texts)
     chunks = [tokenise(texts[at : at + CHUNK]) for at in range(0, len(texts), CHUNK)]
-    marked = np.concatenate([np.empty((3, 0), np.uint64), *(marks(chunk) for chunk in chunks)], axis=1)
+    marked = np.concatenate([np.empty((len(MARKED), 0), np.uint64), *(marks(chunk) for chunk in chunks)], axis=1)
     wall, scope = walls(marked if guard else marked[:0], scopes, answers, len(texts))
     pairs = similar_pairs(embeddings.embed(texts), threshold) if len(texts) else Pairs.none()
     pairs = pairs.where(scope[pairs.left] == scope[pairs.right])

@@ -7,11 +7,11 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from services.curation.domain.guard_words import NEGATIONS, OPPOSITES
+from services.curation.domain.guard_measures import DATES, UNITS
+from services.curation.domain.guard_opposites import OPPOSITES
+from services.curation.domain.guard_substitutes import SHOUTED, substituted
+from services.curation.domain.guard_words import NEGATIONS
 from services.curation.domain.text import cased_words, fold, mark_of, words
-
-SHOUTED = 0.5
-"""A text with a greater share of capitalised words (a headline, shouting) tells nothing by its case."""
 
 NOUNS = 0.15
 """A corpus with a greater share of capitals within sentences (German) tells nothing by its case."""
@@ -21,10 +21,17 @@ class Kind(StrEnum):
     """What two similar texts differ in."""
 
     NUMBER = "number"
+    DATE = "date"
+    UNIT = "unit"
     NEGATION = "negation"
     POLARITY = "polarity"
     ENTITY = "entity"
+    WORD = "word"
     ANSWER = "answer"
+
+
+MARKED = (Kind.NUMBER, Kind.DATE, Kind.UNIT, Kind.NEGATION, Kind.POLARITY)
+"""The kinds that words tell by themselves, as `marks` reads them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,17 +43,23 @@ class Difference:
     right: tuple[str, ...]
 
 
-def difference(left: str, right: str, names: Collection[str] = frozenset()) -> Difference | None:
-    """What makes two texts say different things: numbers and identifiers, negations, opposites, or names, as ordered
-    sequences; None when nothing does. `names` are words known as names (`known_names` of the corpus).
+def difference(
+    left: str, right: str, names: Collection[str] = frozenset(), common: Collection[str] = frozenset()
+) -> Difference | None:
+    """What makes two texts say different things: numbers and identifiers, dates, measures, negations, opposites or
+    names, as ordered sequences, or in short texts a word in the place of another; None when nothing does. `names` are
+    words known as names (`known_names` of the corpus), `common` words known as no slip (`common_words`).
     """
     mine, other = words(left), words(right)
-    for kind in (Kind.NUMBER, Kind.NEGATION, Kind.POLARITY):
+    for kind in MARKED:
         ours, theirs = marks(mine, kind), marks(other, kind)
         if ours != theirs:
             return Difference(kind, ours, theirs)
     ours, theirs = (tuple(dict.fromkeys(word for word in side if word in names)) for side in (mine, other))
-    return Difference(Kind.ENTITY, ours, theirs) if ours != theirs else None
+    if ours != theirs:
+        return Difference(Kind.ENTITY, ours, theirs)
+    told = substituted(left, right, common)
+    return Difference(Kind.WORD, *told) if told else None
 
 
 def marks(tokens: Iterable[str], kind: Kind) -> tuple[str, ...]:
@@ -56,9 +69,8 @@ def marks(tokens: Iterable[str], kind: Kind) -> tuple[str, ...]:
 
 def kind_of(word: str) -> Kind:
     """The kind of a critical word."""
-    if word in NEGATIONS:
-        return Kind.NEGATION
-    return Kind.POLARITY if word in OPPOSITES else Kind.NUMBER
+    listed = ((Kind.DATE, DATES), (Kind.UNIT, UNITS), (Kind.NEGATION, NEGATIONS), (Kind.POLARITY, OPPOSITES))
+    return next((kind for kind, known in listed if word in known), Kind.NUMBER)
 
 
 def known_names(texts: Iterable[str]) -> frozenset[str]:

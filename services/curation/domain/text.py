@@ -5,7 +5,7 @@ import re
 import unicodedata
 from functools import lru_cache
 
-from services.curation.domain.guard_words import NEGATIONS, NUMBERS, OPPOSITES
+from services.curation.domain.guard_words import MARKS
 
 _VOCABULARY = 65_536
 
@@ -109,7 +109,7 @@ def masked(tokens: list[str]) -> frozenset[str]:
 
 
 def critical(tokens: list[str]) -> tuple[str, ...]:
-    """What carries a critical difference, in order: numbers, identifiers, negations and opposites.
+    """What carries a critical difference, in order: numbers, identifiers, dates, measures, negations and opposites.
 
     Texts that differ here say different things, however similar they look (near-duplicate detection by word sets
     alone merges all of these).
@@ -132,14 +132,12 @@ def has_digit(word: str) -> bool:
 
 @lru_cache(_VOCABULARY)
 def mark_of(word: str) -> str:
-    """The mark of a critical word: numbers, addresses and opposites are their own, quantities `1` for `one`, negations
-    one and the same; empty for a word that is not critical.
+    """The mark of a critical word: numbers and addresses are their own, the rest what they stand for (`1` for `one`,
+    `eur` for `euros`, `not` for every negation); empty for a word that is not critical.
     """
-    if has_digit(word) or "@" in word or word in OPPOSITES:
+    if has_digit(word) or "@" in word:
         return word
-    if word in NEGATIONS:
-        return "not"
-    return NUMBERS.get(word, "")
+    return MARKS.get(word, "")
 
 
 @lru_cache(_VOCABULARY)

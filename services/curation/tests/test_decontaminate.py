@@ -12,9 +12,11 @@ import pytest
 from libs.contracts.errors import InvalidInput, Unavailable
 from services.curation.compute import semantic_endpoint
 from services.curation.compute.calibrate import Interval, calibrate
+from services.curation.compute.calibrate_hard import HARD, Corpus
 from services.curation.compute.decontaminate import calibrated, decontaminate, measured_recall
 from services.curation.compute.semantic import StaticEmbeddings, find_semantic, similar_pairs
 from services.curation.compute.semantic_endpoint import EndpointEmbeddings
+from services.curation.domain.guard import difference
 from services.curation.domain.leakage import Policy, content_of
 
 SOUNDS = ("ba", "ce", "di", "fo", "gu", "ha", "li", "mo", "nu", "ra", "se", "ti")
@@ -100,7 +102,32 @@ def test_a_threshold_calibrates_itself_on_planted_copies(problems: list[str]) ->
     assert found.hard_negatives_merged.value == 0.0
     assert found.recall.low < found.recall.value < found.recall.high or found.recall.value == 1.0
     assert set(found.by_kind) == {"typo", "case", "reorder", "synonym", "framed"}
-    assert calibrate(problems, sample=240, guard=False).hard_negatives_merged.value > 0.9
+    assert set(found.hard_by_kind) >= {"number", "negation", "opposite", "unit"}
+    blind = calibrate(problems, sample=240, guard=False)
+    assert blind.hard_negatives_merged.value > 0.9
+    assert blind.precision.value < 0.7
+
+
+def test_every_class_that_the_guard_claims_is_planted_and_only_where_a_row_has_a_word_of_it() -> None:
+    rng, nothing = random.Random(1), Corpus((), ())
+    said = {
+        "number": ("send me seven boxes", "send me 7 boxes"),
+        "date": ("Monday suits me", "see you in march", "it opens at 9 pm"),
+        "unit": ("it takes 3 weeks", "it weighs 4 kg", "es dauert zwei Stunden"),
+        "currency": ("that is 5 euros", "that is 5 €", "I paid it in USD"),
+        "negation": ("it does not work", "it is broken", "es ist nicht da"),
+        "opposite": ("Buy it", "sell it", "bitte aktivieren", "il faut fermer"),
+    }
+    assert set(said) | {"entity", "word"} == set(HARD)
+    for kind, texts in said.items():
+        for text in texts:
+            copy = HARD[kind](text, rng, nothing)
+            assert copy is not None
+            assert difference(text, copy) is not None, (text, copy)
+        assert HARD[kind]("the printer burns", rng, nothing) is None
+    corpus = Corpus.of(["we met Peter there", "we met Susan there", "the printer and the scanner are broken"])
+    assert HARD["entity"]("Peter burns", rng, corpus) == "Susan burns"
+    assert HARD["word"]("the printer", rng, corpus) in ("the scanner", "the broken", "the met")
 
 
 def test_an_interval_of_nothing_says_nothing() -> None:

@@ -13,7 +13,7 @@ from services.curation.compute import near_daft, near_marks, near_sketch
 from services.curation.compute.near import find_near, group_texts
 from services.curation.compute.near_words import distinct, hash_of, tokenise
 from services.curation.domain.clusters import nearest_centres
-from services.curation.domain.guard import Kind, difference, known_names, marks
+from services.curation.domain.guard import MARKED, difference, known_names, marks
 from services.curation.domain.text import jaccard, masked, words
 
 ALPHABET = "aAbzIé\u2019'ßİ你の٣0159 \n.,:!-+@/_$%€\x00"
@@ -37,7 +37,7 @@ def test_columns_read_the_same_words_as_the_reference(texts: list[str]) -> None:
 def test_columns_guard_what_the_reference_guards(texts: list[str]) -> None:
     tokens = tokenise(texts, cases=True)
     found = near_marks.marks(tokens)
-    for at, kind in enumerate((Kind.NUMBER, Kind.NEGATION, Kind.POLARITY)):
+    for at, kind in enumerate(MARKED):
         for left, right in zip(range(len(texts)), range(1, len(texts)), strict=False):
             same = marks(words(texts[left]), kind) == marks(words(texts[right]), kind)
             assert (found[at][left] == found[at][right]) == same
@@ -116,7 +116,8 @@ def planted(count: int, seed: int) -> tuple[list[str], list[int]]:
         if at % 3 == 2:
             origin = origins[rng.randrange(at)]
             said = texts[origin].split()
-            said[rng.randrange(len(said))] = rng.choice(vocabulary)
+            for place in rng.sample(range(len(said)), 2):
+                said[place] = rng.choice(vocabulary)
             texts.append(" ".join(said))
         else:
             origin = at
@@ -148,7 +149,9 @@ def test_no_member_is_further_from_its_centre_than_the_threshold_however_long_th
 
 
 def test_a_cluster_that_swallows_the_data_raises_the_alarm() -> None:
-    texts = [SENTENCE.format("does", "rome") + f" word{chr(97 + at // 26)}{chr(97 + at % 26)}" for at in range(90)]
+    said = f"{SENTENCE.format('does', 'rome')} and nobody among all who work there knows what else could be done"
+    own = [f"word{chr(97 + at // 26)}{chr(97 + at % 26)}" for at in range(180)]
+    texts = [f"{said} {own[at]} {own[at + 1]}" for at in range(0, 180, 2)]
     alarm = find_near(texts, threshold=0.7).alarm
     assert alarm is not None
     assert "one cluster, around row 0, holds 90 of 90 rows (100%)" in alarm
