@@ -16,8 +16,10 @@ from typing import Any
 import polars as pl
 
 from bench.near_dup.corpus import Corpus, build
+from bench.near_dup.short_rows import build as short
 
 RESULT = Path(__file__).parents[1] / "results" / "near_dup.md"
+SHORT_SIZES = (250_000, 500_000, 1_000_000)
 _HERE = Path(__file__).parent
 
 
@@ -26,7 +28,7 @@ def main() -> int:
     parser.add_argument("--peers", default=os.environ.get("PAWL_BENCH_PEERS", ""), help="python with rensa and daft")
     parser.add_argument("--originals", type=int, default=80_000)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--linear", action="store_true", help="also 250k, 500k and 1M rows, ours alone")
+    parser.add_argument("--linear", action="store_true", help="also 250k, 500k and 1M rows, long and short, ours alone")
     given = parser.parse_args()
     lines = [
         "# Near duplicates of short rows, with planted truth",
@@ -53,20 +55,27 @@ def main() -> int:
         for name, runs in found.items():
             lines.append(_line(name, min(runs, key=lambda run: run["seconds"]), corpus))
         if given.linear:
-            lines += ["", "| rows | seconds | rows/s | CPU s | peak MB |", "|---|---|---|---|---|"]
-            for originals in (200_000, 400_000, 760_000):
-                path = _written(build(originals), Path(home))
-                run = _run("ours 31x4", path, "")
-                rows = len(run["centres"])
-                lines.append(
-                    f"| {rows:,} | {run['seconds']:.1f} | {rows / run['seconds']:,.0f} | {run['processor']:.1f} | "
-                    f"{run['peak_mb']:.0f} |"
-                )
+            lines += ["", "| rows | seconds | rows/s | CPU s | CPU microseconds a row | peak MB | recall |"]
+            lines += ["|---|---|---|---|---|---|---|"]
+            for name, make, sizes in (("long", build, (190_000, 380_000, 755_000)), ("short", short, SHORT_SIZES)):
+                for size in sizes:
+                    corpus = make(size)
+                    lines.append(_grown(name, _run("ours 31x4", _written(corpus, Path(home)), ""), corpus))
     text = "\n".join(lines) + "\n"
     sys.stdout.write(text)
     RESULT.parent.mkdir(exist_ok=True)
     RESULT.write_text(text)
     return 0
+
+
+def _grown(name: str, run: dict[str, Any], corpus: Corpus) -> str:
+    rows, centres = len(run["centres"]), run["centres"]
+    copies = [at for at, kind in enumerate(corpus.kind) if kind not in ("original", "hard negative")]
+    found = sum(centres[at] == centres[corpus.origin[at]] for at in copies)
+    return (
+        f"| {rows:,} {name} | {run['seconds']:.1f} | {rows / run['seconds']:,.0f} | {run['processor']:.1f} | "
+        f"{run['processor'] / rows * 1e6:.1f} | {run['peak_mb']:.0f} | {found / len(copies):.4f} |"
+    )
 
 
 def _written(corpus: Corpus, home: Path) -> Path:

@@ -20,7 +20,7 @@ _ENGLISH = (
     "small put home read hand port large spell add even land here must big high such follow act why ask men "
     "change went light kind need house try us again"
 )
-_FUNCTION = _ENGLISH.split()
+FUNCTION = _ENGLISH.split()
 _CRITICAL = frozenset(("two", "three", "all", "down", "end", "left", "under"))
 """What an edit leaves alone, since another word in its place says another thing."""
 _SYLLABLES = [first + second for first in "bcdfghklmnprstvw" for second in ("a", "e", "i", "o", "u", "al", "en", "or")]
@@ -38,7 +38,7 @@ class Corpus:
 def build(originals: int = 80_000, *, seed: int = 7) -> Corpus:
     """The corpus, in a shuffled order where every copy stands after its original."""
     rng = random.Random(seed)
-    everything = _vocabulary(rng, 42_000)
+    everything = vocabulary_of(rng, 42_000)
     vocabulary, names = everything[2_000:], everything[:2_000]
     rows = [(rng.random() / 2, _text(rng, vocabulary, names), at, "original") for at in range(originals)]
     quarter = originals // 20
@@ -64,7 +64,8 @@ def build(originals: int = 80_000, *, seed: int = 7) -> Corpus:
     )
 
 
-def _vocabulary(rng: random.Random, size: int) -> list[str]:
+def vocabulary_of(rng: random.Random, size: int) -> list[str]:
+    """Invented words, each once."""
     found: dict[str, None] = {}
     while len(found) < size:
         found.setdefault("".join(rng.choices(_SYLLABLES, k=rng.choice((2, 2, 3, 3, 4)))))
@@ -76,7 +77,7 @@ def _text(rng: random.Random, vocabulary: list[str], names: list[str]) -> str:
     words: list[str] = []
     for _ in range(rng.randint(4, 8)):
         length = rng.randint(7, 16)
-        common = rng.choices(_FUNCTION, cum_weights=_WEIGHTS, k=length)
+        common = rng.choices(FUNCTION, cum_weights=_WEIGHTS, k=length)
         said = [word if rng.random() < 0.5 else _content(rng, vocabulary, topic) for word in common]
         if rng.random() < 0.5:
             said[rng.randrange(1, length)] = str(rng.randint(2, 99_999))
@@ -152,4 +153,4 @@ def _is_free(word: str) -> bool:
     return word.isalpha() and word.islower() and word not in _CRITICAL
 
 
-_WEIGHTS = list(accumulate(0.98**at for at in range(len(_FUNCTION))))
+_WEIGHTS = list(accumulate(0.98**at for at in range(len(FUNCTION))))

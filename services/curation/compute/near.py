@@ -5,7 +5,7 @@ twice the distance allowed (the Jaccard distance is a metric): one may look like
 stand between them. Exact duplicates of what `words` reads are found first and cost no comparison.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
@@ -29,11 +29,16 @@ from services.curation.compute.near_substitutes import substituted
 from services.curation.compute.near_words import CHUNK, I64, ODD, U64, Bools, mix, tokenise
 from services.curation.domain.clusters import GROUP_THRESHOLD, Apart, NearDuplicates, alarm_of, nearest_centres
 from services.curation.domain.guard import MARKED, Kind, difference
+from services.curation.domain.guard_substitutes import COMMON
 from services.curation.domain.text import words
 
 _NONE: U64 = np.empty(0, np.uint64)
 TOLD = 100
 """Most pairs kept apart that are told with their words."""
+
+BESIDE, GROUPED = 32, 128
+"""Earlier texts that a text is compared with, those of its smallest buckets first, to merge it and to group it: a group
+that is torn may cross splits, a duplicate that is left costs little."""
 
 Sketcher = Callable[..., Sketches]
 
@@ -90,9 +95,8 @@ def find_near(
     wall, scope = walls(sketches.marks if guard else sketches.marks[:0], scopes, answers, len(texts))
     exact = _first_of(mix(sketches.same ^ wall))
     rows = np.flatnonzero(exact == np.arange(len(texts)))
-    keys = sketches.keys[:, rows]
-    inside = proposed(_behind(keys, wall[rows]), rows)
-    across = proposed(_behind(keys, scope[rows]), rows, first=1, last=1)
+    inside = proposed(_behind(sketches.keys, wall, rows), rows, most=BESIDE)
+    across = proposed(_behind(sketches.keys, scope, rows), rows, first=1, last=1)
     across = across[np.not_equal(*(wall[side] for side in unpacked(across)))]
     sets = word_sets(texts, rows_in(inside, across))
     similar, apart = verify(inside, sets, threshold), verify(across, sets, threshold)
@@ -102,8 +106,10 @@ def find_near(
         return substituted(pairs, texts, sets) if guard else np.zeros(len(pairs.left), np.bool_)
 
     changed = other_words(similar)
+    # What differs in a mark is told by it, whatever else differs.
+    alike = apart.where((sketches.marks[:, apart.left] == sketches.marks[:, apart.right]).all(axis=0))
     reworded = np.concatenate(
-        [each.where(other).packed() for each, other in ((similar, changed), (apart, other_words(apart)))]
+        [each.where(other).packed() for each, other in ((similar, changed), (alike, other_words(alike)))]
     )
     changed |= names.differ(similar)
     apart, similar = apart.joined(similar.where(changed)), similar.where(~changed)
@@ -122,7 +128,7 @@ def group_texts(texts: Sequence[str], *, threshold: float = GROUP_THRESHOLD, ske
     sketches = sketcher(texts, threshold, masked=True)
     exact = _first_of(sketches.same)
     rows = np.flatnonzero(exact == np.arange(len(texts)))
-    inside = proposed(sketches.keys[:, rows], rows)
+    inside = proposed((band[rows] for band in sketches.keys), rows, most=GROUPED)
     sets = word_sets(texts, rows_in(inside), masked=True)
     similar = verify(inside, sets, threshold)
     centres, _ = _clustered(similar, len(texts), sets, threshold, lambda pairs: np.ones(len(pairs.left), np.bool_))
@@ -207,16 +213,16 @@ def told_apart(
         left, right = int(pairs.left[at]), int(pairs.right[at])
         both = (texts[left], texts[right])
         # Whatever made the pair one that differs in a word is told, a slip among words that are common as well.
-        common = {word for text in both for word in words(text)} if called[int(kinds[at])] is Kind.WORD else ()
-        found = difference(*both, names.said(*both), common) if guard else None
+        told_words = [word for text in both for word in words(text)] if called[int(kinds[at])] is Kind.WORD else []
+        found = difference(*both, names.said(*both), dict.fromkeys(told_words, COMMON)) if guard else None
         detail = f"{' '.join(found.left)} | {' '.join(found.right)}" if found else ""
         told.append(Apart(left, right, str(called[int(kinds[at])]), float(pairs.similarity[at]), detail))
     return tuple(told), counts
 
 
-def _behind(keys: U64, wall: U64) -> U64:
-    """Keys that are equal for texts of equal walls alone."""
-    return (keys ^ wall) * ODD
+def _behind(keys: U64, wall: U64, rows: I64) -> Iterator[U64]:
+    """Band by band, keys that are equal for texts of equal walls alone."""
+    return ((band[rows] ^ wall[rows]) * ODD for band in keys)
 
 
 def _first_of(values: U64) -> I64:

@@ -1,10 +1,11 @@
 """Pairs of similar texts: proposed by buckets, verified by their words, on columns.
 
-A bucket proposes each of its texts together with the first few and the last few before it, so that boilerplate which
-fills a bucket costs linear time. Which pairs are proposed for a text depends on earlier texts alone.
+A bucket proposes each of its texts together with the first few and the last few before it, and all buckets of a text
+so many together, so that boilerplate which fills buckets costs linear time. Which pairs are proposed for a text depends
+on earlier texts alone.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -20,6 +21,7 @@ _ROW_BITS = 24
 _MOST = 1 << _ROW_BITS
 _ROW = np.uint64(_MOST - 1)
 _BATCH = 512
+_LARGE = 255
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,17 +65,29 @@ class WordSets:
     offsets: I64
 
 
-def proposed(keys: U64, rows: I64, *, first: int = FIRST, last: int = LAST, threads: int = 2) -> U64:
-    """Pairs that share buckets in two bands at least, packed and ascending; `rows` numbers the columns of `keys`.
+def proposed(
+    bands: Iterable[U64], rows: I64, *, first: int = FIRST, last: int = LAST, most: int | None = None, threads: int = 2
+) -> U64:
+    """Pairs that share buckets in two bands at least, packed and ascending; `rows` numbers the columns of the bands.
 
-    Two bands and not one: a pair at the threshold shares several, one brought together by chance seldom a second.
-    InvalidInput beyond 16 million texts: that many want the other engine.
+    Two bands and not one: a pair at the threshold shares several, one brought together by chance seldom a second. With
+    `most` a text is compared with so many, those of its smallest buckets, and in each of the others with the first and
+    the one before it: a bucket that many share says little, and rows of one template would fill all of them, so that
+    cost would grow faster than the corpus. InvalidInput beyond 16 million texts.
     """
     if len(rows) and int(rows[-1]) >= _MOST:
-        raise InvalidInput(f"more than {_MOST} texts at once; set the engine to daft", field="data.engine")
+        raise InvalidInput(f"more than {_MOST} texts at once", field="data.engine")
     with ThreadPoolExecutor(threads) as pool:
-        found = list(pool.map(lambda band: _bucketed(band, rows, first, last), keys))
-    pairs = np.sort(np.concatenate([np.empty(0, np.uint64), *found]))
+        sorted_bands = list(pool.map(lambda band: _by_bucket(band, rows), bands))
+        hot = None
+        if most is not None and len(rows):
+            capped = pool.map(lambda band: _ahead(band, int(rows[-1]) + 1, first + last), sorted_bands)
+            hot = _hot(list(capped), most)
+        found = list(pool.map(lambda band: _bucketed(band, first, last, hot), sorted_bands))
+    del sorted_bands
+    pairs = np.concatenate([np.empty(0, np.uint64), *found])
+    del found
+    pairs.sort()
     return fresh_of(pairs[1:][pairs[1:] == pairs[:-1]])
 
 
@@ -140,21 +154,51 @@ def verify(pairs: U64, sets: WordSets, threshold: float, *, threads: int = 2) ->
     return Pairs(left[able][good], right[able][good], similarity[good])
 
 
-def _bucketed(keys: U64, rows: I64, first: int, last: int) -> U64:
-    """Pairs of one band."""
+def _by_bucket(keys: U64, rows: I64) -> U64:
+    """Bucket and text in one number, ascending; of the buckets that may hold two."""
     shared = _not_alone(keys)
-    band = np.sort((keys[shared] & ~_ROW) | rows[shared].astype(np.uint64))
-    bucket, row = band & ~_ROW, band & _ROW
+    return np.sort((keys[shared] & ~_ROW) | rows[shared].astype(np.uint64))
+
+
+def _places(band: U64) -> tuple[I64, I64]:
+    """Where the bucket of each text of a band begins, and how many of the bucket stand before it."""
+    bucket = band & ~_ROW
     border = np.flatnonzero(np.diff(bucket, prepend=~bucket[:1]) != 0)
-    counts = np.diff(border, append=len(band))
-    start: I64 = np.repeat(border, counts)
-    place = np.arange(len(band)) - start
+    start: I64 = np.repeat(border, np.diff(border, append=len(band)))
+    return start, np.arange(len(band)) - start
+
+
+def _ahead(band: U64, count: int, most: int) -> NDArray[np.uint8]:
+    """With how many its bucket of this band brings each text together, `most` at most."""
+    found: NDArray[np.uint8] = np.zeros(count, np.uint8)
+    found[(band & _ROW).astype(np.int64)] = np.minimum(_places(band)[1], most)
+    return found
+
+
+def _hot(ahead: Sequence[NDArray[np.uint8]], most: int) -> NDArray[np.uint8]:
+    """For each text the number from which a bucket brings it together with too many: the others make `most` at most."""
+    table = np.sort(np.stack(ahead), axis=0)
+    total: NDArray[np.uint16] = np.zeros(table.shape[1], np.uint16)
+    size: NDArray[np.uint8] = np.full(table.shape[1], _LARGE, np.uint8)
+    for band in table:
+        total += band
+        np.copyto(size, band, where=(total > most) & (size == _LARGE))
+    return size
+
+
+def _bucketed(band: U64, first: int, last: int, hot: NDArray[np.uint8] | None) -> U64:
+    """Pairs of one band: with the first and the last before it, of a bucket too large for a text with one of each."""
+    row = band & _ROW
+    start, place = _places(band)
+    large: Bools = np.zeros(len(band), np.bool_)
+    if hot is not None:
+        np.greater_equal(np.minimum(place, first + last), hot[row.astype(np.int64)], out=large)
     found = []
-    for ahead in range(min(first, int(counts.max(initial=0)))):
-        at = np.flatnonzero(place > ahead)
+    for ahead in range(min(first, int(place.max(initial=0)))):
+        at = np.flatnonzero((place > ahead) & ~large if ahead else place > 0)
         found.append((row[at] << np.uint64(_ROW_BITS)) | row[start[at] + ahead])
     for back in range(1, last + 1):
-        at = np.flatnonzero(place - back >= first)
+        at = np.flatnonzero(place - back >= np.where(large, 1 if back == 1 else len(band), first))
         found.append((row[at] << np.uint64(_ROW_BITS)) | row[at - back])
     return np.concatenate(found) if found else np.empty(0, np.uint64)
 

@@ -1,6 +1,7 @@
 """Words in the place of others, on columns; `domain.guard_substitutes` is the reference."""
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 from services.curation.compute.near_marks import holds
 from services.curation.compute.near_pairs import Pairs, WordSets, fresh_of, packed, rows_in
 from services.curation.compute.near_words import CHUNK, HASH_BITS, I64, ODD, U64, Bools, Tokens, mix, tokenise
-from services.curation.domain.guard_substitutes import COMMON, FEW, SHORT, SHOUTED, inflected, slipped, tells
+from services.curation.domain.guard_substitutes import FEW, SHORT, SHOUTED, both_words, inflected, slipped, tells
 from services.curation.domain.text import words
 
 _BATCH = 512
@@ -30,12 +31,14 @@ class _Bags:
 
     @classmethod
     def of(cls, texts: Sequence[str], rows: I64) -> "_Bags":
-        parts = []
-        for at in range(0, len(rows), CHUNK):
+        def one(at: int) -> tuple[U64, Bools, I64, I64]:
             tokens = tokenise([texts[row] for row in rows[at : at + CHUNK].tolist()], cases=True)
             counted = _counted(tokens)
             fresh = np.bincount(tokens.rows[counted == tokens.hashes], minlength=len(tokens.first) - 1)
-            parts.append((counted, _capitals(tokens), np.diff(tokens.first), fresh))
+            return counted, _capitals(tokens), np.diff(tokens.first), fresh
+
+        with ThreadPoolExecutor(2) as pool:
+            parts = list(pool.map(one, range(0, len(rows), CHUNK)))
         said, capital, counts, fresh = (np.concatenate(column) for column in zip(*parts, strict=True))
         return cls(rows, said, capital, np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)]), fresh)
 
@@ -56,7 +59,7 @@ class _Alone:
 def substituted(pairs: Pairs, texts: Sequence[str], sets: WordSets) -> Bools:
     """Which pairs have words of their own on both sides that say different things.
 
-    The words of `sets`, texts of the corpus that may be similar, tell which words are common and therefore no slip.
+    The words of `sets`, texts of the corpus that may be similar, tell how common words are and which is a slip.
     """
     count = len(pairs.left)
     found: Bools = np.zeros(count, np.bool_)
@@ -85,10 +88,10 @@ def substituted(pairs: Pairs, texts: Sequence[str], sets: WordSets) -> Bools:
 
 def _counted(tokens: Tokens) -> U64:
     """The words, where one stands again in its text as another word each time."""
-    rows = tokens.rows
-    order = np.lexsort((tokens.hashes, rows))
+    packed_words = (tokens.rows.astype(np.uint64) << np.uint64(HASH_BITS)) | tokens.hashes
+    order = np.argsort(packed_words, kind="stable")
     again: Bools = np.zeros(len(order), np.bool_)
-    again[1:] = (np.diff(rows[order]) == 0) & (np.diff(tokens.hashes[order]) == 0)
+    again[1:] = packed_words[order][1:] == packed_words[order][:-1]
     place = np.arange(len(order))
     times = place - np.maximum.accumulate(np.where(again, 0, place))
     counted = tokens.hashes.copy()
@@ -164,10 +167,10 @@ def _matched(alone: _Alone, number: I64, said: list[str], sets: WordSets) -> Boo
     distinct, which = np.unique(number[first] * len(said) + number[second], return_inverse=True)
     both = [(said[at // len(said)], said[at % len(said)]) for at in distinct.tolist()]
     slips = [slipped(*each) for each in both]
-    common = _common([word for each, slip in zip(both, slips, strict=True) if slip for word in each], sets)
+    counts = _counts([word for each, slip in zip(both, slips, strict=True) if slip for word in each], sets)
     alike = np.array(
         [
-            inflected(*each) or (slip and not (each[0] in common and each[1] in common))
+            inflected(*each) or (slip and not both_words(counts[each[0]], counts[each[1]]))
             for each, slip in zip(both, slips, strict=True)
         ],
         np.bool_,
@@ -187,12 +190,12 @@ def _crossed(alone: _Alone) -> tuple[I64, I64]:
     return np.repeat(left, count), right[np.repeat(begin, count) + inner]
 
 
-def _common(asked: Sequence[str], sets: WordSets) -> frozenset[str]:
-    """Of the words those that stand in `COMMON` texts or more."""
+def _counts(asked: Sequence[str], sets: WordSets) -> dict[str, int]:
+    """In how many of the texts each word stands."""
     distinct = sorted(set(asked))
     chunks = [tokenise(distinct[at : at + CHUNK]).hashes for at in range(0, len(distinct), CHUNK)]
     hashes = np.concatenate([np.empty(0, np.uint64), *chunks])
     known = fresh_of(hashes)
     found = sets.words[holds(sets.words, known)]
-    counts = np.bincount(np.searchsorted(known, found), minlength=len(known))[np.searchsorted(known, hashes)]
-    return frozenset(word for word, count in zip(distinct, counts.tolist(), strict=True) if count >= COMMON)
+    counts: I64 = np.bincount(np.searchsorted(known, found), minlength=len(known))[np.searchsorted(known, hashes)]
+    return dict(zip(distinct, counts.tolist(), strict=True))

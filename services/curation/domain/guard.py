@@ -3,7 +3,7 @@
 This is the reference in plain Python; `compute.near` decides the same on columns and is tested against it.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -44,11 +44,11 @@ class Difference:
 
 
 def difference(
-    left: str, right: str, names: Collection[str] = frozenset(), common: Collection[str] = frozenset()
+    left: str, right: str, names: Collection[str] = frozenset(), counts: Mapping[str, int] | None = None
 ) -> Difference | None:
     """What makes two texts say different things: numbers and identifiers, dates, measures, negations, opposites or
     names, as ordered sequences, or in short texts a word in the place of another; None when nothing does. `names` are
-    words known as names (`known_names` of the corpus), `common` words known as no slip (`common_words`).
+    words known as names (`known_names` of the corpus), `counts` tells how common words are (`counts_of` of it).
     """
     mine, other = words(left), words(right)
     for kind in MARKED:
@@ -58,7 +58,7 @@ def difference(
     ours, theirs = (tuple(dict.fromkeys(word for word in side if word in names)) for side in (mine, other))
     if ours != theirs:
         return Difference(Kind.ENTITY, ours, theirs)
-    told = substituted(left, right, common)
+    told = substituted(left, right, counts or {})
     return Difference(Kind.WORD, *told) if told else None
 
 

@@ -7,8 +7,9 @@ fills the blank of a form, or where both words begin with a capital, as names do
 """
 
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
+from types import MappingProxyType
 
 from services.curation.domain.guard_fillers import FILLERS
 from services.curation.domain.text import cased_words, mark_of
@@ -21,9 +22,10 @@ FEW = 6
 """
 SHOUTED = 0.5
 """A text with a greater share of capitalised words (a headline, shouting) tells nothing by its case."""
-COMMON = 3
-"""Texts in which a word stands that nobody types by mistake."""
+COMMON, SELDOM = 3, 20
+"""A word that stands in so many texts, and once for so many times that the other does, is no slip of that one."""
 
+_NONE: Mapping[str, int] = MappingProxyType({})
 _JOINS = str.maketrans("", "", "'@._/:+-")
 _SLIPPED = 4
 """Letters of a word that is known in spite of a slip; shorter ones are words of their own (`cat`, `car`)."""
@@ -36,10 +38,10 @@ _STEM, _LONG_STEM = 3, 5
 
 
 def substituted(
-    left: str, right: str, common: Collection[str] = frozenset()
+    left: str, right: str, counts: Mapping[str, int] = _NONE
 ) -> tuple[tuple[str, ...], tuple[str, ...]] | None:
-    """The words of two texts that stand for each other and say different things; None where there are none. `common`
-    are words that are no slip (`common_words` of the corpus).
+    """The words of two texts that stand for each other and say different things; None where there are none. `counts`
+    says in how many texts of the corpus each word stands (`counts_of`): what is a word of its own is no slip.
     """
     mine, other = bag(left), bag(right)
     short = min(len({word for word, _ in side}) for side in (mine, other)) <= SHORT
@@ -53,7 +55,7 @@ def substituted(
         tuple(
             word
             for (word, _), capital in alone.items()
-            if (near or capital) and tells(word) and not any(variants(word, each, common) for each, _ in beside)
+            if (near or capital) and tells(word) and not any(variants(word, each, counts) for each, _ in beside)
         )
         for alone, beside in ((ours, theirs), (theirs, ours))
     ]
@@ -75,13 +77,9 @@ def bag(text: str) -> dict[tuple[str, int], bool]:
     return found
 
 
-def common_words(texts: Iterable[Iterable[str]]) -> frozenset[str]:
-    """Of the words of each text those that stand in `COMMON` texts or more."""
-    counts: dict[str, int] = {}
-    for text in texts:
-        for word in set(text):
-            counts[word] = counts.get(word, 0) + 1
-    return frozenset(word for word, count in counts.items() if count >= COMMON)
+def counts_of(texts: Iterable[Iterable[str]]) -> Counter[str]:
+    """In how many texts, each given as its words, each word stands."""
+    return Counter(word for text in texts for word in set(text))
 
 
 def tells(word: str) -> bool:
@@ -89,9 +87,14 @@ def tells(word: str) -> bool:
     return word not in FILLERS and not mark_of(word)
 
 
-def variants(one: str, other: str, common: Collection[str] = frozenset()) -> bool:
+def variants(one: str, other: str, counts: Mapping[str, int] = _NONE) -> bool:
     """Whether two words are one, written or inflected in two ways, or one mistyped; both begin with the same letter."""
-    return inflected(one, other) or (slipped(one, other) and not (one in common and other in common))
+    return inflected(one, other) or (slipped(one, other) and not both_words(counts.get(one, 0), counts.get(other, 0)))
+
+
+def both_words(one: int, other: int) -> bool:
+    """Whether two words that stand in so many texts are words of their own and neither a slip of the other."""
+    return min(one, other) >= max(COMMON, max(one, other) / SELDOM)
 
 
 @lru_cache(65_536)

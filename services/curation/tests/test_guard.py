@@ -12,7 +12,7 @@ from services.curation.domain.guard import difference
 from services.curation.domain.guard_fillers import FILLERS
 from services.curation.domain.guard_measures import DATES, UNITS
 from services.curation.domain.guard_opposites import OPPOSITE_OF, OPPOSITES
-from services.curation.domain.guard_substitutes import common_words, substituted
+from services.curation.domain.guard_substitutes import counts_of, substituted
 from services.curation.domain.guard_words import NEGATIONS, NUMBERS
 from services.curation.domain.text import words
 
@@ -32,8 +32,8 @@ def test_columns_see_the_substitutes_that_the_reference_sees(texts: list[str]) -
     left, right = (np.array(side, np.int64) for side in zip(*pairs, strict=True))
     sets = word_sets(texts, np.arange(len(texts)))
     found = near_substitutes.substituted(Pairs(left, right, np.zeros(len(pairs))), texts, sets)
-    common = common_words(words(text) for text in texts)
-    assert found.tolist() == [substituted(texts[one], texts[other], common) is not None for one, other in pairs]
+    counts = counts_of(words(text) for text in texts)
+    assert found.tolist() == [substituted(texts[one], texts[other], counts) is not None for one, other in pairs]
 
 
 def test_a_word_carries_one_mark_and_stands_as_it_is_read() -> None:

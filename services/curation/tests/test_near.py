@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from libs.contracts.errors import FailedPrecondition
 from services.curation.compute import near_daft, near_marks, near_sketch
-from services.curation.compute.near import find_near, group_texts
+from services.curation.compute.near import BESIDE, find_near, group_texts
+from services.curation.compute.near_pairs import proposed, unpacked
 from services.curation.compute.near_words import distinct, hash_of, tokenise
 from services.curation.domain.clusters import nearest_centres
 from services.curation.domain.guard import MARKED, difference, known_names, marks
@@ -201,3 +202,22 @@ def test_the_engine_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPat
     monkeypatch.setitem(sys.modules, "daft", None)
     with pytest.raises(FailedPrecondition, match="install the extra scale"):
         near_daft.daft_sketcher()
+
+
+def test_what_a_row_is_compared_with_does_not_grow_with_the_rows_of_its_template_and_copies_are_still_found() -> None:
+    rng = random.Random(6)
+    vocabulary = ["".join(rng.choices("bcdfglmnrst", k=3) + rng.choices("aeiou", k=3)) for _ in range(4000)]
+    template = "please tell me where my parcel is and when it will arrive"
+    texts = [f"{template} {' '.join(rng.sample(vocabulary, 5))}" for _ in range(6000)]
+    copies = rng.sample(range(6000), 300)
+    texts += [f"hello {texts[at]}" for at in copies]
+    keys = near_sketch.sketch(texts, 0.7).keys
+    rows = np.arange(len(texts))
+    bound = BESIDE + 2 * len(keys)
+    for count in (1500, 6300):
+        pairs = proposed(keys[:, :count], rows[:count], most=BESIDE)
+        assert np.bincount(unpacked(pairs)[0]).max() <= bound
+    assert len(proposed(keys, rows, most=BESIDE)) < 0.6 * len(proposed(keys, rows))
+    found = find_near(texts, threshold=0.7).centres
+    assert np.mean([found[6000 + at] == found[origin] for at, origin in enumerate(copies)]) > 0.99
+    assert find_near(texts[:1500], threshold=0.7).centres == found[:1500]
