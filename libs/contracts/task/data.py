@@ -123,7 +123,9 @@ class DataSpec(Section):
     max_rows: int = Field(1_000_000, ge=1)
     min_train_rows: int = Field(20, ge=1)
     engine: Literal["local", "daft", "ray"] = Field(
-        "local", description="where duplicates are sought: here, on Daft, or on Daft over the Ray of RAY_ADDRESS"
+        "local",
+        description="where texts are sketched for the search of duplicates: here, on Daft, or on Daft over the Ray of "
+        "RAY_ADDRESS; rows are read and compared in curation's own process with each",
     )
     max_import_errors: Fraction = Field(0.2, description="an import with a greater share of bad rows is stopped")
     few_import_errors: int = Field(

@@ -19,6 +19,7 @@ from services.curation.compute.near_pairs import (
     fresh_of,
     packed,
     proposed,
+    refuse_more,
     rows_in,
     unpacked,
     verify,
@@ -91,6 +92,7 @@ def find_near(
     Texts of different `scopes` are never compared. Texts that differ critically (`guard`) or have different `answers`
     are not merged; those seen are told. The same texts give the same result, whichever `sketcher` works on them.
     """
+    refuse_more(len(texts))
     sketches = sketcher(texts, threshold)
     wall, scope = walls(sketches.marks if guard else sketches.marks[:0], scopes, answers, len(texts))
     exact = _first_of(mix(sketches.same ^ wall))
@@ -125,6 +127,7 @@ def group_texts(texts: Sequence[str], *, threshold: float = GROUP_THRESHOLD, ske
 
     The centre of a text depends on earlier texts alone, so that more data never moves a group.
     """
+    refuse_more(len(texts))
     sketches = sketcher(texts, threshold, masked=True)
     exact = _first_of(sketches.same)
     rows = np.flatnonzero(exact == np.arange(len(texts)))

@@ -1,7 +1,8 @@
 """Sketches of texts on Daft, over Ray where the corpus outgrew one machine, bit for bit those of `near_sketch`.
 
 The same kernel runs in every partition, so that the engine decides where the work is done and never what comes of it.
-Needs the extra `scale`. What Daft and Ray tell their makers about their use is turned off here.
+Sketches alone are made there: rows are read, sent, compared and merged in the process that asks, whose memory bounds
+their number. Needs the extra `scale`. What Daft and Ray tell their makers about their use is turned off here.
 """
 
 import os

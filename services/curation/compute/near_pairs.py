@@ -75,8 +75,8 @@ def proposed(
     the one before it: a bucket that many share says little, and rows of one template would fill all of them, so that
     cost would grow faster than the corpus. InvalidInput beyond 16 million texts.
     """
-    if len(rows) and int(rows[-1]) >= _MOST:
-        raise InvalidInput(f"more than {_MOST} texts at once", field="data.engine")
+    if len(rows):
+        refuse_more(int(rows[-1]) + 1)
     with ThreadPoolExecutor(threads) as pool:
         sorted_bands = list(pool.map(lambda band: _by_bucket(band, rows), bands))
         hot = None
@@ -89,6 +89,17 @@ def proposed(
     del found
     pairs.sort()
     return fresh_of(pairs[1:][pairs[1:] == pairs[:-1]])
+
+
+def refuse_more(count: int) -> None:
+    """InvalidInput beyond 16 million texts: that many are compared nowhere, whatever engine sketches them."""
+    if count > _MOST:
+        raise InvalidInput(
+            f"{count:,} rows, and duplicates are sought among {_MOST:,} at most: rows are read and compared in "
+            "curation's own process with every data.engine (daft and ray only sketch them); name fewer data.sources, "
+            "or set data.duplicates.near to false for rows that have none",
+            field="data.sources",
+        )
 
 
 def packed(left: I64, right: I64) -> U64:

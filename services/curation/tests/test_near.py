@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from libs.contracts.errors import FailedPrecondition
+from libs.contracts.errors import FailedPrecondition, InvalidInput
 from services.curation.compute import near_daft, near_marks, near_sketch
 from services.curation.compute.near import BESIDE, find_near, group_texts
 from services.curation.compute.near_pairs import proposed, unpacked
@@ -221,3 +221,17 @@ def test_what_a_row_is_compared_with_does_not_grow_with_the_rows_of_its_template
     found = find_near(texts, threshold=0.7).centres
     assert np.mean([found[6000 + at] == found[origin] for at, origin in enumerate(copies)]) > 0.99
     assert find_near(texts[:1500], threshold=0.7).centres == found[:1500]
+
+
+def test_more_rows_than_can_be_compared_are_refused_before_any_work_and_no_engine_is_advised() -> None:
+    class Many(list[str]):
+        def __len__(self) -> int:
+            return (1 << 24) + 1
+
+    def never(*_: object, **__: object) -> near_sketch.Sketches:
+        raise AssertionError
+
+    for search in (find_near, group_texts):
+        with pytest.raises(InvalidInput, match="compared in curation") as refused:
+            search(Many(), sketcher=never)
+        assert refused.value.field == "data.sources"
