@@ -196,9 +196,9 @@ async def ours(link: NatsLink, objects: ObjectStore, home: Path, events: int, ba
     undo = [
         stages.watch(feedback, "_read", "validate"),
         stages.watch(feedback, "_once", "count once"),
-        stages.watch(feedback._joining, "inferences", "join"),
+        stages.watch(intake.Joining, "inferences", "join"),
         stages.watch(feedback, "_part", "judge, rows"),
-        stages.watch(feedback._joining, "said_before", "judge: what was said"),
+        stages.watch(intake.Joining, "said_before", "judge: what was said"),
         stages.watch(intake, "rows_to_parquet", "redact, Parquet"),
         stages.watch(ObjectStore, "put_bytes", "S3"),
         stages.watch(intake.store, "take_in", "SQL"),
