@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import delete, select, update
@@ -49,6 +49,8 @@ class ImportRecord:
     shape: str = ""
     quarantine: str | None = None
     """Digest of the object with every quarantined record."""
+    attempt: int = 0
+    """Which attempt at this import speaks: one that another overtook changes nothing any more."""
 
 
 async def find(database: Database, import_id: str) -> ImportRecord | None:
@@ -60,7 +62,7 @@ async def find(database: Database, import_id: str) -> ImportRecord | None:
     return ImportRecord(
         row.import_id, row.tenant, row.task, row.name, row.format, row.state,
         int(row.rows), int(row.accepted), int(row.quarantined), int(row.already_seen), int(row.watermark),
-        row.shape, row.quarantine,
+        row.shape, row.quarantine, int(row.attempt),
     )  # fmt: skip
 
 
@@ -79,14 +81,30 @@ async def quarantine_of(database: Database, import_id: str, limit: int) -> list[
         return [BadRow(int(row.row), row.field, row.reason) for row in (await session.execute(query)).all()]
 
 
-async def begin(unit: UnitOfWork, record: ImportRecord) -> None:
-    """Open an import; what an attempt before this one staged under its id is dropped."""
-    old = await unit.session.scalar(select(IMPORTS.c.quarantine).where(IMPORTS.c.import_id == record.import_id))
-    if old is not None:
-        await staged.note(unit, record.tenant, record.import_id, old)
-    await _forget(unit, record.import_id)
-    values = {**_values(record), "state": RUNNING, "started_at": time.time()}
-    await unit.session.execute(insert(unit.session, IMPORTS).values(**values))
+async def begin(unit: UnitOfWork, record: ImportRecord) -> ImportRecord:
+    """Open an import and say which attempt this is; an attempt before it is fenced off, and what it staged dropped.
+
+    Conflict when one was completed meanwhile.
+    """
+    statement = insert(unit.session, IMPORTS).values(
+        **_values(record), state=RUNNING, started_at=time.time(), attempt=record.attempt + 1
+    )
+    # First of all, for it makes who stages under the attempt before wait, or find that it is overtaken.
+    begun = statement.on_conflict_do_update(
+        index_elements=["import_id"],
+        set_={"state": RUNNING, "attempt": IMPORTS.c.attempt + 1},
+        where=IMPORTS.c.state != COMPLETED,
+    ).returning(IMPORTS.c.attempt, IMPORTS.c.quarantine)
+    row = (await unit.session.execute(begun)).first()
+    if row is None:
+        raise Conflict(f"the import of {record.name} was completed meanwhile", reason="IMPORT_ENDED")
+    if row.quarantine is not None:
+        await staged.note(unit, record.tenant, record.import_id, row.quarantine)
+    for table in (IMPORTED, QUARANTINE):
+        await unit.session.execute(delete(table).where(table.c.import_id == record.import_id))
+    values = {**_values(record), "started_at": time.time(), "seen_at": None}
+    await unit.session.execute(update(IMPORTS).where(IMPORTS.c.import_id == record.import_id).values(**values))
+    return replace(record, attempt=int(row.attempt))
 
 
 async def known_rows(database: Database, record: ImportRecord, row_ids: Collection[str]) -> set[str]:
@@ -112,10 +130,12 @@ async def known_rows(database: Database, record: ImportRecord, row_ids: Collecti
 async def stage(
     unit: UnitOfWork, record: ImportRecord, row_ids: Sequence[str], bad: Sequence[BadRow], digest: str | None = None
 ) -> None:
-    """Remember what a running import took and refused so far, and the object that it is about to put."""
-    await unit.session.execute(
-        update(IMPORTS).where(IMPORTS.c.import_id == record.import_id).values(seen_at=time.time())
-    )
+    """Remember what a running import took and refused so far, and the object that it is about to put.
+
+    Conflict when this attempt does not run any more: another overtook it, or it was given up.
+    """
+    if not await _still(unit, record, {"seen_at": time.time()}):
+        raise _ended(record)
     if digest is not None:
         await staged.note(unit, record.tenant, record.import_id, digest)
     await _take_over(unit, record, row_ids)
@@ -131,7 +151,7 @@ async def stage(
 async def complete(unit: UnitOfWork, record: ImportRecord, segments: Sequence[Stored]) -> int:
     """List the segments, publish the facts and close the import; returns its watermark.
 
-    Conflict when it does not run any more: another attempt ended it, or it was given up.
+    Conflict when this attempt does not run any more: another overtook it, or it was given up.
     """
     for stored in segments:
         await list_segment(unit, record.tenant, record.task, stored, import_id=record.import_id)
@@ -139,8 +159,8 @@ async def complete(unit: UnitOfWork, record: ImportRecord, segments: Sequence[St
     watermark = int(await unit.session.scalar(query) or 0)
     values = {**_values(record), "state": COMPLETED, "watermark": watermark}
     await staged.listed(unit, record.tenant, _named(record, [each.digest for each in segments]))
-    if not await _end(unit, record, values):
-        raise Conflict(f"the import of {record.name} was ended meanwhile; import it again", reason="IMPORT_ENDED")
+    if not await _still(unit, record, values):
+        raise _ended(record)
     fact = ImportCompleted(
         tenant=record.tenant,
         task=record.task,
@@ -157,15 +177,24 @@ async def complete(unit: UnitOfWork, record: ImportRecord, segments: Sequence[St
 
 async def fail(unit: UnitOfWork, record: ImportRecord) -> None:
     """Close a running import that took nothing; its quarantine stays readable."""
-    if await _end(unit, record, {**_values(record), "state": FAILED, "accepted": 0}):
+    if await _still(unit, record, {**_values(record), "state": FAILED, "accepted": 0}):
         await unit.session.execute(delete(IMPORTED).where(IMPORTED.c.import_id == record.import_id))
         await staged.listed(unit, record.tenant, _named(record, []))
 
 
-async def _end(unit: UnitOfWork, record: ImportRecord, values: dict[str, Any]) -> bool:
-    running = (IMPORTS.c.import_id == record.import_id, IMPORTS.c.state == RUNNING)
-    ended = await unit.session.execute(update(IMPORTS).where(*running).values(**values))
-    return bool(ended.rowcount)  # type: ignore[attr-defined]
+async def _still(unit: UnitOfWork, record: ImportRecord, values: dict[str, Any]) -> bool:
+    """Write values to the import; False, and nothing written, when this attempt does not run any more."""
+    mine = (IMPORTS.c.import_id == record.import_id, IMPORTS.c.attempt == record.attempt, IMPORTS.c.state == RUNNING)
+    done = await unit.session.execute(update(IMPORTS).where(*mine).values(**values))
+    return bool(done.rowcount)  # type: ignore[attr-defined]
+
+
+def _ended(record: ImportRecord) -> Conflict:
+    return Conflict(
+        f"this attempt to import {record.name} was ended meanwhile: another attempt runs, or it was silent too long; "
+        "import it again",
+        reason="IMPORT_ENDED",
+    )
 
 
 def _named(record: ImportRecord, digests: list[str]) -> list[str]:
@@ -190,11 +219,6 @@ async def _take_over(unit: UnitOfWork, record: ImportRecord, row_ids: Sequence[s
         "ON CONFLICT (tenant, task, row_id) DO UPDATE SET import_id = excluded.import_id",
         [(record.tenant, record.task, each, record.import_id) for each in row_ids],
     )
-
-
-async def _forget(unit: UnitOfWork, import_id: str) -> None:
-    for table in (IMPORTED, QUARANTINE, IMPORTS):
-        await unit.session.execute(delete(table).where(table.c.import_id == import_id))
 
 
 def _values(record: ImportRecord) -> dict[str, Any]:

@@ -123,6 +123,7 @@ IMPORTS = Table(
     Column("shape", String(40), nullable=False, server_default=""),
     Column("quarantine", String(80), nullable=True),
     Column("seen_at", Float, nullable=True),
+    Column("attempt", BigInteger, nullable=False, server_default="0"),
 )
 STAGED = Table(
     "staged",

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import time
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,12 @@ from sqlalchemy import func, select, update
 from libs.artifacts import ObjectStore
 from libs.contracts.errors import Conflict, InvalidInput, Unavailable
 from libs.outbox.tests.conftest import POSTGRES, ledger_url, postgres  # noqa: F401 - fixtures
+from services.ingestion.domain.imports import ImportRequest
 from services.ingestion.store import imports, staged
 from services.ingestion.store.tables import IMPORTED, IMPORTS, STAGED
 from services.ingestion.tests.conftest import House
 from services.ingestion.tests.test_tidying import objects, tidying
+from services.ingestion.workflows.imports import Importer
 
 GOOD = [{"input": f"q{at}", "output": "a"} for at in range(250)]
 BAD = [b"{broken"] * 200
@@ -157,3 +160,35 @@ async def test_an_object_that_another_import_names_or_lists_is_not_deleted(house
         await staged.note(unit, "default", first.import_id, "sha256:" + "1" * 64)
         assert [await staged.forget(unit, each) for each in gone] == [False, False]
     assert listed in await objects(house)
+
+
+async def test_an_attempt_overtaken_by_another_replica_lists_nothing_and_the_other_loses_no_row(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same file by two replicas: a client's retry, behind a load balancer."""
+    other = Importer(
+        house.database, house.objects.for_tenant, house.tasks, house.home / "other", segment_rows=100, max_bytes=10**7
+    )
+    put, second = ObjectStore.put_bytes, []
+
+    async def retried(self: ObjectStore, *arguments: Any, **given: Any) -> Any:
+        digest = await put(self, *arguments, **given)
+        monkeypatch.setattr(ObjectStore, "put_bytes", put)
+        second.append(await house.import_bytes(lines(*GOOD)))
+        return digest
+
+    monkeypatch.setattr(ObjectStore, "put_bytes", retried)
+    first, house.importer = house.importer, other
+    chunks = lines(*GOOD)
+
+    async def sent() -> AsyncIterator[bytes]:
+        yield chunks
+
+    with pytest.raises(Conflict, match="ended meanwhile"):
+        await first.run(ImportRequest("default", "triage", "a.jsonl", source="crm"), sent())
+    (record,) = second
+    assert (record.state, record.accepted, record.already_seen) == ("completed", 250, 0)
+    assert {row["input"] for row in await house.rows("triage")} == {each["input"] for each in GOOD}
+    assert len(await house.rows("triage")) == 250
+    assert await held(house) == (250, 0)
+    assert (await house.import_bytes(lines(*GOOD))).already_seen == 250

@@ -113,7 +113,7 @@ class Importer:
             import_id, request.tenant, request.task, request.name, format_, staged.RUNNING, shape=columns.shape
         )
         async with self._database.unit() as unit:
-            await store.begin(unit, record)
+            record = await store.begin(unit, record)
         aside = Quarantine(directory / QUARANTINE)
         try:
             try:
