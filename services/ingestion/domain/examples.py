@@ -65,13 +65,17 @@ def labelled(example: Example, good: bool) -> Example:
 
 
 def verdict_key(fields: Fields) -> str | None:
-    """The key that says whether the answer is good: `kto_tag`, or `label` where it holds true or false.
+    """The key that says whether the answer is good: `kto_tag`, or `label` where it holds true or false, or the word.
 
     Any other `label` beside an answer may be the class of a classification, and none of its values a verdict.
     """
     if fields.get(KTO_TAG) not in (None, ""):
         return KTO_TAG
-    return LABEL if isinstance(fields.get(LABEL), bool) else None
+    label = fields.get(LABEL)
+    if isinstance(label, str):
+        # A CSV has no other way to say it.
+        return LABEL if label.strip().lower() in ("true", "false") else None
+    return LABEL if isinstance(label, bool) else None
 
 
 def verdict(value: object, place: str) -> bool:

@@ -93,26 +93,38 @@ def _before(shape: str, keys: frozenset[str]) -> tuple[Shape, ...]:
 def mapped(fields: Fields, columns: Mapping[str, str | None], *, named: bool = False) -> Example:
     """Read a record by a column map of input, output, system, rejected and label; without an answer it stays open.
 
-    Unless somebody named the shape, a verdict on the answer is read where no column is mapped to one.
+    Unless somebody named the shape, a verdict on the answer is read where no column is mapped to one. A worse answer
+    says more than a verdict; where one is mapped, a record without either is not taken for good.
     """
     place = columns["input"] or "input"
     asked = prompt_of(fields.get(place), place)
     answer, system = columns.get("output"), _given(fields, columns.get("system"))
-    rejected, label = _given(fields, columns.get("rejected")), _given(fields, columns.get("label"))
-    if answer is not None and columns.get("label") is None and rejected is None and not named:
-        label = verdict_key(fields)
-    if answer is not None and rejected is not None and label is None:
+    rejected, label = _given(fields, columns.get("rejected")), _label(fields, columns, named=named)
+    if answer is not None and rejected is not None:
         better, worse = reply_of(fields.get(answer), answer), reply_of(fields[rejected], rejected)
         example = preferences.pair(asked, better, worse, (place, answer, rejected))
     elif answer is not None:
         example = answered(asked, reply_of(fields.get(answer), answer), place)
     else:
         example = Example(asked, None, SFT) if isinstance(asked, str) else of(conversation(asked, place))
-        if rejected is not None and label is None:
+        if rejected is not None:
             example = preferences.refused(example, reply_of(fields[rejected], rejected), rejected)
     if system is not None:
         example = replace(example, system=need_text(fields[system], system))
     return example if label is None else labelled(example, verdict(fields[label], label))
+
+
+def _label(fields: Fields, columns: Mapping[str, str | None], *, named: bool) -> str | None:
+    """The column of the verdict on the answer; None where a pair says it, or nobody does."""
+    mapped, answered_ = columns.get("label"), columns.get("output") is not None
+    given = _given(fields, mapped)
+    if _given(fields, columns.get("rejected")) is not None:
+        if given is not None and answered_ and not verdict(fields[given], given):
+            raise BadRowError(given, "says that the answer is bad, which the record has as the better of two")
+        return None
+    if mapped is not None and given is None:
+        raise BadRowError(mapped, "is empty: nobody says whether the answer is good")
+    return verdict_key(fields) if mapped is None and answered_ and not named else given
 
 
 def completed(example: Example, answer: str) -> Example:

@@ -111,6 +111,9 @@ VERDICTS: list[tuple[dict[str, Any], str]] = [
     ({"prompt": ASKED, "completion": BAD, "kto_tag": False}, "trl-kto"),
     ({"prompt": [USER], "completion": [NO], "label": False}, "trl-kto"),
     ({"input": ASKED, "output": BAD, "label": False}, "columns"),
+    ({"input": ASKED, "output": BAD, "label": "False"}, "columns"),
+    ({**CHAT, "label": " false"}, "openai-messages-kto"),
+    ({"question": ASKED, "answer": BAD, "label": "FALSE"}, "question-answer-kto"),
 ]
 
 
@@ -121,11 +124,29 @@ def test_an_answer_that_is_said_to_be_bad_is_never_one_to_learn(record: dict[str
     assert (row.input, row.output, row.rejected) == (ASKED, None, BAD)
 
 
-@pytest.mark.parametrize("label", [0, 1, 7, "DELIVERY", "false", None])
+@pytest.mark.parametrize("label", [0, 1, 7, "DELIVERY", "falsehood", "0", None])
 def test_a_class_of_a_classification_is_no_verdict(label: object) -> None:
     for record in (CHAT, SHAREGPT, {"instruction": ASKED, "output": BAD}, {"input": ASKED, "output": BAD}):
         told, row = read({**record, "label": label})
         assert (row.form, row.label, row.output) == ("sft", None, BAD), told
+
+
+MAPPED = {"input": "q", "output": "a", "rejected": "b", "label": "ok"}
+
+
+def test_an_empty_cell_of_a_mapped_verdict_is_not_taken_for_a_good_one() -> None:
+    for empty in ({"ok": ""}, {"ok": None}):
+        with pytest.raises(BadRowError) as raised:
+            read({"q": ASKED, "a": BAD, "b": "", **empty}, **MAPPED)
+        assert (raised.value.field, raised.value.reason.startswith("is empty")) == ("ok", True)
+
+
+@pytest.mark.parametrize("label", ["1", "", None])
+def test_a_worse_answer_is_kept_where_a_verdict_is_mapped_too(label: object) -> None:
+    _, row = read({"q": ASKED, "a": GOOD, "b": BAD, "ok": label}, **MAPPED)
+    assert (row.form, row.output, row.rejected) == ("preference", GOOD, BAD)
+    with pytest.raises(BadRowError, match="ok: says that the answer is bad"):
+        read({"q": ASKED, "a": GOOD, "b": BAD, "ok": "0"}, **MAPPED)
 
 
 def test_a_shape_that_is_named_is_read_as_it_is_named() -> None:
