@@ -19,6 +19,8 @@ ROLES = {
 }  # fmt: skip
 _TEXTS = ("content", "value", "text")
 _PART_TYPES = ("text", "image_url", "input_audio", "file", "refusal")
+_CALLED = ("api",)
+"""Keys under which the assistant of a dialect says which call it makes, in the place of a text."""
 _KEPT = ("name", "tool_call_id", "refusal", "reasoning_content")
 
 _COMPACT = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
@@ -181,10 +183,14 @@ def _message(value: object, place: str) -> Message:
 def _content(value: Mapping[str, Any], given: object, place: str) -> str | list[Any] | None:
     key = next((name for name in _TEXTS if value.get(name) is not None), None)
     if key is None:
-        # A turn that is a call or its result, in a dialect of its own, stays whole as JSON.
-        rest = {name: each for name, each in value.items() if name not in ("role", "from", "weight", *_TEXTS)}
-        own = {name: each for name, each in rest.items() if name not in ("tool_calls", "function_call", *_KEPT)}
-        return dump(own) if own and not rest.keys() & {"tool_calls", "function_call"} else None
+        # A turn that is a call or its result, in a dialect of its own, stays whole as JSON. Of any other turn that says
+        # nothing, what else it holds (an id, a time) is nothing that somebody said.
+        if value.keys() & {"tool_calls", "function_call"}:
+            return None
+        beside = ("role", "from", "weight", *_TEXTS, *_KEPT)
+        whole = ROLES.get(str(given).lower()) == TOOL or given == "function_call"
+        own = {name: each for name, each in value.items() if (name not in beside if whole else name in _CALLED)}
+        return dump(own) if any(each is not None for each in own.values()) else None
     content = value[key]
     where = f"{place}.{key}"
     if isinstance(content, list):

@@ -115,6 +115,26 @@ def test_sharegpt_calls_and_observations_become_tool_calls_and_results() -> None
     assert kept[1]["tool_calls"][0]["function"] == {"name": "weather", "arguments": '{"city":"Ulm"}'}
 
 
+@pytest.mark.parametrize(
+    ("turns", "at"),
+    [
+        ([USER, {"role": "assistant", "content": None, "id": "msg_1", "timestamp": "2024-01-01"}], 1),
+        ([USER, {"role": "assistant", "message": "hi"}], 1),
+        ([{"role": "user", "content": None, "id": 7}, ANSWER], 0),
+    ],
+)
+def test_what_stands_beside_a_turn_without_words_is_never_learnt_for_it(turns: list[dict[str, Any]], at: int) -> None:
+    with pytest.raises(BadRowError) as raised:
+        read({"messages": turns})
+    assert (raised.value.field, raised.value.reason) == (f"messages[{at}].content", "is missing")
+
+
+def test_a_refusal_is_what_it_says_and_not_what_stands_beside_it() -> None:
+    refusal: dict[str, Any] = {"role": "assistant", "content": None, "refusal": "I cannot.", "annotations": []}
+    _, row = read({"messages": [USER, refusal]})
+    assert row.output == "I cannot."
+
+
 def test_a_rejected_answer_that_is_a_call_is_kept_whole() -> None:
     _, row = read({"prompt": [USER], "chosen": [ANSWER], "rejected": [CALLS], "tools": TOOLS})
     assert json.loads(row.rejected_messages or "") == [CALLS]
