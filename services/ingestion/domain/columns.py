@@ -120,11 +120,14 @@ def _shape(wish: Wish, available: Collection[str], sample: Sequence[Mapping[str,
 
 
 def _beside(field: str, wish: Wish, available: Collection[str]) -> str | None:
-    """A column that goes beside a known shape: one that the caller names must be there, the task's map is a default."""
+    """A column that goes beside a known shape: one that the caller names must be there, the task's map is a default.
+
+    A default that is not there stands all the same: the first records of a JSON file need not have every key of it.
+    """
     column = getattr(wish.columns, field)
     if column is not None and field in wish.asked:
         _require(field, column, available)
-    return column if column in available else None
+    return None if column is None else str(column)
 
 
 def _require(field: str, column: str, available: Collection[str]) -> None:

@@ -14,7 +14,7 @@ from services.ingestion.domain.columns import resolve, settle
 from services.ingestion.domain.conversations import Conversation, dump
 from services.ingestion.domain.faults import BadRowError
 from services.ingestion.domain.records import Origin, row_of
-from services.ingestion.domain.rows import Row, stable_id
+from services.ingestion.domain.rows import Row, hashed_user, stable_id
 
 ORIGIN = Origin("default", "a.jsonl", "crm", datetime(2026, 1, 1, tzinfo=UTC))
 USER = {"role": "user", "content": "Weather in Ulm?"}
@@ -160,6 +160,14 @@ def test_columns_beside_a_shape_are_carried_through() -> None:
     record = {"messages": [USER, ANSWER], "topic": "weather", "thread": 12}
     shape, row = read(record, category="topic", group="thread")
     assert (shape, row.category, row.group) == ("openai-messages", "weather", "12")
+
+
+def test_what_the_task_maps_is_read_of_a_record_far_down_a_file_whose_first_ones_have_none_of_it() -> None:
+    first, late = {"messages": [USER, ANSWER]}, {"messages": [USER, ANSWER], "may": False, "who": "bob"}
+    columns = settle(resolve(ColumnMap(consent="may", user="who"), {}), list(first), [first])
+    row = row_of(late, 201, columns, ORIGIN)
+    assert (row.consent, row.user) == (False, hashed_user("default", "bob"))
+    assert row_of(first, 1, columns, ORIGIN).consent is None
 
 
 def test_an_answer_that_is_json_is_not_taken_for_messages() -> None:
