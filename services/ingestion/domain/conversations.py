@@ -121,7 +121,9 @@ def is_messages(text: str) -> bool:
         value = json.loads(text)
     except (ValueError, RecursionError):
         return False
-    return isinstance(value, list) and all(
+    if not isinstance(value, list) or not value:
+        return False
+    return all(
         isinstance(each, dict) and each.keys() & {"role", "from"} and each.keys() & {*_TEXTS, "tool_calls"}
         for each in value
     )

@@ -173,6 +173,8 @@ def test_what_the_task_maps_is_read_of_a_record_far_down_a_file_whose_first_ones
 def test_an_answer_that_is_json_is_not_taken_for_messages() -> None:
     _, row = read({"prompt": "who may?", "completion": '[{"role": "admin", "may": true}]'})
     assert row.output == '[{"role": "admin", "may": true}]'
+    assert read({"prompt": "which parcels are lost?", "completion": "[]"})[1].output == "[]"
+    assert read({"prompt": "which?", "chosen": "[]", "rejected": "none"})[1].output == "[]"
 
 
 @pytest.mark.parametrize(
