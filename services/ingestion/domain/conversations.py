@@ -23,7 +23,7 @@ _CALLED = ("api",)
 """Keys under which the assistant of a dialect says which call it makes, in the place of a text."""
 _KEPT = ("name", "tool_call_id", "refusal", "reasoning_content")
 
-_COMPACT = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+_COMPACT = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 
 Message = dict[str, Any]
 """One message in OpenAI's form: role, content (text, typed parts or null), and what else belongs to it."""
@@ -143,8 +143,11 @@ def plain(message: Message) -> str:
 
 
 def dump(value: object) -> str:
-    """Compact JSON with the text as it is."""
-    return _COMPACT.encode(value)
+    """Compact JSON with the text as it is; BadRowError where a value is none that JSON has."""
+    try:
+        return _COMPACT.encode(value)
+    except (ValueError, TypeError, RecursionError) as error:
+        raise BadRowError("", f"holds what JSON cannot say: {error}"[:200]) from None
 
 
 def _dumped(message: Message) -> str:
@@ -227,7 +230,8 @@ def _calls(value: Mapping[str, Any], given: object, place: str) -> list[Message]
     if not calls and isinstance(value.get("function_call"), dict):
         calls = [{"function": value["function_call"]}]
     if not calls and given == "function_call":
-        calls = [{"function": _parsed(value.get("value", value.get("content")), place)}]
+        parsed = _parsed(value.get("value", value.get("content")), place)
+        calls = [{"function": each} for each in (parsed if isinstance(parsed, list) else [parsed])]
     if not calls:
         return []
     if not isinstance(calls, list):
@@ -239,7 +243,10 @@ def _call(value: object, place: str, at: int) -> Message:
     function = value.get("function", value) if isinstance(value, dict) else None
     if not isinstance(value, dict) or not isinstance(function, dict) or not isinstance(function.get("name"), str):
         raise BadRowError(place, "a tool call needs a function with a name")
-    arguments = function.get("arguments", "{}")
+    # What Llama 3 calls parameters are arguments.
+    arguments = next((function[key] for key in ("arguments", "parameters") if function.get(key) is not None), None)
+    if arguments is None:
+        raise BadRowError(place, "a tool call needs arguments; of a tool that takes none they are {}")
     # Some exports hold the arguments as an object; a string is what every trainer and server reads.
     text = arguments if isinstance(arguments, str) else dump(arguments)
     return {

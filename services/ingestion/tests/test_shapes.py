@@ -135,6 +135,33 @@ def test_a_refusal_is_what_it_says_and_not_what_stands_beside_it() -> None:
     assert row.output == "I cannot."
 
 
+def test_arguments_are_read_under_each_of_their_names_and_never_made_up() -> None:
+    def called(*functions: dict[str, Any]) -> list[Any]:
+        calls = [{"function": each} for each in functions]
+        _, row = read({"messages": [USER, {"role": "assistant", "content": None, "tool_calls": calls}]})
+        return [each["arguments"] for each in json.loads(row.output or "")["tool_calls"]]
+
+    assert called({"name": "f", "parameters": {"x": 1}}, {"name": "g", "arguments": {}}) == ['{"x":1}', "{}"]
+    assert called({"name": "f", "arguments": None, "parameters": {"x": 1}}) == ['{"x":1}']
+    for bare in ({"name": "f"}, {"name": "f", "arguments": None}, {"name": "f", "input": {"x": 1}}):
+        with pytest.raises(BadRowError, match="needs arguments"):
+            called(bare)
+    for wrong in (float("nan"), datetime(2026, 1, 1, tzinfo=UTC)):
+        with pytest.raises(BadRowError, match="holds what JSON cannot say"):
+            called({"name": "f", "arguments": {"x": wrong}})
+
+
+def test_sharegpt_calls_may_be_several_at_once() -> None:
+    calls = json.dumps([{"name": "f", "arguments": {"x": 1}}, {"name": "g", "parameters": {}}])
+    _, row = read({"conversations": [{"from": "human", "value": "q"}, {"from": "function_call", "value": calls}]})
+    told = json.loads(row.messages or "")[-1]["tool_calls"]
+    assert [each["function"] for each in told] == [
+        {"name": "f", "arguments": '{"x":1}'},
+        {"name": "g", "arguments": "{}"},
+    ]
+    assert len({each["id"] for each in told}) == 2
+
+
 def test_a_rejected_answer_that_is_a_call_is_kept_whole() -> None:
     _, row = read({"prompt": [USER], "chosen": [ANSWER], "rejected": [CALLS], "tools": TOOLS})
     assert json.loads(row.rejected_messages or "") == [CALLS]
