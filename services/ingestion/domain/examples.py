@@ -15,6 +15,7 @@ from services.ingestion.domain.conversations import (
     dump,
     is_messages,
     messages_of,
+    plain,
 )
 from services.ingestion.domain.faults import BadRowError, json_type, need_text
 
@@ -98,10 +99,21 @@ def prompt_of(value: object, place: str) -> str | list[Message]:
     return need_text(value, place)
 
 
-def system_of(fields: Fields) -> list[Message]:
+def system_of(fields: Fields, place: str = "system") -> list[Message]:
     """The system prompt that stands in a column of its own, as the message it is; none where there is none."""
-    system = fields.get("system")
-    return [{"role": SYSTEM, "content": system}] if isinstance(system, str) and system.strip() else []
+    system = fields.get(place)
+    if system in (None, []) or (isinstance(system, str) and not system.strip()):
+        return []
+    return [{"role": SYSTEM, "content": need_text(system, place)}]
+
+
+def headed(system: list[Message], asked: str | list[Message]) -> str | list[Message]:
+    """A question under the system prompt of its record, which may stand among its messages already."""
+    if not system:
+        return asked
+    turns = [{"role": USER, "content": asked}] if isinstance(asked, str) else asked
+    said = [plain(each).strip() for each in turns if each["role"] == SYSTEM]
+    return turns if plain(system[0]).strip() in said else [*system, *turns]
 
 
 def instruction_of(fields: Fields) -> list[Message]:

@@ -21,6 +21,7 @@ from services.ingestion.domain.examples import (
     Example,
     Fields,
     answered,
+    headed,
     instruction_of,
     prompt_of,
     system_of,
@@ -129,10 +130,7 @@ def answer_of(value: object, place: str) -> list[Message]:
 
 
 def _pair(fields: Fields, asked: str | list[Message], place: str) -> Example:
-    system = system_of(fields)
-    if system:
-        asked = [{"role": USER, "content": asked}] if isinstance(asked, str) else asked
-        asked = asked if any(each["role"] == SYSTEM for each in asked) else [*system, *asked]
+    asked = headed(system_of(fields), asked)
     better, worse = answer_of(fields[CHOSEN], CHOSEN), answer_of(fields[REJECTED], REJECTED)
     return pair(asked, better, worse, (place, CHOSEN, REJECTED), tools_of(fields))
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from services.ingestion.domain import preferences
-from services.ingestion.domain.conversations import ASSISTANT, conversation, dump, messages_of, reply_of
+from services.ingestion.domain.conversations import ASSISTANT, Message, conversation, dump, messages_of, reply_of
 from services.ingestion.domain.examples import (
     KTO_TAG,
     LABEL,
@@ -15,6 +15,7 @@ from services.ingestion.domain.examples import (
     Example,
     Fields,
     answered,
+    headed,
     instruction_of,
     labelled,
     of,
@@ -98,20 +99,39 @@ def mapped(fields: Fields, columns: Mapping[str, str | None], *, named: bool = F
     """
     place = columns["input"] or "input"
     asked = prompt_of(fields.get(place), place)
-    answer, system = columns.get("output"), _given(fields, columns.get("system"))
-    rejected, label = _given(fields, columns.get("rejected")), _label(fields, columns, named=named)
+    label = _label(fields, columns, named=named)
+    # Beside a conversation, or columns that nobody had to map, these two names say what they say beside any shape.
+    beside = not named and (not isinstance(asked, str) or (place, columns.get("output")) == ("input", "output"))
+    tools = tools_of(fields) if beside and _are_tools(fields.get("tools")) else None
+    column = columns.get("system") or ("system" if beside else None)
+    system = [] if column is None else system_of(fields, column)
+    example = _mapped(fields, columns, asked, tools)
+    if system and example.messages is None:
+        example = replace(example, system=system[0]["content"])
+    elif system:
+        example = _mapped(fields, columns, headed(system, asked), tools)
+    return example if label is None else labelled(example, verdict(fields[label], label))
+
+
+def _mapped(
+    fields: Fields, columns: Mapping[str, str | None], asked: str | list[Message], tools: str | None
+) -> Example:
+    """What the columns say of the answers to what was asked."""
+    place, answer = columns["input"] or "input", columns.get("output")
+    rejected = _given(fields, columns.get("rejected"))
     if answer is not None and rejected is not None:
         better, worse = reply_of(fields.get(answer), answer), reply_of(fields[rejected], rejected)
-        example = preferences.pair(asked, better, worse, (place, answer, rejected))
-    elif answer is not None:
-        example = answered(asked, reply_of(fields.get(answer), answer), place)
-    else:
-        example = Example(asked, None, SFT) if isinstance(asked, str) else of(conversation(asked, place))
-        if rejected is not None:
-            example = preferences.refused(example, reply_of(fields[rejected], rejected), rejected)
-    if system is not None:
-        example = replace(example, system=need_text(fields[system], system))
-    return example if label is None else labelled(example, verdict(fields[label], label))
+        return preferences.pair(asked, better, worse, (place, answer, rejected), tools)
+    if answer is not None:
+        return replace(answered(asked, reply_of(fields.get(answer), answer), place), tools=tools)
+    example = Example(asked, None, SFT) if isinstance(asked, str) else of(conversation(asked, place))
+    example = replace(example, tools=tools)
+    return example if rejected is None else preferences.refused(example, reply_of(fields[rejected], rejected), rejected)
+
+
+def _are_tools(value: object) -> bool:
+    """Whether a column of that name holds tools of a model, and not words about any others."""
+    return isinstance(value, list) or (isinstance(value, str) and value.lstrip().startswith("["))
 
 
 def _label(fields: Fields, columns: Mapping[str, str | None], *, named: bool) -> str | None:
@@ -144,12 +164,17 @@ def _shape_of(fields: Fields) -> str | None:
 
 
 def _messages(fields: Fields) -> Example:
-    return of(conversation(fields["messages"], "messages"), tools=tools_of(fields))
+    return _talk(fields, "messages")
 
 
 def _sharegpt(fields: Fields) -> Example:
-    turns = [*system_of(fields), *messages_of(fields["conversations"], "conversations")]
-    return of(conversation(turns, "conversations"), tools=tools_of(fields))
+    return _talk(fields, "conversations")
+
+
+def _talk(fields: Fields, place: str) -> Example:
+    system = system_of(fields)
+    turns = headed(system, messages_of(fields[place], place)) if system else fields[place]
+    return of(conversation(turns, place), tools=tools_of(fields))
 
 
 def _text(fields: Fields) -> Example:
@@ -160,7 +185,7 @@ def _text(fields: Fields) -> Example:
 
 
 def _prompt_completion(fields: Fields) -> Example:
-    asked = prompt_of(fields["prompt"], "prompt")
+    asked = headed(system_of(fields), prompt_of(fields["prompt"], "prompt"))
     return replace(answered(asked, reply_of(fields["completion"], "completion"), "prompt"), tools=tools_of(fields))
 
 
@@ -172,12 +197,13 @@ def _rewarded(fields: Fields) -> Example:
 
 def _alpaca(fields: Fields) -> Example:
     turns = instruction_of(fields)
-    example = of(conversation(turns, "instruction", reply_of(fields["output"], "output")))
+    example = of(conversation(turns, "instruction", reply_of(fields["output"], "output")), tools=tools_of(fields))
     return example if len(turns) > 1 else replace(example, messages=None)
 
 
 def _question_answer(fields: Fields) -> Example:
-    return answered(need_text(fields["question"], "question"), reply_of(fields["answer"], "answer"), "question")
+    asked = headed(system_of(fields), need_text(fields["question"], "question"))
+    return replace(answered(asked, reply_of(fields["answer"], "answer"), "question"), tools=tools_of(fields))
 
 
 def _judged(sft: Callable[[Fields], Example]) -> Callable[[Fields], Example]:
