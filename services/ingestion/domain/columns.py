@@ -1,5 +1,6 @@
 """Which column of an imported file is which field of a row, and which shape its records have."""
 
+import dataclasses
 import difflib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -8,6 +9,8 @@ from typing import Any
 from libs.contracts.errors import InvalidInput
 from libs.contracts.task import ColumnMap
 from services.ingestion.domain import shapes
+from services.ingestion.domain.examples import Example
+from services.ingestion.domain.faults import BadRowError
 
 FIELDS = tuple(ColumnMap.model_fields)
 _CONTENT = ("input", "output", "system", "rejected", "label")
@@ -33,10 +36,18 @@ class Columns:
     shape: str = shapes.COLUMNS
     named: bool = False
     """Somebody named the shape: what he did not ask for is not looked for."""
+    answered: bool = dataclasses.field(default=False, repr=False)
+    """Records of the file have answers: one that has none is not answered by its category."""
 
     def content(self) -> dict[str, str | None]:
         """The columns of the fields that say what is asked and answered."""
-        return {field: getattr(self, field) for field in _CONTENT}
+        return {name: getattr(self, name) for name in _CONTENT}
+
+    def read(self, record: Mapping[str, Any]) -> Example:
+        """What a record says, without an answer where it has none; BadRowError names the field."""
+        if self.shape == shapes.COLUMNS:
+            return shapes.mapped(record, self.content(), named=self.named)
+        return shapes.read(self.shape, record, named=self.named)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +79,8 @@ def resolve(declared: ColumnMap, overrides: Mapping[str, str], shape: str = "") 
     beside = {name: chosen[name] for name in FIELDS if name != "input"}
     # Not the fields that were set: a specification that went through JSON has set them all.
     mapped = frozenset(name for name, each in ColumnMap.model_fields.items() if getattr(declared, name) != each.default)
-    return Wish(Columns(wanted, shape=shapes.COLUMNS, named=bool(shape), **beside), asked, mapped, shape)
+    columns = Columns(wanted, named=bool(shape), shape=shapes.COLUMNS, answered=False, **beside)
+    return Wish(columns, asked, mapped, shape)
 
 
 def settle(wish: Wish, available: Collection[str], sample: Sequence[Mapping[str, Any]]) -> Columns:
@@ -78,6 +90,12 @@ def settle(wish: Wish, available: Collection[str], sample: Sequence[Mapping[str,
     known shape; else the columns `input` and `output`. A verdict beside an answer is read unless a shape was named.
     InvalidInput names the missing column and the nearest there is.
     """
+    columns = _settled(wish, available, sample)
+    asked_of = sample if columns.category is not None else ()
+    return replace(columns, answered=any(_has_answer(columns, each) for each in asked_of))
+
+
+def _settled(wish: Wish, available: Collection[str], sample: Sequence[Mapping[str, Any]]) -> Columns:
     columns = wish.columns
     shape = wish.shape or _shape(wish, available, sample)
     if shape != shapes.COLUMNS:
@@ -87,7 +105,7 @@ def settle(wish: Wish, available: Collection[str], sample: Sequence[Mapping[str,
                     hint = nearest(key, available) or f"; there are {_listed(available)}"
                     raise InvalidInput(f"the file has no column {key!r}, which {shape} needs{hint}", field="shape")
         kept = {field: _beside(field, wish, available) for field in FIELDS if field not in _CONTENT}
-        return Columns(input=columns.input, shape=shape, named=columns.named, **kept)
+        return Columns(input=columns.input, shape=shape, named=columns.named, answered=False, **kept)
     if "input" not in wish.asked | wish.declared | set(available) and sample and shapes.is_bare(sample):
         raise InvalidInput(shapes.NO_QUESTION, reason="NO_QUESTION", field="text")
     _require("input", columns.input, available)
@@ -128,6 +146,14 @@ def _beside(field: str, wish: Wish, available: Collection[str]) -> str | None:
     if column is not None and field in wish.asked:
         _require(field, column, available)
     return None if column is None else str(column)
+
+
+def _has_answer(columns: Columns, record: Mapping[str, Any]) -> bool:
+    try:
+        example = columns.read(record)
+    except BadRowError:
+        return False
+    return example.output is not None or example.rejected is not None
 
 
 def _require(field: str, column: str, available: Collection[str]) -> None:

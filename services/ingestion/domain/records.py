@@ -31,13 +31,12 @@ def row_of(record: Mapping[str, Any], number: int, columns: Columns, origin: Ori
     the file again gives the same ids.
     """
     category = _name(record, columns.category, "category")
-    if columns.shape == shapes.COLUMNS:
-        example = shapes.mapped(record, columns.content(), named=columns.named)
-    else:
-        example = shapes.read(columns.shape, record, named=columns.named)
+    example = columns.read(record)
     if example.output is None and example.rejected is None:
-        if category is None:
-            raise BadRowError(columns.category or columns.output or "messages", "there is no answer to learn")
+        # What a conversation is about is an answer only where nobody gives any: there it is what is to be learnt.
+        if category is None or columns.answered:
+            place = columns.output if columns.answered else columns.category or columns.output
+            raise BadRowError(place or "messages", "there is no answer to learn")
         example = shapes.completed(example, category)
     for place, whole in (
         ("messages", example.messages),

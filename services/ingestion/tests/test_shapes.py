@@ -239,6 +239,20 @@ def test_a_mapped_system_prompt_stands_in_the_conversation_too() -> None:
     assert read({"input": "2+2?", "output": "4", "tools": "hammer"})[1].tools is None
 
 
+def test_a_category_is_the_answer_only_where_no_record_of_the_file_has_one() -> None:
+    chat, open_ = {"messages": [USER, ANSWER], "topic": "weather"}, {"messages": [USER], "topic": "weather"}
+    wish = resolve(ColumnMap(), {"category": "topic"})
+    assert row_of(open_, 1, settle(wish, list(open_), [open_, open_]), ORIGIN).output == "weather"
+    columns = settle(wish, list(chat), [open_, chat])
+    assert row_of(chat, 1, columns, ORIGIN).output == ANSWER["content"]
+    with pytest.raises(BadRowError, match="messages: there is no answer to learn"):
+        row_of(open_, 2, columns, ORIGIN)
+    # By whichever door the conversation is named.
+    mapped = settle(resolve(ColumnMap(), {"input": "messages", "category": "topic"}), list(chat), [open_, chat])
+    with pytest.raises(BadRowError, match="there is no answer to learn"):
+        row_of(open_, 2, mapped, ORIGIN)
+
+
 def test_an_answer_that_is_json_is_not_taken_for_messages() -> None:
     _, row = read({"prompt": "who may?", "completion": '[{"role": "admin", "may": true}]'})
     assert row.output == '[{"role": "admin", "may": true}]'
