@@ -21,20 +21,26 @@ class Judged:
 def settle(rows: Sequence[Row], ledger: Ledger) -> Judged:
     """Of several rows on a request the one with the newest judgement stands, and says what the judgement says.
 
-    Rows without a judgement are left as they are. Whoever may not be heard (erased, without consent, not trusted) must
-    have left before: a judgement that heard one of them is no judgement, and the rows left are to be judged by hand.
+    Rows without a judgement are left as they are, unless a later revision on their request has one: of signals that
+    came together the last has it. Whoever may not be heard (erased, without consent, not trusted) must have left
+    before: a judgement that heard one of them, or that did not hear one who is left, is no judgement, and the rows
+    left are to be judged by hand.
     """
     by_request: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
-        if row.request_id and row.judgement:
+        if row.request_id and (row.judgement or row.revision is not None):
             by_request[row.request_id].append(row)
     here = {row.row_id for row in rows}
     standing: dict[str, Row] = {}
     judged = 0
     for group in by_request.values():
-        best = max(group, key=lambda row: (row.revision or 0, row.created_at, row.row_id))
+        judging = [row for row in group if row.judgement]
+        if not judging:
+            continue
+        best = max(judging, key=lambda row: (row.revision or 0, row.created_at, row.row_id))
         said = _read(best.judgement)
-        if said is not None and not here.issuperset(filter(None, said.get("rows", ()))):
+        unheard = any((row.revision or 0) > (best.revision or 0) for row in group)
+        if unheard or (said is not None and not here.issuperset(filter(None, said.get("rows", ())))):
             standing |= {row.row_id: replace(row, judgement=None, review=None) for row in group}
             continue
         judged += 1

@@ -209,6 +209,24 @@ def test_whoever_may_not_be_heard_does_not_speak_through_the_judgement_of_anothe
     assert (kept.row_id, kept.answer) == ("row-00001", "fine")
 
 
+def test_of_signals_that_came_together_the_judgement_of_the_last_speaks_for_all() -> None:
+    said = {"form": "sft", "output": "right", "kind": "correction", "rows": ["row-00000", "row-00002"]}
+    first, second = (row(at, "q", f"right {at}", kind="correction", request_id="r", revision=at + 1) for at in (0, 1))
+    last = row(2, "q", "fine", kind="rating", request_id="r", revision=3, judgement=json.dumps(said))
+    version = built([first, second, last])
+    assert (only(version).row_id, only(version).answer) == ("row-00002", "right")
+    assert version.ledger.removed == dict.fromkeys(("row-00000", "row-00001"), "superseded_signal")
+
+
+def test_who_spoke_after_the_last_judgement_that_may_stand_is_not_passed_over() -> None:
+    said = {"form": "sft", "output": "left", "kind": "correction", "rows": ["row-00000"]}
+    early = row(0, "q", "left", kind="correction", request_id="r", revision=1, judgement=json.dumps(said))
+    late = row(1, "q", "right", kind="correction", request_id="r", revision=2)
+    gone = row(2, "q", "no", kind="correction", request_id="r", revision=3, judgement="{}", consent=False)
+    version = built([early, late, gone])
+    assert (only(version).row_id, only(version).answer) == ("row-00001", "right")
+
+
 def test_what_ingestion_judged_is_repaired_like_any_answer() -> None:
     said = {"form": "sft", "output": "schÃ¶n", "kind": "correction", "rows": ["row-00000"]}
     version = built([row(0, "q", "schÃ¶n", kind="correction", request_id="r", revision=1, judgement=json.dumps(said))])

@@ -20,7 +20,8 @@ A segment of rows is what ingestion promises to curation. A column that an older
 - `signal`: `good`, `bad` or `neutral`
 - `weight`: 0 to 1: of its source and sender, damped while one sender floods
 - `revision`, `judgement`: the n-th write about one response, and the JSON of what all signals on it say by then
-  (`domain.judgement`); of rows with one `request_id` the highest revision counts
+  (`domain.judgement`), which stands on the last of those that came together; of rows with one `request_id` the highest
+  revision counts
 - `confidence`: 0 to 1: how far those signals agree on the judgement
 - `review`: why a person must look before the response trains, or null
 - `personal`: JSON, personal data redacted at intake: values per kind

@@ -14,6 +14,9 @@ _PRIOR = 0.5
 """Laplace's half vote for and against: one voice alone is never certain."""
 _SERIOUS = 0.5
 """A minority with half the weight of the majority is a contradiction and not noise."""
+MOST_WORDS = 100
+"""Words on one response that are remembered; whoever speaks later is counted, and a person looks at the response."""
+_CROWD = f"crowd: more than {MOST_WORDS} signals on one response, and those after them are not heard"
 # Looked up once: in Python 3.11 finding the member of an enum takes longer than what is done with it.
 _GOOD, _BAD, _NEUTRAL = Signal.GOOD.value, Signal.BAD.value, Signal.NEUTRAL.value
 _COMMENT, _PREFERRED = FeedbackKind.COMMENT.value, FeedbackKind.PREFERENCE.value
@@ -54,6 +57,11 @@ class Judgement(msgspec.Struct, frozen=True, gc=False):
 def unsaid(said: Said) -> Said:
     """In the place of a word whose speaker was erased: it keeps the count of words and says nothing."""
     return Said(row_id="", kind=_COMMENT, source="", signal=_NEUTRAL, at=said.at)
+
+
+def crowded(judgement: Judgement) -> Judgement:
+    """What the remembered words amount to where more were said."""
+    return msgspec.structs.replace(judgement, review=judgement.review or _CROWD)
 
 
 def judge(said: Sequence[Said], answer: str | None, sources: Collection[str] = ()) -> Judgement:

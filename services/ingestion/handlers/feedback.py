@@ -22,7 +22,7 @@ from services.ingestion.compute.redaction import Redaction
 from services.ingestion.compute.segments import rows_to_parquet
 from services.ingestion.domain.hygiene import Echoes, Tally
 from services.ingestion.domain.joined import Joined, OutcomeWords, outcome_of, row_of, said_of
-from services.ingestion.domain.judgement import judge
+from services.ingestion.domain.judgement import MOST_WORDS, crowded, judge
 from services.ingestion.domain.rows import Row, count
 from services.ingestion.domain.signals import Answered, Arrival, claim_of
 from services.ingestion.handlers.joining import Joining, Pairs, response_of
@@ -168,22 +168,30 @@ class FeedbackIntake:
         self, owner: Owner, spec: TaskSpec, pairs: Pairs, tally: Tally, *, ask_first: bool
     ) -> tuple[Intaken, list[tuple[Arrival, OutcomeWords]]]:
         before = await self._joining.said_before(owner, pairs, ask_first=ask_first)
+        responses = [response_of(owner, arrival) for arrival, _ in pairs]
+        # The last one's judgement says what all said: were it on each, rows would grow with the voices before them.
+        last = {response: at for at, response in enumerate(responses)}
         rows, said = list[Row](), list[tuple[bytes, int, bytes]]()
         outcomes = list[tuple[Arrival, OutcomeWords]]()
         for at, (arrival, about) in enumerate(pairs):
             if at % _AT_A_STROKE == 0:
                 await asyncio.sleep(0)
             joined = self._joining.weighed(arrival, about, spec, tally)
-            user, response = joined.user, response_of(owner, arrival)
+            user, response = joined.user, responses[at]
             if response is None:
                 rows.append(row_of(joined, user, None, None))
                 continue
             word = said_of(joined, user)
             words = before.setdefault(response, [])
-            words.append(word)
-            judgement = judge(words, about.output if about else None, spec.data.sources)
-            rows.append(row_of(joined, user, judgement, len(words)))
-            said.append((response, len(words), self._encoder.encode(word)))
+            heard = len(words) < MOST_WORDS
+            if heard:
+                words.append(word)
+                said.append((response, len(words), self._encoder.encode(word)))
+            judgement = None
+            if last[response] == at:
+                judgement = judge(words, about.output if about else None, spec.data.sources)
+                judgement = judgement if heard else crowded(judgement)
+            rows.append(row_of(joined, user, judgement, len(words) + (not heard)))
             outcome = outcome_of(joined)
             if outcome is not None:
                 outcomes.append((arrival, outcome))

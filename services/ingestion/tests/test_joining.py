@@ -4,10 +4,13 @@ import json
 from functools import partial
 from typing import Any
 
+import pytest
+
 from libs.contracts.answers import answer_digest
 from libs.contracts.inference import Message, ToolCall
 from libs.eventing.deadletters import list_dead
 from libs.testing.wait import eventually
+from services.ingestion.handlers import feedback
 from services.ingestion.store import inferences, signals
 from services.ingestion.tests.conftest import House, all_acknowledged, inference, settled
 
@@ -90,6 +93,26 @@ async def test_several_signals_on_one_response_become_one_judgement_whenever_the
     assert (first["form"], first["label"], first["rejected"]) == ("kto", False, "wrong")
     assert (last["form"], last["output"], last["rejected"], last["bad"]) == ("preference", "fire", "wrong", 2)
     assert (rows[1]["form"], rows[1]["review"]) == ("preference", None)
+
+
+async def test_what_a_crowd_says_of_one_response_is_bounded_and_a_person_looks_at_it(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feedback, "MOST_WORDS", 5)
+    await house.answer(inference("r1"), "triage")
+    for at in range(8):
+        await house.say("triage", kind="rating", rating=0, id=f"{at}", source="app", request_id="r1", user=f"u{at}")
+    await house.consume()
+    await settled(house, {"rating": 8})
+    rows = await house.rows("triage")
+    judged = [row for row in rows if row["judgement"]]
+    assert len(judged) < len(rows), "of those that came together the last says what all said"
+    told = json.loads(max(judged, key=lambda row: row["revision"])["judgement"])
+    assert (told["bad"], len(told["rows"]), told["review"].partition(":")[0]) == (5, 5, "crowd")
+    await house.say("triage", kind="rating", rating=1, id="late", source="app", request_id="r1", user="late")
+    await settled(house, {"rating": 9})
+    (late,) = [row for row in await house.rows("triage") if row["signal"] == "good"]
+    assert (late["revision"], json.loads(late["judgement"])) == (6, told)
 
 
 async def test_our_own_long_answer_that_comes_back_as_a_correction_needs_a_persons_look(house: House) -> None:
