@@ -52,9 +52,10 @@ class Joined(msgspec.Struct, frozen=True, gc=False):
 def said_of(joined: Joined, user: str | None) -> Said:
     """What is remembered of a signal, for the sake of others on the same response."""
     arrival, claim = joined.arrival, joined.claim
+    feedback = arrival.feedback
     return Said(
         row_id=arrival.row_id,
-        kind=arrival.feedback.kind,
+        kind=feedback.kind,
         source=arrival.source,
         signal=claim.signal,
         at=arrival.at,
@@ -63,6 +64,7 @@ def said_of(joined: Joined, user: str | None) -> Said:
         right=claim.right,
         rejected=claim.rejected,
         review=joined.review,
+        named=bool(feedback.user),
     )
 
 

@@ -16,6 +16,7 @@ _SERIOUS = 0.5
 """A minority with half the weight of the majority is a contradiction and not noise."""
 MOST_WORDS = 100
 """Words on one response that are remembered; whoever speaks later is counted, and a person looks at the response."""
+_UNNAMED = "contradiction: whoever named nobody praised and blamed, and may be two"
 _CROWD = f"crowd: more than {MOST_WORDS} signals on one response, and those after them are not heard"
 # Looked up once: in Python 3.11 finding the member of an enum takes longer than what is done with it.
 _GOOD, _BAD, _NEUTRAL = Signal.GOOD.value, Signal.BAD.value, Signal.NEUTRAL.value
@@ -23,8 +24,15 @@ _COMMENT, _PREFERRED = FeedbackKind.COMMENT.value, FeedbackKind.PREFERENCE.value
 _ANSWERS = (FeedbackKind.CORRECTION.value, _PREFERRED)
 
 
+_Voice = tuple[str, str | None, bool]
+"""Source, user, and whether it is a bare comment."""
+
+
 class Said(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
-    """One signal on a response, as it is remembered; `at` is when it arrived, in epoch seconds."""
+    """One signal on a response, as it is remembered; `at` is when it arrived, in epoch seconds.
+
+    `user` is whoever asked where the signal is not `named`.
+    """
 
     row_id: str
     kind: str
@@ -36,6 +44,7 @@ class Said(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     right: str | None = None
     rejected: str | None = None
     review: str | None = None
+    named: bool = True
 
 
 class Judgement(msgspec.Struct, frozen=True, gc=False):
@@ -73,7 +82,8 @@ def judge(said: Sequence[Said], answer: str | None, sources: Collection[str] = (
         sources: Sources that may train; while one of them speaks the others are not heard. Empty: all may.
 
     A voice is the last word of one user of one source (nobody named: one user), so nobody is heard twice; whoever
-    blames (or praises) once more without saying what would be right still stands by what he said was. The right answer
+    blames (or praises) once more without saying what would be right still stands by what he said was; who is not named
+    and says the opposite may be somebody else, and a person looks at it. The right answer
     with most weight behind it (the later one of two that weigh the same) is preferred to what was answered; where
     nobody gives one, the response is praised or blamed by the greater weight. Confidence is the weight in favour over
     all, with half a vote for either side (Laplace).
@@ -123,12 +133,20 @@ def judge(said: Sequence[Said], answer: str | None, sources: Collection[str] = (
 
 def _voices(said: Sequence[Said], sources: Collection[str]) -> list[Said]:
     trusted = [each for each in said if each.source in sources] if sources else []
-    last: dict[object, Said] = {}
+    last: dict[_Voice, Said] = {}
+    signals: dict[_Voice, set[str]] = {}
+    unnamed = set[_Voice]()
     for each in sorted(trusted or said, key=lambda word: word.at):
         # A bare comment takes nothing back. What a source says and names nobody is one voice, however often it votes.
         who = (each.source, each.user, each.kind == _COMMENT)
         before = last.pop(who, None)
         last[who] = before if before is not None and _says_more(before, each) else each
+        signals.setdefault(who, set()).add(each.signal)
+        if not each.named or each.user is None:
+            unnamed.add(who)
+    for who in unnamed:
+        if signals[who].issuperset((_GOOD, _BAD)):
+            last[who] = msgspec.structs.replace(last[who], review=last[who].review or _UNNAMED)
     return list(last.values())
 
 

@@ -5,24 +5,18 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
-import pyarrow as pa
-import pyarrow.compute as pc
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from libs.contracts.answers import canonical_answer
 from libs.contracts.errors import InvalidInput
 from libs.contracts.feedback import Feedback, FeedbackKind
-from libs.contracts.pseudonyms import SURROGATE, Pseudonyms
 from libs.contracts.task import FeedbackSpec
 from libs.eventing.cloudevents import payload
-from services.ingestion.compute.redaction import Redaction
-from services.ingestion.compute.segments import ROWS
-from services.ingestion.domain import personal
 from services.ingestion.domain.hygiene import Echoes, Senders, Tally
+from services.ingestion.domain.joined import Joined, said_of
 from services.ingestion.domain.judgement import Judgement, Said, judge
-from services.ingestion.domain.personal import KINDS, redact
 from services.ingestion.domain.signals import Arrival, claim_of
 from services.ingestion.domain.wire import Words, plainly, recalled, spoken
 
@@ -78,6 +72,28 @@ def test_nobody_named_is_one_voice_of_its_source() -> None:
     assert heard(*flood).confidence == heard(flood[0]).confidence
     told = heard(thumb(1, "a"), thumb(1, "b"), thumb(1, "c"), *flood)
     assert (told.label, told.good, told.bad) == (True, 3, 1)
+
+
+def test_opposite_words_of_whoever_named_nobody_go_to_a_person() -> None:
+    praised, neither = ("rating", "desk", None, {"rating": 1}), ("comment", "desk", None, {"comment": "hm"})
+    nobody = ("correction", "desk", None, {"correction": "right"})
+    stars: list[tuple[Any, ...]] = [("rating", "desk", None, {"rating": at, "scale": 5}) for at in range(6)]
+    for words in ([nobody, praised], [praised, neither, nobody], [stars[1], stars[3], stars[5]]):
+        assert str(heard(*words).review).startswith("contradiction: whoever named nobody")
+    assert heard(stars[5], stars[3]).review is None
+    assert heard(nobody, nobody).review is None
+    assert heard(correction("right"), thumb(1, "u1", "desk")).review is None, "a user may change his mind"
+
+
+def test_who_asked_is_not_taken_to_be_whoever_named_nobody() -> None:
+    words = plainly(b'{"kind":"rating","rating":1,"request_id":"r"}')
+    assert words is not None
+    joined = Joined(msgspec.structs.replace(arrival(""), feedback=words), None, claim_of(words, "wrong"))
+    praise = said_of(joined, "asker")
+    blame = Said(row_id="fb-0", kind="rating", source="app", signal="bad", at=0.0, user="asker", rejected="wrong")
+    assert str(judge([blame, praise], "wrong").review).startswith("contradiction: whoever named nobody")
+    named = msgspec.structs.replace(praise, named=True)
+    assert judge([blame, named], "wrong").review is None
 
 
 def test_two_different_corrections_go_to_review_and_two_equal_ones_agree() -> None:
@@ -200,59 +216,6 @@ def test_a_long_answer_of_ours_is_known_again_whatever_its_spacing_and_a_label_i
     assert version_of("other", text) is None
     assert version_of("t", "BILLING") is None
     assert version_of("t", '{"a": 1}' * 40) is None
-
-
-def test_personal_data_has_one_name_per_task_and_the_judgement_says_no_more_than_the_row() -> None:
-    columns: dict[str, Any] = {name: [None] * 3 for name in ROWS.names}
-    columns["input"] = ["call +49 170 1234567", "nothing 12 here", "mail Ada@Example.org"]
-    columns["output"] = ["DE89 3704 0044 0532 0130 00", "fine", "ada@example.org from 10.0.0.12"]
-    own = heard(correction("ada@example.org from 10.0.0.12"))
-    columns["judgement"] = [None, heard(correction("or\nada@example.org")), own]
-    Redaction(KINDS, b"t").apply(columns)
-    name = Pseudonyms(b"t").name("email", "ada@example.org")
-    assert columns["input"][1:] == ["nothing 12 here", f"mail {name}"]
-    assert columns["input"][0].startswith("call <PHONE_")
-    assert columns["output"][0].startswith("<IBAN_")
-    assert columns["judgement"][2] == msgspec.structs.replace(own, output=columns["output"][2])
-    # What an earlier signal said stands in the judgement alone.
-    assert (columns["judgement"][1].output, columns["judgement"][1].rejected) == (f"or\n{name}", "wrong")
-    assert columns["personal"] == ['{"iban": 1, "phone": 1}', None, '{"email": 2, "ip": 1}']
-    assert Pseudonyms(b"other").name("email", "ada@example.org") != name
-
-
-def test_surrogates_are_listed_beside_the_row_since_they_look_like_values() -> None:
-    columns: dict[str, Any] = {name: [None] * 3 for name in ROWS.names}
-    columns["input"] = ["call +49 170 1234567", "nothing", "ask"]
-    columns["judgement"] = [None, None, heard(correction("mail ada@example.org"))]
-    Redaction(KINDS, b"t", SURROGATE).apply(columns)
-    names = Pseudonyms(b"t", SURROGATE)
-    phone, mail = names.name("phone", "+49 170 1234567"), names.name("email", "ada@example.org")
-    assert columns["input"][0] == f"call {phone}"
-    assert columns["pseudonyms"] == [json.dumps([phone]), None, json.dumps([mail])]
-    tokens: dict[str, Any] = {name: [None] for name in ROWS.names} | {"input": ["call +49 170 1234567"]}
-    Redaction(KINDS, b"t").apply(tokens)
-    assert tokens["pseudonyms"] == [None]
-
-
-def test_what_the_policy_keeps_stays() -> None:
-    assert redact("a@b.example 4111 1111 1111 1111", ("card",), Pseudonyms(b"k"))[0].startswith("a@b.example <CARD_")
-
-
-_SHAPES = [rf"(?a:{pattern.pattern})" for pattern, _ in personal._RULES.values()]
-
-
-@settings(deadline=None)
-@given(
-    st.lists(
-        st.one_of(*(st.from_regex(shape) for shape in _SHAPES), st.text(max_size=20), st.just(" ")), max_size=4
-    ).map("".join)
-)
-def test_no_text_that_holds_personal_data_is_passed_over(text: str) -> None:
-    found = {kind for kind, _, _ in redact(text, KINDS, Pseudonyms(b"k"))[1]}
-    arrow = pa.array([text.encode("utf-8", "replace").decode()])
-    shown = {kind for kind, sign in personal.SIGNS.items() if pc.match_substring_regex(arrow, sign)[0].as_py()}
-    if text.isascii():
-        assert found <= shown
 
 
 _TEXTS = st.one_of(st.none(), st.text(max_size=8))
