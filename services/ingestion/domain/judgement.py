@@ -163,7 +163,7 @@ def _alone(said: Said) -> Judgement:
     good = said.signal == _GOOD
     form: str | None = None
     label: bool | None = None
-    if said.kind in _ANSWERS and not good:
+    if said.kind in _ANSWERS and said.right is not None and not good:
         form = PREFERENCE if said.rejected is not None else SFT
     elif said.signal != _NEUTRAL and (said.right if good else said.rejected) is not None:
         form, label = KTO, good

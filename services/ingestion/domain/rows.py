@@ -95,15 +95,23 @@ def count(rows: Sequence[Row]) -> Counts:
 
 
 def prompt_of(messages: Sequence[Message]) -> Prompt:
-    """Split the messages of a request; the last user message is the input, whatever stands before it the history."""
+    """Split the messages of a request; the last user message is the input, whatever stands before it the history.
+
+    Where the assistant's own words are last, there is no input: an answer is said after them, and not to the user.
+    """
     system = "\n\n".join(message.content for message in messages if message.role == "system") or None
     turns = [message for message in messages if message.role != "system"]
+    if turns and turns[-1].role == "assistant":
+        return Prompt(system, _history(turns), "")
     last = next((at for at in range(len(turns) - 1, -1, -1) if turns[at].role == "user"), None)
     if last is None:
         return Prompt(system, None, "")
-    earlier = [{"role": turn.role, "content": turn.content} for turn in turns[:last]]
-    history = json.dumps(earlier, ensure_ascii=False, separators=(",", ":")) if earlier else None
-    return Prompt(system, history, turns[last].content)
+    return Prompt(system, _history(turns[:last]), turns[last].content)
+
+
+def _history(turns: Sequence[Message]) -> str | None:
+    earlier = [{"role": turn.role, "content": turn.content} for turn in turns]
+    return json.dumps(earlier, ensure_ascii=False, separators=(",", ":")) if earlier else None
 
 
 def stable_id(prefix: str, *parts: object) -> str:

@@ -67,6 +67,11 @@ class Answered(msgspec.Struct, frozen=True, gc=False):
     messages: str | None = None
     tools: str | None = None
 
+    @property
+    def goes_on(self) -> bool:
+        """Whether it goes on with the assistant's own words: by itself it answers nobody, and teaches nothing."""
+        return not self.prompt.input and self.prompt.history is not None
+
 
 class Claim(msgspec.Struct, frozen=True, gc=False):
     """What one signal claims: `right` is the answer it vouches for, `rejected` the one it turns down.
@@ -85,6 +90,10 @@ class Claim(msgspec.Struct, frozen=True, gc=False):
     def reference_digest(self) -> str | None:
         """`answers.answer_digest` of the right answer."""
         return digest_bytes(self.canonical.encode()) if self.canonical is not None else None
+
+    def untaught(self) -> "Claim":
+        """The same without an answer that anybody could learn."""
+        return Claim(self.signal, canonical=self.canonical)
 
 
 def key_of(tenant: str, task: str, *names: str) -> bytes:

@@ -189,7 +189,8 @@ class FeedbackIntake:
                 said.append((response, len(words), self._encoder.encode(word)))
             judgement = None
             if last[response] == at:
-                judgement = judge(words, about.output if about else None, spec.data.sources)
+                answer = about.output if about is not None and not about.goes_on else None
+                judgement = judge(words, answer, spec.data.sources)
                 judgement = judgement if heard else crowded(judgement)
             rows.append(row_of(joined, user, judgement, len(words) + (not heard)))
             outcome = outcome_of(joined)

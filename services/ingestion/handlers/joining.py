@@ -68,6 +68,8 @@ class Joining:
             version = self._echoes.version_of(arrival.tenant, arrival.task, corrected)
             if version is not None:
                 review = f"own output: the correction is word for word an answer of version {version}"
+        if about is not None and about.goes_on:
+            claim = claim.untaught()
         return Joined(arrival, about, claim, weight, review)
 
     def stored(self, tally: Tally, arrivals: Sequence[Arrival]) -> None:

@@ -177,6 +177,32 @@ async def test_feedback_on_a_conversation_with_tools_keeps_the_calls_their_resul
         assert json.loads(called["output"]) == {"tool_calls": [{"name": "find", "arguments": '{"order": "7"}'}]}
 
 
+@pytest.mark.parametrize("together", [True, False])
+async def test_an_answer_that_goes_on_with_the_assistants_own_words_teaches_nothing(
+    house: House, together: bool
+) -> None:
+    asked = (Message(role="user", content="Write JSON"), Message(role="assistant", content='{"a":'))
+    await house.consume()
+    await house.answer(inference("r1", "1}", messages=asked), "triage")
+    await eventually(partial(_all_logged, house, ["r1"]))
+    signals_: list[dict[str, Any]] = [
+        {"kind": "rating", "rating": 1, "output": "1}"},
+        {"kind": "correction", "correction": "2}"},
+        {"kind": "preference", "chosen": "2}", "rejected": "1}"},
+        {"kind": "rating", "rating": 0},
+    ]
+    counted = {"rating": 0, "correction": 0, "preference": 0}
+    for at, said in enumerate(signals_):
+        user = "u" if together else f"u{at}"
+        await house.say("triage", id=f"{at}", source="desk", request_id="r1", user=user, input="Write JSON", **said)
+        counted[said["kind"]] += 1
+        await settled(house, {kind: count for kind, count in counted.items() if count})
+    rows = await house.rows("triage")
+    assert [row["signal"] for row in rows] == ["good", "bad", "bad", "bad"]
+    for row in (*rows, *(json.loads(row["judgement"]) for row in rows)):
+        assert (row["form"], row["output"], row["rejected"], row["label"]) == (None, None, None, None)
+
+
 async def test_a_log_whose_tools_are_no_list_becomes_a_dead_letter(house: House) -> None:
     await house.consume()
     wrong = json.loads(inference("r1").model_dump_json()) | {"tools": '{"find": 1}'}
