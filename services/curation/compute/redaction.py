@@ -3,6 +3,8 @@
 from collections.abc import Collection, Iterable
 from dataclasses import replace
 
+from libs.contracts import leaves
+from libs.contracts.leaves import leaves_of
 from libs.contracts.pseudonyms import SURROGATE, Pseudonyms, naming_key
 from services.curation.compute.engines import finder_of
 from services.curation.compute.personal import PatternFinder
@@ -14,7 +16,9 @@ _NONE: frozenset[str] = frozenset()
 
 
 class Redaction:
-    """What the policy does with `texts`. Everywhere `named` are values that are pseudonyms already and stay."""
+    """What the policy does with `texts`, in JSON with each string and number of it. Everywhere `named` are values that
+    are pseudonyms already and stay.
+    """
 
     def __init__(self, context: Context, texts: Iterable[str], finder: Finder | None = None) -> None:
         """Finds once whatever they hold, by the task's finder unless another is given.
@@ -25,9 +29,10 @@ class Redaction:
         self._actions = {kind: str(action) for kind, action in spec.data.redact.model_dump(mode="json").items()}
         self._style = spec.data.curation.pseudonyms
         self._names = Pseudonyms(naming_key(context.secret, context.tenant, spec.task), self._style)
-        distinct = list(dict.fromkeys(texts))
+        self._leaves = {text: leaves_of(text) for text in dict.fromkeys(texts)}
+        labelled = list(dict.fromkeys(_labelled(*leaf) for found in self._leaves.values() for leaf in found))
         finder = finder or finder_of(spec)
-        self._spans = dict(zip(distinct, finder.find(distinct, (*KINDS, *NAMES)), strict=True))
+        self._spans = dict(zip(labelled, finder.find(labelled, (*KINDS, *NAMES)), strict=True))
 
     @classmethod
     def of_labels(cls, context: Context, labels: Iterable[str]) -> "Redaction":
@@ -44,7 +49,7 @@ class Redaction:
 
     def kinds(self, texts: Iterable[str], named: Collection[str] = _NONE) -> list[str]:
         """The kind of each value that the policy does not keep."""
-        return [span.kind for text in texts for span in self._found(text, named)]
+        return [span.kind for text in texts for leaf in self._leaves[text] for span in self._found(*leaf, named)]
 
     def dropped(self, kinds: Iterable[str]) -> str | None:
         """The kind for which a row that holds these is dropped."""
@@ -52,7 +57,11 @@ class Redaction:
 
     def clean(self, text: str, named: Collection[str] = _NONE) -> str:
         """The text with a pseudonym for each of them."""
-        return redact(text, self._actions, self._names, self._found(text, named)).text
+
+        def said(leaf: str, label: str) -> str:
+            return redact(leaf, self._actions, self._names, self._found(leaf, label, named)).text
+
+        return leaves.rewritten(text, said)
 
     def rewritten(self, row: Row) -> Row:
         """The row with every text clean; it says which pseudonyms only look like values."""
@@ -60,15 +69,23 @@ class Redaction:
         if self._style != SURROGATE:
             return now
         given = {
-            self._names.name(span.kind, text[span.start : span.end])
+            self._names.name(span.kind, leaf[span.start : span.end])
             for text in texts_of(row)
-            for span in self._found(text, row.named)
+            for leaf, label in self._leaves[text]
+            for span in self._found(leaf, label, row.named)
         }
         return replace(now, named=row.named | given)
 
-    def _found(self, text: str, named: Collection[str]) -> list[Span]:
-        return [
-            span
-            for span in self._spans[text]
-            if self._actions[span.kind] != KEEP and not (named and text[span.start : span.end] in named)
+    def _found(self, leaf: str, label: str, named: Collection[str]) -> list[Span]:
+        before = len(_labelled("", label))
+        spans = [
+            replace(span, start=span.start - before, end=span.end - before)
+            for span in self._spans[_labelled(leaf, label)]
+            if self._actions[span.kind] != KEEP and span.start >= before
         ]
+        return [span for span in spans if not (named and leaf[span.start : span.end] in named)]
+
+
+def _labelled(leaf: str, label: str) -> str:
+    """As it would stand in words: some values are told by what they are called."""
+    return f"{label}: {leaf}" if label else leaf

@@ -10,6 +10,8 @@ import pytest
 from services.curation.compute.audit import report_of
 from services.curation.compute.categories import propose
 from services.curation.compute.pipeline import Version, curate
+from services.curation.compute.publish import line_of
+from services.curation.domain.messages import flat
 from services.curation.domain.review import Decision
 from services.curation.domain.split import TRAIN
 from services.curation.tests.conftest import (
@@ -179,3 +181,42 @@ def test_an_audit_and_proposed_categories_quote_by_the_policy_too(tmp_path: Path
     }  # fmt: skip
     proposed = json.dumps(propose(request))
     assert not any(said in text for text in (told, proposed) for said in (MAIL, "secret of mine"))
+
+
+@pytest.mark.parametrize("frame", ["{}", "```json\n{}\n```"])
+def test_json_is_redacted_by_what_it_says_and_stays_json(frame: str) -> None:
+    values = {
+        "mail": f"Write to:\n{MAIL}", "ring": f"Call\n{PHONE}\tnow", "card": 4111111111111111, "ssn": "123456789",
+        "password": "hunter2!x", MAIL: 1.50, "deep": json.dumps({"text": f"so\n{MAIL}"}),
+    }  # fmt: skip
+    known = {"undone": frozenset({"answer_fence_removed"})}
+    data = {**ALL_TRAIN, "redact": {"ssn": "redact"}}
+    (kept,) = build_rows([row(0, f"I am {MAIL}", frame.format(json.dumps(values)))], data=data, known=known).splits[
+        TRAIN
+    ]
+    answer = str(kept.answer).removeprefix("```json\n").removesuffix("\n```")
+    said = json.loads(answer)
+    name = kept.input.removeprefix("I am ")
+    assert said["mail"] == f"Write to:\n{name}"
+    assert said["ring"].startswith("Call\n<PHONE_")
+    assert said["card"].startswith("<CARD_")
+    assert said["ssn"].startswith("<SSN_")
+    assert said["password"].startswith("<CREDENTIAL_")
+    assert said[name] == 1.5
+    assert json.loads(said["deep"]) == {"text": f"so\n{name}"}
+
+
+@pytest.mark.parametrize("style", ["token", "surrogate"])
+def test_a_call_stays_a_call_when_it_is_redacted(style: str) -> None:
+    called = {"name": "mail", "arguments": json.dumps({"body": f"Hi,\n{MAIL}", "card": 4111111111111111})}
+    whole = {"role": "assistant", "content": None, "tool_calls": [{"id": "c", "type": "function", "function": called}]}
+    tools = json.dumps([{"type": "function", "function": {"name": "mail", "parameters": {"type": "object"}}}])
+    for fields in ({"answer_as": json.dumps(whole)}, {}):
+        given = row(0, f"I am {MAIL}", flat(whole), tools=tools, **fields)
+        data = {**ALL_TRAIN, "curation": {"pseudonyms": style}}
+        (kept,) = build_rows([given], data=data).splits[TRAIN]
+        (call,) = line_of(kept, "")["messages"][-1]["tool_calls"]
+        arguments = json.loads(call["function"]["arguments"])
+        assert arguments["body"] == f"Hi,\n{kept.input.removeprefix('I am ')}"
+        assert isinstance(arguments["card"], str)
+        assert "4111111111111111" not in str(kept)

@@ -15,7 +15,7 @@ from services.curation.domain.steps import Context, Result
 class Personal:
     """Replaces personal data; a value has one name throughout the task, keyed by the tenant's secret."""
 
-    name, version = "personal", 6
+    name, version = "personal", 7
 
     def __call__(self, rows: Sequence[Row], context: Context) -> Result:
         """As `Step`."""

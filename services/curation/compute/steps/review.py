@@ -19,7 +19,7 @@ class Reviewed:
     row are none of his and stay.
     """
 
-    name, version = "review", 2
+    name, version = "review", 3
 
     def __call__(self, rows: Sequence[Row], context: Context) -> Result:
         """As `Step`."""
