@@ -1,7 +1,6 @@
 """What makes two rows ask and teach the same: the text, what frames it and, where pairs are learnt, what lost."""
 
 import json
-from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
@@ -10,24 +9,25 @@ from libs.contracts.task import TaskSpec
 from libs.contracts.task.recipe import method_of
 from services.curation.domain.messages import dump
 from services.curation.domain.rows import Row, asked
+from services.curation.domain.text import spelling_of
 
 _SAID, _IDS = "content", ("id", "tool_call_id")
 
 
 class Identity:
-    """Reads the rows of one task: `key` makes one text of texts that are the same to a reader.
+    """Reads the rows of one task.
 
     A question framed otherwise is another one: by another system prompt (the task's, where a row has none), by other
     tools, by other speakers, or by other calls before it. Ids of calls say nothing.
     """
 
-    def __init__(self, spec: TaskSpec, key: Callable[[str], str]) -> None:
-        self._key, self._system = key, spec.system
+    def __init__(self, spec: TaskSpec) -> None:
+        self._system = spec.system
         self._pairs = method_of(spec.recipe) == "dpo"
 
     def question(self, row: Row) -> tuple[str, str]:
         """Equal for rows that ask the same."""
-        return self._key(asked(row)), self.frame(row)
+        return spelling_of(asked(row)), self.frame(row)
 
     def taught(self, row: Row) -> tuple[str, bool, str]:
         """Equal for rows whose answers teach the same."""

@@ -22,6 +22,21 @@ _WORD = re.compile(f"(?:(?<![\\w$%\u20ac\u00a3\u00a5\u00b0'@._/:+-])-(?=[0-9]))?
 _FOREIGN = re.compile(r"[^\x00-\x7f]+")
 _NO_WORD = re.compile("[^\\w\x00-\x7f\u20ac\u00a3\u00a5\u00b0]")
 _FOREIGN_DIGIT = re.compile(r"[^\D0-9]")
+# Signs that are spelt in several ways: typographic quotes and dashes, and wide forms of ASCII.
+_SPELT = str.maketrans(
+    dict.fromkeys("\u2018\u2019\u201a\u2032", "'")
+    | dict.fromkeys("\u201c\u201d\u201e\u00ab\u00bb", '"')
+    | dict.fromkeys("\u2010\u2011\u2013\u2014\u2212", "-")
+    | {"\u3002": ".", "\u3001": ",", "\u2026": "..."}
+    | {chr(wide): chr(wide - 0xFEE0) for wide in range(0xFF01, 0xFF5F)}
+)
+# What only opens or ends a sentence; after a number a quote is a measure, and `!` a factorial.
+_OPENING = re.compile("^[\\s\"'\u00bf\u00a1]+")
+_ENDING = re.compile(r"(?:[\s.,;:?]|(?<![0-9])[!\"'])+$")
+_OPERATOR = r"[+*/<>=^&|~\u00d7\u00f7\u00b1\u2248\u2260\u2264\u2265]{1,3}"
+_OPERATORS = re.compile(
+    rf"(?<=[^\W\d_])(?:\+{{1,2}}|#)(?!\w)|(?<=\w)(?:{_OPERATOR}|\s{_OPERATOR}\s)(?=\w)|(?<=\d) - (?=\d)"
+)
 # Scripts without blanks between words: each character is one.
 _UNSPACED = re.compile("([\u0e00-\u0eff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff])")
 
@@ -77,8 +92,21 @@ def cased_words(text: str) -> list[tuple[str, int, int]]:
 
 
 def key_of(text: str) -> str:
-    """Equal keys are the same text to a reader."""
+    """Equal keys are the same words to a reader: what no two splits may share."""
     return " ".join(words(text))
+
+
+def spelling_of(text: str) -> str:
+    """Equal spellings ask the same, to a reader: but for case, blanks and what opens or ends a sentence every sign
+    counts, since `C++` is not `C#`, nor `7 + 8` the question `7 * 8`.
+    """
+    plain = " ".join(normalise(text).translate(_SPELT).casefold().split())
+    return _ENDING.sub("", _OPENING.sub("", plain)) or plain
+
+
+def operators(text: str) -> str:
+    """The signs that stand between or behind words as words do (`a < b`, `C#`), in order."""
+    return " ".join(sign.strip() for sign in _OPERATORS.findall(text))
 
 
 class Reading:

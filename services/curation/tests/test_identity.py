@@ -3,7 +3,10 @@
 import json
 from typing import Any
 
+import pytest
+
 from services.curation.domain.split import TRAIN
+from services.curation.domain.text import operators, spelling_of
 from services.curation.tests.conftest import build_rows, row
 
 ALL_TRAIN = {"split": {"train": 1.0, "validation": 0.0, "test": 0.0}}
@@ -72,3 +75,61 @@ def test_near_duplicates_are_looked_for_within_one_frame() -> None:
     assert kept(row(0, long), row(1, long + " please")) == ["row-00000"]
     assert kept(row(0, long), row(1, long + " please", system="Be rude.")) == ["row-00000", "row-00001"]
     assert kept(row(0, like, rejected="x"), row(1, ASKED, rejected="y"), **DPO) == ["row-00000", "row-00001"]
+
+
+@pytest.mark.parametrize(
+    ("left", "right"),
+    [
+        ("How do I sort a list in C++?", "How do I sort a list in C#?"),
+        ("How do I sort a list in C?", "How do I sort a list in C#?"),
+        ("What is 7 + 8?", "What is 7 * 8?"),
+        ("What is 7 - 8?", "What is 7 + 8?"),
+        ("is it true that a < b", "is it true that a > b"),
+        ("What is 5!?", "What is 5?"),
+        ("Is this TV 40' wide?", 'Is this TV 40" wide?'),
+    ],
+)
+def test_a_sign_may_make_another_question(left: str, right: str) -> None:
+    assert kept(row(0, left, "one"), row(1, right, "another")) == ["row-00000", "row-00001"], "no conflict"
+    assert spelling_of(left) != spelling_of(right)
+
+
+@pytest.mark.parametrize(
+    ("left", "right"),
+    [
+        ("in which program do I quit an app of C++?", "in which program do I quit an app of C#?"),
+        ("is it true for all of them that a < b", "is it true for all of them that a > b"),
+    ],
+)
+def test_an_operator_keeps_near_duplicates_apart_where_the_guard_looks(left: str, right: str) -> None:
+    rows = [row(0, left, "no"), row(1, right, "no")]
+    assert kept(*rows) == ["row-00000", "row-00001"]
+    data = {**ALL_TRAIN, "duplicates": {"guard": False}}
+    assert [each.row_id for each in build_rows(rows, data=data).splits[TRAIN]] == ["row-00000"]
+
+
+@pytest.mark.parametrize(
+    ("left", "right"),
+    [
+        ("Where is it?", "\u201cwhere  is\u200b it!\u201d"),
+        ("\u00bfD\u00f3nde est\u00e1?", "do\u0301nde esta\u0301"),
+        ("\uff21\uff22\uff23\uff1f", "abc"),
+        ("it's on\u2014line", "it\u2019s on-line."),
+    ],
+)
+def test_case_blanks_typography_and_the_end_of_a_sentence_make_no_other_question(left: str, right: str) -> None:
+    assert spelling_of(left) == spelling_of(right)
+    assert spelling_of("?!") == "?!"
+
+
+@pytest.mark.parametrize(
+    ("text", "signs"),
+    [
+        ("a<b and c >= d, in C++ or C#?", "< >= ++ #"),
+        ("a *bold* word, and/or a well-known - dash", "/"),
+        ("7 - 8 of 9\u00d79", "- \u00d7"),
+        ("#1 of 5% and a.b", ""),
+    ],
+)
+def test_operators_are_the_signs_that_stand_as_words_do(text: str, signs: str) -> None:
+    assert operators(text) == signs

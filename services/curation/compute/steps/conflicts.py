@@ -8,7 +8,6 @@ from services.curation.domain.ledger import Ledger
 from services.curation.domain.queue import question
 from services.curation.domain.rows import Row
 from services.curation.domain.steps import Context, Result
-from services.curation.domain.text import Reading
 
 _SHOWN = 5
 
@@ -16,22 +15,22 @@ _SHOWN = 5
 class Exact:
     """Merges rows that ask the same, to a reader, and teach the same."""
 
-    name, version = "exact", 3
+    name, version = "exact", 4
 
     def __call__(self, rows: Sequence[Row], context: Context) -> Result:
         """As `Step`."""
-        ledger, same = Ledger(), Identity(context.spec, Reading().key)
+        ledger, same = Ledger(), Identity(context.spec)
         return Result(conflicts.merge_exact(rows, lambda row: (same.question(row), same.taught(row)), ledger), ledger)
 
 
 class Conflicts:
     """Settles texts with several answers by vote; ties go to review."""
 
-    name, version = "conflicts", 4
+    name, version = "conflicts", 5
 
     def __call__(self, rows: Sequence[Row], context: Context) -> Result:
         """As `Step`."""
-        ledger, same = Ledger(), Identity(context.spec, Reading().key)
+        ledger, same = Ledger(), Identity(context.spec)
         seen = conflicts.resolve_labels(rows, same.disputed, ledger, context.approved)
         examples = [
             {"input": each.rows[0].input[:200], "answers": [str(row.answer)[:200] for row in each.rows[:_SHOWN]]}

@@ -15,6 +15,7 @@ from services.curation.domain.identity import Identity
 from services.curation.domain.ledger import Ledger
 from services.curation.domain.rows import Row, asked
 from services.curation.domain.steps import Context, Result
+from services.curation.domain.text import operators
 
 _SHOWN = 5
 
@@ -22,7 +23,7 @@ _SHOWN = 5
 class Near:
     """Merges near duplicates within a split into the most similar earlier row, never along a chain."""
 
-    name, version = "near", 5
+    name, version = "near", 6
 
     def __call__(self, rows: Sequence[Row], context: Context) -> Result:
         """As `Step`."""
@@ -43,7 +44,7 @@ class Near:
 class Semantic:
     """Merges, within a split, rows that say the same in other words, where the policy asks for it."""
 
-    name, version = "semantic", 4
+    name, version = "semantic", 5
 
     def __init__(self, embeddings: Embeddings | None) -> None:
         self._embeddings = embeddings
@@ -63,8 +64,13 @@ class Semantic:
 
 def _scopes(rows: Sequence[Row], context: Context) -> list[str]:
     """What rows must have in common to be compared at all."""
-    same = Identity(context.spec, str)
-    return [f"{row.split}\x00{same.frame(row)}\x00{same.beaten(row)}" for row in rows]
+    same, guard = Identity(context.spec), context.spec.data.duplicates.guard
+    # Words do not tell `a < b` from `a > b`.
+    signs = [operators(asked(row)) if guard else "" for row in rows]
+    return [
+        f"{row.split}\x00{same.frame(row)}\x00{same.beaten(row)}\x00{sign}"
+        for row, sign in zip(rows, signs, strict=True)
+    ]
 
 
 def _answers(rows: Sequence[Row]) -> list[str]:
