@@ -78,7 +78,7 @@ class Synthesis:
         try:
             tree = await self._library.objects(tenant).fetch_tree(dataset.digest, directory / "dataset")
             report = json.loads(await asyncio.to_thread((tree / "report.json").read_text, "utf-8"))
-            seeds = await asyncio.to_thread(_seeds, tree / "train.jsonl")
+            seeds = await asyncio.to_thread(seeds_of, tree / "train.jsonl")
             wanted = _wanted(report, seeds, category, count, teacher.per_call)
             with span("synthesise", task=task, count=count):
                 replies = await asyncio.gather(
@@ -164,14 +164,16 @@ class Synthesis:
             await review.ask(unit, tenant, task, asked, number)
 
 
-def _seeds(path: Path) -> list[Seed]:
-    """Training rows of one turn that a person or an import wrote."""
+def seeds_of(path: Path) -> list[Seed]:
+    """Training rows of one turn that a person or an import wrote, but for answers that only show what was wrong."""
     found = []
     with path.open(encoding="utf-8") as lines:
         for text in lines:
             line = json.loads(text)
             said = [each for each in line["messages"] if each["role"] != "system"]
-            if len(said) == 2 and not line.get("synthetic") and all(isinstance(each["content"], str) for each in said):
+            wrong = line.get("label") is False
+            plain = len(said) == 2 and all(isinstance(each["content"], str) for each in said)
+            if plain and not wrong and not line.get("synthetic"):
                 found.append(
                     Seed(line["row_id"], line["group"], said[0]["content"], said[1]["content"], line["category"])
                 )

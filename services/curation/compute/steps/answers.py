@@ -15,14 +15,15 @@ _FENCE = re.compile(r"\A```(?:json|JSON)?[ \t]*\n(.*?)\n?```\Z", re.DOTALL)
 class Fences:
     """Takes a JSON answer out of its code fence."""
 
-    name, version = "fences", 1
+    name, version = "fences", 2
 
     def __call__(self, rows: Sequence[Row], context: Context) -> Result:
         """As `Step`."""
         ledger, edited = Ledger(), []
         wanted = context.spec.output.format == "json" and context.spec.data.curation.repair.json_answers
         for row in rows:
-            fenced = _FENCE.match(row.answer) if wanted and row.answer else None
+            # The fence may be what was wrong.
+            fenced = _FENCE.match(row.answer) if wanted and row.answer and row.label is not False else None
             if fenced is not None:
                 ledger.edit(row, "answer_fence_removed")
             edited.append(replace(row, answer=fenced[1].strip()) if fenced is not None else row)

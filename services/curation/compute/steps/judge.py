@@ -17,7 +17,7 @@ MISSING = "unjudged"
 class Judge:
     """Acts on rows with a score below the policy's; rows without a score pass and are listed as missing."""
 
-    name, version = "judge", 1
+    name, version = "judge", 2
 
     def __call__(self, rows: Sequence[Row], context: Context) -> Result:
         """As `Step`."""
@@ -27,7 +27,9 @@ class Judge:
         questions: list[Question] = []
         missing: list[dict[str, str]] = []
         scores: Counter[int] = Counter()
-        chosen = sorted(rows, key=lambda row: hashlib.sha256(f"{context.salt}/{row.row_id}".encode()).digest())
+        # Nobody need be asked whether an answer that only shows what was wrong is good.
+        taught = (row for row in rows if row.label is not False)
+        chosen = sorted(taught, key=lambda row: hashlib.sha256(f"{context.salt}/{row.row_id}".encode()).digest())
         for row in chosen[: policy.max_rows]:
             key = key_of(policy.model, policy.rubric, asked(row), row.answer or "")
             score = context.verdicts.get(key)

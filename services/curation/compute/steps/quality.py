@@ -14,7 +14,7 @@ from services.curation.domain.steps import Context, Result
 class Quality:
     """Takes out what is too short or too long, and acts on suspicious answers as the policy says."""
 
-    name, version = "quality", 1
+    name, version = "quality", 2
 
     def __call__(self, rows: Sequence[Row], context: Context) -> Result:
         """As `Step`."""
@@ -25,9 +25,13 @@ class Quality:
         prose = context.spec.output.format == "text"
         for row in rows:
             answer = row.answer or ""
-            length = _length(len(asked(row)), len(answer), context)
+            # An answer that only shows what was wrong may be wrong in any way.
+            wrong = row.label is False
+            length = _length(len(asked(row)), None if wrong else len(answer), context)
             if length is not None:
                 ledger.remove(row, *length)
+                continue
+            if wrong:
                 continue
             insult = insults(answer)
             looped = repeats(answer) if prose else None
@@ -44,15 +48,15 @@ class Quality:
         return Result(ledger.kept(rows), ledger, {"quality": dict(sorted(found.items()))}, questions)
 
 
-def _length(asked_for: int, answered: int, context: Context) -> tuple[str, str] | None:
+def _length(asked_for: int, answered: int | None, context: Context) -> tuple[str, str] | None:
     policy = context.spec.data.curation.quality
-    checks = (
-        ("input_too_short", asked_for, asked_for < policy.min_input, policy.min_input),
-        ("input_too_long", asked_for, asked_for > policy.max_input, policy.max_input),
-        ("answer_too_short", answered, answered < policy.min_answer, policy.min_answer),
-        ("answer_too_long", answered, answered > policy.max_answer, policy.max_answer),
+    limits = (
+        ("input", asked_for, policy.min_input, policy.max_input),
+        ("answer", answered, policy.min_answer, policy.max_answer),
     )
-    for name, has, broken, limit in checks:
-        if broken:
-            return name, f"{has} characters, the limit is {limit}"
+    for name, has, least, most in limits:
+        if has is not None and has < least:
+            return f"{name}_too_short", f"{has} characters, the limit is {least}"
+        if has is not None and has > most:
+            return f"{name}_too_long", f"{has} characters, the limit is {most}"
     return None

@@ -19,7 +19,7 @@ class Reviewed:
     row are none of his and stay.
     """
 
-    name, version = "review", 3
+    name, version = "review", 4
 
     def __call__(self, rows: Sequence[Row], context: Context) -> Result:
         """As `Step`."""
@@ -48,6 +48,9 @@ class Reviewed:
             }
             if decision.category is not None:
                 new["category"] = labels.clean(decision.category) if own else decision.category
+            if row.label is False and new.get("answer", row.answer) != row.answer:
+                # What a reviewer wrote in the place of a wrong answer is none.
+                new["label"] = None
             now = replace(row, **new)
             if now != row:
                 counted = "".join(f", {count} {kind} redacted" for kind, count in sorted(Counter(found).items()))

@@ -13,7 +13,7 @@ from services.curation.domain.steps import Context, Result
 class Style:
     """Cuts out what the task does not want to hear, and takes out answers that say what is forbidden."""
 
-    name, version = "style", 1
+    name, version = "style", 2
 
     def __call__(self, rows: Sequence[Row], context: Context) -> Result:
         """As `Step`; InvalidInput names an expression that is none."""
@@ -22,7 +22,8 @@ class Style:
         ledger, edited = Ledger(), []
         for row in rows:
             answer = row.answer
-            if answer is None or not (remove or forbid):
+            # What was wrong is learnt as it was said.
+            if answer is None or row.label is False or not (remove or forbid):
                 edited.append(row)
                 continue
             hit = next((each.pattern for each in forbid if each.search(answer)), None)
