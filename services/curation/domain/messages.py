@@ -68,8 +68,13 @@ def history_of(turns: list[Message]) -> str | None:
 
 
 def answer(text: str, whole: str | None, tools: str | None) -> Message:
-    """The assistant's message of that text, as `message`; where tools were offered the flat view of calls is calls."""
-    calls = _called(text) if tools and whole is None else None
+    """The assistant's message of that text, as `message`; where tools were offered, or tools called before somebody
+    edited the text, the flat view of calls is calls.
+    """
+    original: Message | None = None if whole is None else json.loads(whole)
+    if original is not None and flat(original) == text:
+        return original
+    calls = _called(text) if tools or (original or {}).get("tool_calls") else None
     return message("assistant", text, whole) if calls is None else calls
 
 

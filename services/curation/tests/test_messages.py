@@ -10,6 +10,8 @@ import pytest
 from services.curation.compute.pipeline import curate
 from services.curation.compute.publish import line_of
 from services.curation.compute.rows import load
+from services.curation.domain.messages import answer, flat
+from services.curation.domain.review import Decision
 from services.curation.domain.rows import Row
 from services.curation.domain.split import TRAIN
 from services.curation.domain.text import normalise
@@ -136,3 +138,18 @@ def test_a_row_keeps_what_no_repair_touches_to_the_letter() -> None:
     version = build_rows([code], data=ALL_TRAIN)
     assert version.splits[TRAIN][0].answer == code.answer
     assert version.ledger.edits() == {}
+
+
+def test_a_call_that_a_reviewer_edits_stays_a_call() -> None:
+    whole = {"role": "assistant", "content": None, "tool_calls": [call(order="7")]}
+    tools = json.dumps([{"type": "function", "function": {"name": "find", "parameters": {"type": "object"}}}])
+    for fields in ({"answer_as": json.dumps(whole), "tools": tools}, {"answer_as": json.dumps(whole)}):
+        given = row(0, "where is order 8", flat(whole), **fields)
+        edit = Decision(given.row_id, "edited", answer=flat(whole).replace("7", "8"), by="ann")
+        version = build_rows([given], data=ALL_TRAIN, known={"decisions": {given.row_id: edit}})
+        (kept,) = version.splits[TRAIN]
+        told = line_of(kept, "")["messages"][-1]
+        (called,) = told["tool_calls"]
+        assert (told["content"], json.loads(called["function"]["arguments"])) == (None, {"order": "8"})
+    assert answer("I cannot", json.dumps(whole), tools) == {"role": "assistant", "content": "I cannot"}
+    assert answer(flat(whole), None, None)["content"] == flat(whole), "no tool was offered"
