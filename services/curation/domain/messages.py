@@ -11,6 +11,8 @@ Change = Callable[[str], str]
 _TEXTS = ("refusal", "reasoning_content")
 _CALLED = frozenset(("name", "type", "required", "$ref", "format", "pattern"))
 """Keys of a tool under which stand words of its schema, and nothing anybody said."""
+_SHOWN = frozenset(("default", "enum", "const", "examples", "example"))
+"""Keys of a tool under which stand values, and no schema."""
 
 
 def text_of(content: Any) -> str:
@@ -138,13 +140,14 @@ def rewritten_tools(tools: str | None, change: Change) -> str | None:
         return tools
     whole: dict[str, Any] = {"tools": json.loads(tools)}
     changed = False
-    left: list[Any] = [whole]
+    left: list[tuple[Any, frozenset[str]]] = [(whole, _CALLED)]
     while left:
-        node = left.pop()
+        node, called = left.pop()
         for key, value in list(node.items() if isinstance(node, dict) else enumerate(node)):
-            if isinstance(value, dict | list) and key not in _CALLED:
-                left.append(value)
-            elif isinstance(value, str) and key not in _CALLED:
+            # A property may be called as any word of the schema is: what it holds is no word, and no example is one.
+            if isinstance(value, dict) or (isinstance(value, list) and key not in called):
+                left.append((value, called if key not in _SHOWN else frozenset()))
+            elif isinstance(value, str) and key not in called:
                 node[key] = change(value)
                 changed |= node[key] != value
     return dump(whole["tools"]) if changed else tools

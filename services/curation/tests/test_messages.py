@@ -10,7 +10,7 @@ import pytest
 from services.curation.compute.pipeline import curate
 from services.curation.compute.publish import line_of
 from services.curation.compute.rows import load
-from services.curation.domain.messages import answer, flat
+from services.curation.domain.messages import answer, flat, rewritten_tools
 from services.curation.domain.review import Decision
 from services.curation.domain.rows import Row
 from services.curation.domain.split import TRAIN
@@ -153,3 +153,18 @@ def test_a_call_that_a_reviewer_edits_stays_a_call() -> None:
         assert (told["content"], json.loads(called["function"]["arguments"])) == (None, {"order": "8"})
     assert answer("I cannot", json.dumps(whole), tools) == {"role": "assistant", "content": "I cannot"}
     assert answer(flat(whole), None, None)["content"] == flat(whole), "no tool was offered"
+
+
+def test_what_a_property_of_a_tool_says_is_rewritten_whatever_the_property_is_called() -> None:
+    def tool(said: str) -> str:
+        each = {
+            "type": "string", "pattern": "a@b", "description": said, "enum": [said, "me"],
+            "default": {"name": said, "type": [said]},
+        }  # fmt: skip
+        properties = dict.fromkeys(("name", "type", "format", "pattern", "required", "to"), each)
+        schema = {"type": ["object", "null"], "properties": properties, "required": ["name"]}
+        return json.dumps([{"type": "function", "function": {"name": "a@b", "parameters": schema}}])
+
+    changed = rewritten_tools(tool("a@b"), lambda text: text.replace("a@b", "x"))
+    assert changed is not None
+    assert json.loads(changed) == json.loads(tool("x"))
