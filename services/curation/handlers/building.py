@@ -18,6 +18,7 @@ from services.curation.domain.foreign import foreign_suites
 from services.curation.store import datasets as store
 from services.curation.store import erasures, policy, review
 from services.curation.store.datasets import Dataset, Suite
+from services.curation.store.erasures import Erasure, Mark
 
 _MOST_JUDGED = 64
 """Scores recorded at a time: a build that is killed loses no more than these."""
@@ -25,11 +26,15 @@ _MOST_JUDGED = 64
 
 @dataclass(frozen=True, slots=True)
 class Built:
-    """What came of a build: the version (or its refusal), its suite where that is new, and questions for review."""
+    """What came of a build: the version (or its refusal), its suite where that is new, and questions for review.
+
+    `heeded` marks the erasures that it knew of; None where no rows were read.
+    """
 
     dataset: Dataset
     suite: Suite | None = None
     questions: list[dict[str, Any]] = field(default_factory=list)
+    heeded: Sequence[Mark] | None = None
 
 
 class Builder:
@@ -63,10 +68,13 @@ class Builder:
 
     async def _build(self, command: BuildDataset, segments: Sequence[tuple[int, str]], directory: Path) -> Built:
         tenant, task = command.tenant, command.task
+        # Before anything else is read: an erasure that comes later is not heeded, whatever of it was seen.
+        gone = await erasures.of_task(self._database, tenant, task)
+        heeded = [each.mark for each in gone]
         earlier = await store.listed(self._database, tenant, task, below=command.number)
         before = earlier[0] if earlier else None
         request = {
-            **await self._decided(command),
+            **await self._decided(command, gone),
             "number": command.number,
             "watermark": command.watermark,
             "segments": await self._library.segments(tenant, segments),
@@ -85,13 +93,14 @@ class Builder:
         lasting = request["fractions"] or command.spec.data.split.model_dump()
         base = Dataset(tenant, task, command.number, command.watermark, fractions=lasting)
         if "refused" in result:
-            return Built(replace(base, refused=result["refused"]))
-        return await self._keep(base, before, result, directory / "out")
+            return Built(replace(base, refused=result["refused"]), heeded=heeded)
+        async with self._database.unit() as unit:
+            await erasures.heeded(unit, tenant, task, heeded)
+        return replace(await self._keep(base, before, result, directory / "out"), heeded=heeded)
 
-    async def _decided(self, command: BuildDataset) -> dict[str, Any]:
+    async def _decided(self, command: BuildDataset, gone: Sequence[Erasure]) -> dict[str, Any]:
         """Everything beside segments and spec that a version depends on."""
         tenant, task, database = command.tenant, command.task, self._database
-        gone = await erasures.of_task(database, tenant, task)
         curation = command.spec.data.curation
         suites = {each.digest for each in foreign_suites(command.spec) if each.digest}
         return {

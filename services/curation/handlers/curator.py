@@ -12,7 +12,7 @@ from libs.outbox.database import Database
 from libs.telemetry import get_logger, span
 from services.curation.handlers.building import Builder, Built
 from services.curation.store import datasets as store
-from services.curation.store import policy, review
+from services.curation.store import erasures, policy, review
 from services.curation.store.datasets import Dataset
 from services.curation.store.segments import over_segments
 
@@ -51,7 +51,10 @@ class Curator:
                 await policy.learn_task(unit, envelope.data)
 
     async def build(self, envelope: Envelope[BuildDataset]) -> None:
-        """Build the version, or repeat what came of it; Unavailable while a segment up to its watermark is missing."""
+        """Build the version, or repeat what came of it.
+
+        Unavailable while a segment up to its watermark is missing, Conflict when somebody was erased meanwhile.
+        """
         command = envelope.data
         with span("build dataset", parent=envelope.traceparent, task=command.task, number=command.number):
             known = await store.find(self._database, command.tenant, command.task, command.number)
@@ -90,6 +93,8 @@ class Curator:
             if unit.already_handled:
                 return
             if not repeated:
+                if built.heeded is not None:
+                    await erasures.heeded(unit, dataset.tenant, dataset.task, built.heeded)
                 await store.keep(unit, dataset, built.suite)
                 await review.ask(unit, dataset.tenant, dataset.task, built.questions, dataset.number)
             unit.emit(_fact(dataset), output="dataset", turn_id=envelope.data.turn_id)

@@ -2,17 +2,21 @@
 
 import json
 import time
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import select, update
+from sqlalchemy.ext.asyncio import AsyncSession
 
+from libs.contracts.errors import Conflict
 from libs.outbox.database import Database
 from libs.outbox.unit import UnitOfWork
 from services.curation.store.dialect import insert, of
 from services.curation.store.tables import ERASURES
 
 ASKED, LISTED, DONE = "asked", "listed", "done"
+Mark = tuple[str, float, bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +36,11 @@ class Erasure:
     row_ids: tuple[str, ...] = ()
     touched: list[dict[str, Any]] = field(default_factory=list)
     garbage: tuple[str, ...] = ()
+
+    @property
+    def mark(self) -> Mark:
+        """What differs once there is more of it to heed: asked for, asked for again, its rows known."""
+        return self.user, self.asked_at, self.state == ASKED
 
 
 async def ask(unit: UnitOfWork, tenant: str, task: str, user: str, *, by: str, reason: str) -> None:
@@ -58,9 +67,19 @@ async def advance(unit: UnitOfWork, erasure: Erasure) -> None:
 
 async def of_task(database: Database, tenant: str, task: str) -> list[Erasure]:
     """Every erasure of a task, by user."""
-    query = select(ERASURES).where(of(ERASURES, tenant, task)).order_by(ERASURES.c.user)
     async with database.reading() as session:
-        return [_erasure(row) for row in (await session.execute(query)).all()]
+        return await _of_task(session, tenant, task)
+
+
+async def heeded(unit: UnitOfWork, tenant: str, task: str, marks: Collection[Mark]) -> list[Erasure]:
+    """Every erasure of a task; Conflict unless these are the marks of all of them, so that what heeded them may stay.
+
+    Writers take turns: until the unit commits nobody is erased.
+    """
+    found = await _of_task(unit.session, tenant, task)
+    if [each.mark for each in found] != list(marks):
+        raise Conflict("a subject was erased meanwhile: ask again", reason="ERASED_MEANWHILE")
+    return found
 
 
 async def unfinished(database: Database) -> list[Erasure]:
@@ -68,6 +87,11 @@ async def unfinished(database: Database) -> list[Erasure]:
     query = select(ERASURES).where(ERASURES.c.state != DONE).order_by(ERASURES.c.asked_at)
     async with database.reading() as session:
         return [_erasure(row) for row in (await session.execute(query)).all()]
+
+
+async def _of_task(session: AsyncSession, tenant: str, task: str) -> list[Erasure]:
+    query = select(ERASURES).where(of(ERASURES, tenant, task)).order_by(ERASURES.c.user)
+    return [_erasure(row) for row in (await session.execute(query)).all()]
 
 
 def _erasure(row: Any) -> Erasure:
