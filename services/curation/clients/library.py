@@ -56,6 +56,17 @@ class Library:
         refs = {name: manifest.files[name] for name in wanted if name in manifest.files}
         return {name: str(await self.file(tenant, ref.digest, f".{name}")) for name, ref in refs.items()}
 
+    async def within(self, tenant: str, trees: Iterable[str]) -> set[str]:
+        """Digests of every file of trees; a tree that is gone holds none."""
+        found: set[str] = set()
+        for digest in sorted(set(trees)):
+            try:
+                manifest = await self._objects(tenant).get_manifest(digest)
+            except NotFound:
+                continue
+            found |= {ref.digest for ref in manifest.files.values()}
+        return found
+
     async def forget(self, tenant: str, digests: Iterable[str]) -> None:
         """Drop files from disk."""
         for digest in digests:

@@ -1,14 +1,16 @@
 """One build: everything that decides a version is gathered, handed to a child, and what it wrote becomes objects."""
 
+import asyncio
 import shutil
 import uuid
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from libs.artifacts.files import digest_file
 from libs.contracts.commands import BuildDataset
-from libs.contracts.errors import FailedPrecondition
+from libs.contracts.errors import FailedPrecondition, Unavailable
 from libs.contracts.task import JudgeSpec
 from libs.outbox.database import Database
 from services.curation.clients import child
@@ -17,6 +19,7 @@ from services.curation.clients.library import Library
 from services.curation.domain.foreign import foreign_suites
 from services.curation.store import datasets as store
 from services.curation.store import erasures, policy, review
+from services.curation.store import staged as staging
 from services.curation.store.datasets import Dataset, Suite
 from services.curation.store.erasures import Erasure, Mark
 
@@ -28,13 +31,14 @@ _MOST_JUDGED = 64
 class Built:
     """What came of a build: the version (or its refusal), its suite where that is new, and questions for review.
 
-    `heeded` marks the erasures that it knew of; None where no rows were read.
+    `heeded` marks the erasures that it knew of; None where no rows were read. `staged` are the objects it put.
     """
 
     dataset: Dataset
     suite: Suite | None = None
     questions: list[dict[str, Any]] = field(default_factory=list)
     heeded: Sequence[Mark] | None = None
+    staged: Collection[str] = ()
 
 
 class Builder:
@@ -71,6 +75,7 @@ class Builder:
         # Before anything else is read: an erasure that comes later is not heeded, whatever of it was seen.
         gone = await erasures.of_task(self._database, tenant, task)
         heeded = [each.mark for each in gone]
+        await self._clear(tenant, task)
         earlier = await store.listed(self._database, tenant, task, below=command.number)
         before = earlier[0] if earlier else None
         request = {
@@ -94,9 +99,24 @@ class Builder:
         base = Dataset(tenant, task, command.number, command.watermark, fractions=lasting)
         if "refused" in result:
             return Built(replace(base, refused=result["refused"]), heeded=heeded)
+        staged = await asyncio.to_thread(_digests, directory / "out")
         async with self._database.unit() as unit:
-            await erasures.heeded(unit, tenant, task, heeded)
-        return replace(await self._keep(base, before, result, directory / "out"), heeded=heeded)
+            for each in await erasures.heeded(unit, tenant, task, heeded):
+                if not staged.isdisjoint(each.garbage):
+                    raise Unavailable("what this build puts is being deleted", reason="ERASING")
+            await staging.add(unit, tenant, task, staged)
+        return replace(await self._keep(base, before, result, directory / "out"), heeded=heeded, staged=staged)
+
+    async def _clear(self, tenant: str, task: str) -> None:
+        """Delete what builds left that were killed, or done while somebody was erased: nothing else knows of it."""
+        left = await staging.listed(self._database, tenant, task)
+        if not left:
+            return
+        objects, trees = store.held_by(await store.of_tenant(self._database, tenant))
+        for digest in sorted(left - objects - await self._library.within(tenant, trees)):
+            await self._library.objects(tenant).delete(digest)
+        async with self._database.unit() as unit:
+            await staging.forget(unit, tenant, task, left)
 
     async def _decided(self, command: BuildDataset, gone: Sequence[Erasure]) -> dict[str, Any]:
         """Everything beside segments and spec that a version depends on."""
@@ -152,3 +172,9 @@ class Builder:
             categories=result["categories"],
         )
         return Built(built, suite, result["review"])
+
+
+def _digests(out: Path) -> set[str]:
+    """Digests of the files of a build; what is empty is everybody's."""
+    found = {digest_file(path) for path in out.rglob("*") if path.is_file()}
+    return {digest for digest, size in found if size}

@@ -12,7 +12,7 @@ from libs.outbox.database import Database
 from libs.telemetry import get_logger, span
 from services.curation.handlers.building import Builder, Built
 from services.curation.store import datasets as store
-from services.curation.store import erasures, policy, review
+from services.curation.store import erasures, policy, review, staged
 from services.curation.store.datasets import Dataset
 from services.curation.store.segments import over_segments
 
@@ -96,6 +96,7 @@ class Curator:
                 if built.heeded is not None:
                     await erasures.heeded(unit, dataset.tenant, dataset.task, built.heeded)
                 await store.keep(unit, dataset, built.suite)
+                await staged.forget(unit, dataset.tenant, dataset.task, built.staged)
                 await review.ask(unit, dataset.tenant, dataset.task, built.questions, dataset.number)
             unit.emit(_fact(dataset), output="dataset", turn_id=envelope.data.turn_id)
         log.info(

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -135,6 +135,25 @@ async def listed(database: Database, tenant: str, task: str, *, below: int | Non
         query = query.where(DATASETS.c.number < below)
     async with database.reading() as session:
         return [_dataset(row) for row in (await session.execute(query)).all()]
+
+
+async def of_tenant(database: Database, tenant: str) -> list[Dataset]:
+    """Versions built of every task of a tenant: equal objects of theirs are one object."""
+    query = select(DATASETS).where(DATASETS.c.tenant == tenant, DATASETS.c.refused.is_(None))
+    async with database.reading() as session:
+        return [_dataset(row) for row in (await session.execute(query)).all()]
+
+
+def held_by(versions: Iterable[Dataset]) -> tuple[set[str], set[str]]:
+    """Objects and trees that versions live by; a quarantined one by its ledger and its suite alone."""
+    objects, trees = set[str](), set[str]()
+    for each in versions:
+        objects.add(each.ledger_digest)
+        trees.add(each.suite_digest)
+        if each.quarantined is None:
+            objects.add(each.report_digest)
+            trees.add(each.digest)
+    return objects, trees
 
 
 async def keep(unit: UnitOfWork, dataset: Dataset, suite: Suite | None) -> None:

@@ -115,5 +115,7 @@ ERASURES = Table(
 )
 # What an audit quotes is the rows' own: each is known, so that an erasure finds it.
 AUDITS = Table("audits", METADATA, *_owner(), Column("digest", String(80), primary_key=True))
+# What a build puts lies in no version until it is recorded: each object is known before it is there.
+STAGED = Table("staged", METADATA, *_owner(), Column("digest", String(80), primary_key=True))
 outbox_table(METADATA)
 inbox_table(METADATA)

@@ -22,7 +22,7 @@ from services.curation.clients.library import Library
 from services.curation.domain.card import CARD, CARD_BEFORE
 from services.curation.domain.croissant import CROISSANT
 from services.curation.domain.split import SPLITS
-from services.curation.store import audits, erasures, review
+from services.curation.store import audits, erasures, review, staged
 from services.curation.store import datasets as store
 from services.curation.store.datasets import Dataset, Suite
 from services.curation.store.erasures import ASKED, DONE, LISTED, Erasure
@@ -131,8 +131,11 @@ class Erasing:
                 }
             )  # fmt: skip
         rows = tuple(sorted({*result["rows"], *result["synthetic"]}))
-        listed = replace(erasure, state=LISTED, row_ids=rows, touched=touched, garbage=tuple(sorted(garbage)))
+        left = await self._unrecorded(tenant, task)
         async with self._database.unit() as unit:
+            # A build that did not heed this erasure is none, one that did is recorded by now or done again.
+            garbage |= await staged.still(unit, tenant, task, left)
+            listed = replace(erasure, state=LISTED, row_ids=rows, touched=touched, garbage=tuple(sorted(garbage)))
             for now, suite in changed:
                 await store.quarantine(unit, now, f"it held rows of a subject erased by {erasure.by}")
                 if suite is not None:
@@ -150,6 +153,14 @@ class Erasing:
                 key=f"{tenant}/{task}/{erasure.user}/{erasure.asked_at}",
             )  # fmt: skip
         return listed, forgotten
+
+    async def _unrecorded(self, tenant: str, task: str) -> set[str]:
+        """Objects that builds put, or are putting, and that no version of anything holds."""
+        found = await staged.listed(self._database, tenant, task)
+        if not found:
+            return found
+        objects, trees = store.held_by(await store.of_tenant(self._database, tenant))
+        return found - objects - await self._library.within(tenant, trees)
 
     async def _rewritten(
         self, erasure: Erasure, dataset: Dataset, found: dict[str, Any], suites: dict[str, Suite]
