@@ -8,11 +8,12 @@ import pytest
 from libs.artifacts import ObjectStore
 from libs.contracts.commands import BuildDataset
 from libs.contracts.errors import NotFound, Unavailable
+from libs.contracts.events import SubjectErased
 from libs.testing.wait import eventually
 from services.curation.domain.rows import Row
 from services.curation.domain.split import SPLITS
 from services.curation.handlers.building import Built
-from services.curation.store import datasets, review, staged
+from services.curation.store import datasets, erasures, review, staged
 from services.curation.store.segments import over_segments
 from services.curation.tests.conftest import House, row, spec_of, tickets
 from services.curation.workflows.erasing import hash_of
@@ -134,3 +135,27 @@ async def test_a_build_waits_until_what_it_puts_is_not_being_deleted_any_more(
 async def killed_again(house: House) -> Built:
     command = BuildDataset(tenant="default", task="triage", turn_id="t", spec=spec_of(), number=1, watermark=1)
     return await house.builder.build(command, await datasets.segments_to(house.database, "default", "triage", 1))
+
+
+async def test_an_erasure_asked_for_again_before_it_was_done_still_deletes_and_tells_everything(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built = await house.built([*tickets(100), *hers()])
+
+    async def away(*given: object) -> None:
+        raise Unavailable("storage is away")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(ObjectStore, "delete", away)
+        with pytest.raises(Unavailable):
+            await house.erasing.erase("default", "triage", "ann", by="dpo", reason="17")
+    first = (await erasures.of_task(house.database, "default", "triage"))[0].touched
+    done, _ = await house.erasing.erase("default", "triage", "ann", by="dpo", reason="17")
+    assert (done.state, done.touched, [each["number"] for each in first]) == ("done", first, [1])
+    assert sum(first[0]["rows"].values()) == 12
+    left = await text_of(house, built.digest)
+    assert not any(each.input in left for each in hers())
+    with pytest.raises(NotFound):
+        await house.objects.get_bytes(built.report_digest)
+    told = [body for subject, body, _ in await house.answers(3) if subject == SubjectErased.subject]
+    assert [each["numbers"] for each in told] == [[1], [1]]

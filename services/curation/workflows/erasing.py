@@ -7,6 +7,7 @@ was touched is recorded in one transaction with the quarantine, and objects are 
 import asyncio
 import shutil
 import uuid
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -115,27 +116,31 @@ class Erasing:
         result = await over_segments(self._database, tenant, task, find)
         # Fetched copies only: the segments themselves are ingestion's to rewrite, when it hears of the erasure.
         await self._library.forget(tenant, result["segments"])
-        garbage = set(await audits.listed(self._database, tenant, task))
+        # Of an erasure that was asked for again before it was done, too.
+        garbage = {*erasure.garbage, *await audits.listed(self._database, tenant, task)}
         changed: list[tuple[Dataset, Suite | None]] = []
-        touched: list[dict[str, Any]] = []
+        touched = {int(each["number"]): each for each in erasure.touched}
         suites: dict[str, Suite] = {}
         for each in sorted(result["touched"], key=lambda one: int(one["number"])):
             dataset = known[str(each["number"])]
             now, suite = await self._rewritten(erasure, dataset, each, suites)
             garbage |= await self._garbage(dataset, each)
             changed.append((now, suite))
-            touched.append(
-                {
-                    "number": dataset.number, "digest": dataset.digest, "rows": each["rows"],
-                    "suite_items": each["suite_items"],
-                }
-            )  # fmt: skip
+            before = touched.get(dataset.number, {"rows": {}, "suite_items": 0})
+            touched[dataset.number] = {
+                "number": dataset.number, "digest": dataset.digest,
+                "rows": dict(sorted((Counter(before["rows"]) + Counter(each["rows"])).items())),
+                "suite_items": before["suite_items"] + each["suite_items"],
+            }  # fmt: skip
         rows = tuple(sorted({*result["rows"], *result["synthetic"]}))
         left = await self._unrecorded(tenant, task)
         async with self._database.unit() as unit:
             # A build that did not heed this erasure is none, one that did is recorded by now or done again.
             garbage |= await staged.still(unit, tenant, task, left)
-            listed = replace(erasure, state=LISTED, row_ids=rows, touched=touched, garbage=tuple(sorted(garbage)))
+            listed = replace(
+                erasure, state=LISTED, row_ids=rows, touched=[touched[number] for number in sorted(touched)],
+                garbage=tuple(sorted(garbage)),
+            )  # fmt: skip
             for now, suite in changed:
                 await store.quarantine(unit, now, f"it held rows of a subject erased by {erasure.by}")
                 if suite is not None:
@@ -146,8 +151,8 @@ class Erasing:
             unit.emit(
                 SubjectErased(
                     tenant=tenant, task=task, user=erasure.user, rows=len(rows), reason=erasure.reason,
-                    datasets=tuple(str(each["digest"]) for each in touched),
-                    numbers=tuple(int(each["number"]) for each in touched),
+                    datasets=tuple(str(each["digest"]) for each in listed.touched),
+                    numbers=tuple(int(each["number"]) for each in listed.touched),
                 ),
                 output="erased",
                 key=f"{tenant}/{task}/{erasure.user}/{erasure.asked_at}",
