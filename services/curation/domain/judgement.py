@@ -2,11 +2,13 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from libs.contracts.answers import canonical_answer
 from services.curation.domain.ledger import Ledger
+from services.curation.domain.review import REJECTED, Decision
 from services.curation.domain.rows import Row
 
 
@@ -18,8 +20,11 @@ class Judged:
     requests: int
 
 
-def settle(rows: Sequence[Row], ledger: Ledger) -> Judged:
+def settle(rows: Sequence[Row], ledger: Ledger, decisions: Mapping[str, Decision]) -> Judged:
     """Of several rows on a request the one with the newest judgement stands, and says what the judgement says.
+
+    What a reviewer decided outlasts later signals: a row that he let in stands before all others, and one that he
+    rejected before those that would teach the same answer, so that its rejection is theirs.
 
     Rows without a judgement are left as they are, unless a later revision on their request has one: of signals that
     came together the last has it. Whoever may not be heard (erased, without consent, not trusted) must have left
@@ -37,36 +42,62 @@ def settle(rows: Sequence[Row], ledger: Ledger) -> Judged:
         judging = [row for row in group if row.judgement]
         if not judging:
             continue
-        best = max(judging, key=lambda row: (row.revision or 0, row.created_at, row.row_id))
+        best = _standing(judging, decisions)
         said = _read(best.judgement)
-        unheard = any((row.revision or 0) > (best.revision or 0) for row in group)
+        unheard = max(row.revision or 0 for row in group) > max(row.revision or 0 for row in judging)
         if unheard or (said is not None and not here.issuperset(filter(None, said.get("rows", ())))):
             standing |= {row.row_id: replace(row, judgement=None, review=None) for row in group}
             continue
         judged += 1
-        now = best
-        if said is not None:
-            now = replace(
-                best,
-                answer=said.get("output"),
-                rejected=said.get("rejected"),
-                label=said.get("label"),
-                kind=said.get("kind") or best.kind,
-                source=said.get("source") or best.source,
-                form=said.get("form"),
-                confidence=said.get("confidence"),
-                review=said.get("review") or best.review,
-            )
+        now = _spoken(best, said)
         standing[best.row_id] = now
         if now.content != best.content:
             ledger.edit(
                 best, "signals_reconciled", f"{said.get('good', 0)} good, {said.get('bad', 0)} bad" if said else ""
             )
+        says = "a reviewer decided on it" if best.row_id in decisions else "says what all signals say"
         for row in group:
             if row is not best:
-                ledger.remove(row, "superseded_signal", f"{best.row_id} says what all signals say", other=best.row_id)
+                ledger.remove(row, "superseded_signal", f"{best.row_id} {says}", other=best.row_id)
     left = [standing.get(row.row_id, row) for row in rows if row.row_id not in ledger.removed]
     return Judged(left, judged)
+
+
+def _standing(group: Sequence[Row], decisions: Mapping[str, Decision]) -> Row:
+    def newest(rows: Sequence[Row]) -> Row | None:
+        return max(rows, key=lambda row: (row.revision or 0, row.created_at, row.row_id), default=None)
+
+    let_in = newest([row for row in group if row.row_id in decisions and decisions[row.row_id].lets_in])
+    best = let_in or newest(group) or group[0]
+    if let_in is None and any(row.row_id in decisions for row in group):
+        teaches = _teaches(best)
+        rejected = [row for row in group if row.row_id in decisions and decisions[row.row_id].state == REJECTED]
+        best = newest([row for row in rejected if _teaches(row) == teaches]) or best
+    return best
+
+
+def _teaches(row: Row) -> tuple[str, bool]:
+    """What is to be learnt of the row by its judgement: an answer, and whether it is a good one."""
+    now = _spoken(row, _read(row.judgement))
+    answer = now.answer if now.answer is not None else now.rejected
+    return canonical_answer(answer or ""), now.answer is not None and now.label is not False
+
+
+def _spoken(row: Row, said: Mapping[str, Any] | None) -> Row:
+    """The row as its judgement, where it has one, says."""
+    if said is None:
+        return row
+    return replace(
+        row,
+        answer=said.get("output"),
+        rejected=said.get("rejected"),
+        label=said.get("label"),
+        kind=said.get("kind") or row.kind,
+        source=said.get("source") or row.source,
+        form=said.get("form"),
+        confidence=said.get("confidence"),
+        review=said.get("review") or row.review,
+    )
 
 
 def heard(rows: Sequence[Row]) -> list[Row]:

@@ -191,6 +191,26 @@ def test_what_all_signals_on_a_response_say_replaces_reconciling_by_hand() -> No
 
 
 @pytest.mark.parametrize(
+    ("state", "later", "left"),
+    [
+        ("rejected", "bad", []),
+        ("rejected", "good", ["good"]),
+        ("edited", "bad", ["better"]),
+        ("edited", "good", ["better"]),
+        ("approved", "good", ["bad"]),
+    ],
+)
+def test_what_a_reviewer_decided_outlasts_later_signals_on_the_request(state: str, later: str, left: list[str]) -> None:
+    def judged(at: int, output: str) -> Row:
+        said = {"output": output, "rows": [f"row-{each:05d}" for each in range(at + 1)]}
+        return row(at, "q", "bad", kind="rating", request_id="r", revision=at + 1, judgement=json.dumps(said))
+
+    given = Decision("row-00000", state, answer="better" if state == "edited" else None, by="ann")
+    version = built([judged(0, "bad"), judged(1, later)], {"decisions": {"row-00000": given}})
+    assert [each.answer for each in version.splits[TRAIN]] == left
+
+
+@pytest.mark.parametrize(
     ("unheard", "known"),
     [
         ({"user": "h"}, {"erased": frozenset(["h"])}),

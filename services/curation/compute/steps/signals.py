@@ -18,7 +18,7 @@ class Signals:
     def __call__(self, rows: Sequence[Row], context: Context) -> Result:
         """As `Step`."""
         ledger = Ledger()
-        judged = judgement.settle(judgement.heard(rows), ledger)
+        judged = judgement.settle(judgement.heard(rows), ledger, context.decisions)
         by_hand = [row for row in judged.rows if not row.judgement]
         reconciled = conflicts.reconcile(by_hand, ledger, context.approved)
         doubtful = {
