@@ -46,7 +46,7 @@ _ALL = (
     Rule("signals_reconciled", "signals", _EDITED, "what all signals on its request say stands", optional=False),
     Rule("superseded_signal", "signals", _OUT, "a better signal on the same request stands", optional=False),
     Rule("contradicted_praise", "signals", _OUT, "the same answer was praised and blamed"),
-    Rule("low_confidence", "signals", _OUT, "the signals on its response agree less than data.curation.min_confidence"),
+    Rule("low_confidence", "confidence", _OUT, "its signals agree less than data.curation.min_confidence"),
     Rule("personal_data_redacted", "personal", _EDITED, "personal data became pseudonyms", optional=False),
     Rule("review_edited", "review", _EDITED, "a reviewer changed it", optional=False),
     Rule("review_personal_data", "review", _OUT, "an edit holds personal data that is to be dropped", optional=False),

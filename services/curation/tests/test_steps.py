@@ -267,6 +267,13 @@ def test_signals_that_agree_less_than_the_policy_asks_for_do_not_train() -> None
     assert built(rows, approved, min_confidence=0.6).ledger.removed == {}
 
 
+def test_without_the_least_confidence_a_row_teaches_what_its_signals_say() -> None:
+    said = {"output": "right", "rejected": "wrong", "kind": "correction", "confidence": 0.3, "rows": ["row-00000"]}
+    unsure = row(0, "q", "wrong", kind="rating", request_id="r", revision=1, judgement=json.dumps(said))
+    kept = only(built([unsure], {"undone": frozenset({"low_confidence"})}, min_confidence=0.6))
+    assert (kept.answer, kept.rejected, kept.kind) == ("right", "wrong", "correction")
+
+
 def test_what_ingestion_flags_enters_the_queue() -> None:
     version = built([row(0, "q", "a", review="one sender floods")])
     assert [(each.kind, each.reason) for each in version.questions] == [("contradiction", "one sender floods")]

@@ -20,7 +20,7 @@ from services.curation.compute.steps.repair import Encoding, Whitespace
 from services.curation.compute.steps.review import Reviewed
 from services.curation.compute.steps.roles import Roles
 from services.curation.compute.steps.seal import Seal
-from services.curation.compute.steps.signals import Signals
+from services.curation.compute.steps.signals import Confidence, Signals
 from services.curation.compute.steps.style import Style
 from services.curation.compute.steps.synthetic import Synthetic
 from services.curation.compute.steps.taxonomy import Aliases, Taxonomy
@@ -34,7 +34,8 @@ def to_be_read(embeddings: Embeddings | None) -> tuple[Step, ...]:
     duplicates (None: nobody asked for them).
     """
     return (
-        Erase(), Group(embeddings), Holdout(), Admit(), Signals(), Encoding(), Whitespace(), Roles(), Personal(),
+        Erase(), Group(embeddings), Holdout(), Admit(), Signals(), Confidence(), Encoding(), Whitespace(), Roles(),
+        Personal(),
     )  # fmt: skip
 
 

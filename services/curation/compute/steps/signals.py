@@ -13,7 +13,7 @@ from services.curation.domain.steps import Context, Result
 class Signals:
     """Reconciles several signals on one request: by ingestion's judgement, or by hand where it gave none."""
 
-    name, version = "signals", 5
+    name, version = "signals", 6
 
     def __call__(self, rows: Sequence[Row], context: Context) -> Result:
         """As `Step`."""
@@ -25,10 +25,6 @@ class Signals:
             row.row_id: (row, "signals on one answer contradict each other") for row in reconciled.contradicting
         }
         doubtful |= {row.row_id: (row, row.review) for row in judged.rows if row.review}
-        least = context.spec.data.curation.min_confidence
-        for row in ledger.kept(judged.rows):
-            if row.confidence is not None and row.confidence < least and not context.approved(row.row_id):
-                ledger.remove(row, "low_confidence", f"{row.confidence:.2f}, the least is {least:.2f}")
         facts = {
             "signals": {"requests": judged.requests + reconciled.requests, "contradictions": len(doubtful)},
         }
@@ -40,3 +36,17 @@ class Signals:
                 if row.row_id not in context.decisions and row.answer is not None
             ]
         return Result(ledger.kept(judged.rows), ledger, facts, questions)
+
+
+class Confidence:
+    """Takes out rows whose signals agree too little; what they amount to is settled before, whether or not they do."""
+
+    name, version = "confidence", 1
+
+    def __call__(self, rows: Sequence[Row], context: Context) -> Result:
+        """As `Step`."""
+        ledger, least = Ledger(), context.spec.data.curation.min_confidence
+        for row in rows:
+            if row.confidence is not None and row.confidence < least and not context.approved(row.row_id):
+                ledger.remove(row, "low_confidence", f"{row.confidence:.2f}, the least is {least:.2f}")
+        return Result(ledger.kept(rows), ledger)
