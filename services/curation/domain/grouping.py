@@ -22,29 +22,34 @@ def groups_of(
     *,
     customers: bool,
 ) -> list[str]:
-    """The group of each row: the one it had, its conversation's, its customer's, its centre's, or one of its own.
+    """The group of each row: the one it had, its customer's, its conversation's, its centre's, or one of its own.
 
-    `centres` holds, for each way of being alike, the centre of each row (itself, for a centre); the first way that
-    finds an earlier row says which group. A conversation (or customer) that begins with a row like one of another group
-    belongs to that group for good; where it meets others later, sealing withholds. `form_of` gives the words of the row
-    at a place. A known row keeps its group whatever became of the rows it was once grouped by.
+    Customers (by whom rows are grouped where `customers` is set) come before conversations: most rows of one whose
+    conversations stood in several splits would be withheld. `centres` holds, for each way of being alike, the centre of
+    each row (itself, for a centre); the first way that finds an earlier row says which group. A customer (or
+    conversation) that begins with a row like one of another group belongs to that group for good; where it meets others
+    later, sealing withholds. `form_of` gives the words of the row at a place. A known row keeps its group whatever
+    became of the rows it was once grouped by.
     """
     named: list[str] = []
     roots: dict[str, str] = {}
     for at, row in enumerate(rows):
         own = _own(row, customers=customers)
+        root = next((roots[name] for name in own if name in roots), None)
         alike = next((named[way[at]] for way in centres if way[at] < at), None)
         if row.row_id in known:
             named.append(known[row.row_id][0])
-        elif own is not None:
-            named.append(roots.get(own) or alike or own)
+        elif root is not None:
+            named.append(root)
         elif alike is not None:
             named.append(alike)
+        elif own:
+            named.append(own[0])
         else:
             text = " ".join(sorted(form_of(at)))
             named.append(f"c:{hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()[:16]}")
-        if own is not None:
-            roots.setdefault(own, named[-1])
+        for name in own:
+            roots.setdefault(name, named[-1])
     return named
 
 
@@ -53,9 +58,9 @@ def conversation_of(row: Row) -> str | None:
     return f"g:{row.group}" if row.group is not None else None
 
 
-def _own(row: Row, *, customers: bool) -> str | None:
+def _own(row: Row, *, customers: bool) -> list[str]:
     user = f"u:{row.user}" if customers and row.user is not None else None
-    return conversation_of(row) or user
+    return [name for name in (user, conversation_of(row)) if name is not None]
 
 
 def public_names(secret: bytes, tenant: str) -> Callable[[str], str]:

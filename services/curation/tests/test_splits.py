@@ -7,7 +7,7 @@ from typing import Any
 
 from services.curation.compute.build import context_of
 from services.curation.compute.pipeline import Version, curate
-from services.curation.domain.grouping import public_names
+from services.curation.domain.grouping import groups_of, public_names
 from services.curation.domain.split import SPLITS, TEST, TRAIN, VALIDATION
 from services.curation.domain.suite import Item, item_id_of
 from services.curation.domain.synthesis import Lineage, places_of, row_of
@@ -53,11 +53,24 @@ def test_all_rows_of_a_customer_stand_on_one_side_where_the_policy_says_so() -> 
     assert told["crossing"] == 0
 
 
+def test_a_customer_with_many_conversations_stands_on_one_side_and_loses_no_row() -> None:
+    rows = [
+        replace(each, user=f"user-{at % 30}", group=f"talk-{at // 60}-{at % 30}")
+        for at, each in enumerate(tickets(240))
+    ]
+    version = build_rows(rows, data={"curation": {"customers": True}})
+    assert not {"withheld_customer", "withheld_group"} & set(version.ledger.reasons())
+    talk = [replace(each, group="talk", user=f"user-{at % 2}") for at, each in enumerate(tickets(40))]
+    assert set(groups_of(talk, lambda _at: frozenset(), [], {}, customers=True)) == {"u:user-0"}
+
+
 def test_a_customer_of_validation_is_kept_out_of_training_though_no_test_row_has_one() -> None:
     rows = [replace(each, user=f"user-{at // 2}" if at < 60 else None) for at, each in enumerate(tickets(240))]
-    test = {row.row_id for row in build_rows(rows).splits["test"]}
+    first = build_rows(rows)
+    test = {row.row_id for row in first.splits["test"]}
     rows = [replace(each, user=None) if each.row_id in test else each for each in rows]
-    version = build_rows(rows, data={"curation": {"customers": True}})
+    version = build_rows(rows, known={"placed": first.placed}, data={"curation": {"customers": True}})
+    assert "withheld_customer" in version.ledger.reasons()
     assert not any(row.user for row in version.splits["test"])
     assert version.facts["leakage"]["edges"]["customer"]["crossing"] == 0
 

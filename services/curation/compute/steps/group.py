@@ -18,9 +18,9 @@ from services.curation.domain.text import Reading
 
 
 class Group:
-    """Sets the group and split of each row by conversation, customer, template, near and semantic duplicates."""
+    """Sets the group and split of each row by customer, conversation, template, near and semantic duplicates."""
 
-    name, version = "group", 5
+    name, version = "group", 6
 
     def __init__(self, embeddings: Embeddings | None) -> None:
         self._embeddings = embeddings
