@@ -1,6 +1,6 @@
 """The edges between what is published, found anew for the proof: equal, near and semantic."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,10 +18,18 @@ from services.curation.domain.text import Reading
 
 
 def proof_of(
-    rows: Sequence[Row], items: Sequence[Item], spec: TaskSpec, near_at: float, embeddings: Embeddings | None
+    rows: Sequence[Row],
+    items: Sequence[Item],
+    behind: Mapping[str, Row],
+    spec: TaskSpec,
+    near_at: float,
+    embeddings: Embeddings | None,
 ) -> dict[str, Any]:
-    """The proof for the manifest. `near_at` is the Jaccard similarity of a near edge; DataLoss when an edge crosses."""
-    nodes = nodes_of(rows, items)
+    """The proof for the manifest; `behind` as `nodes_of`. `near_at` is the Jaccard similarity of a near edge.
+
+    DataLoss when an edge crosses.
+    """
+    nodes = nodes_of(rows, items, behind)
     left_out = {}
     if not spec.data.curation.customers:
         left_out["customer"] = "data.curation.customers is off: rows of one user may stand in several splits"

@@ -11,13 +11,14 @@ from services.curation.compute.readable import before_the_suite, readable
 from services.curation.compute.redaction import Redaction
 from services.curation.compute.steps import after_the_suite
 from services.curation.domain.clusters import GROUP_THRESHOLD
+from services.curation.domain.grouping import conversation_of, public_names
 from services.curation.domain.ledger import Ledger, reconcile
 from services.curation.domain.queue import ordered, per_category
 from services.curation.domain.review import Question
 from services.curation.domain.rows import Row
 from services.curation.domain.split import SPLITS, TEST
 from services.curation.domain.steps import Context, run
-from services.curation.domain.suite import Item, admit, item_of, sample
+from services.curation.domain.suite import Item, admit, item_id_of, item_of, sample
 
 
 @dataclass(slots=True)
@@ -53,12 +54,14 @@ def curate(rows: Sequence[Row], context: Context) -> Version:
     items, new, lost = _suite([row for row in first.rows if row.split == TEST and row.label is not False], context)
     # What grouping keeps together and what merging calls a duplicate: neither may stand in two splits.
     near_at = min(GROUP_THRESHOLD, first.facts["near_duplicates"]["threshold"])
-    second = run(after_the_suite(items, near_at, embeddings), first.rows, context)
+    held = [*items, *context.suites]
+    behind = _behind(held, rows, context)
+    second = run(after_the_suite(items, behind, near_at, embeddings), first.rows, context)
     ledger = first.ledger
     ledger.take(second.ledger, frozenset())
     kept = second.rows
     placed = first.facts.pop("placed")
-    proof = proof_of(kept, [*items, *context.suites], context.spec, near_at, embeddings)
+    proof = proof_of(kept, held, behind, context.spec, near_at, embeddings)
     outcomes = reconcile(ledger, [row.row_id for row in rows], [row.row_id for row in kept])
     facts = first.facts | second.facts
     facts["leakage"] = {**facts["leakage"], **proof}
@@ -69,6 +72,18 @@ def curate(rows: Sequence[Row], context: Context) -> Version:
     kept = [replace(row, source=labels.get(row.source, ""), licence=labels.get(row.licence or "")) for row in kept]
     by_split = {name: [row for row in kept if row.split == name] for name in SPLITS}
     return Version(by_split, placed, items, new, ledger, outcomes, facts, questions, labels)
+
+
+def _behind(items: Sequence[Item], rows: Sequence[Row], context: Context) -> dict[str, Row]:
+    """The row that each item was made of, by item, with its conversation: of those that came in."""
+    public, names = public_names(context.secret, context.tenant), {item.item_id for item in items}
+    found: dict[str, Row] = {}
+    for row in rows:
+        name = item_id_of(row.row_id)
+        if name in names:
+            own = conversation_of(row)
+            found[name] = replace(row, conversation=public(own) if own is not None else None)
+    return found
 
 
 def _suite(test: Sequence[Row], context: Context) -> tuple[list[Item], int, int]:

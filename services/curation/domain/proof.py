@@ -40,15 +40,22 @@ class Edges:
     crossing: Mapping[tuple[str, str], int]
 
 
-def nodes_of(rows: Iterable[Row], items: Iterable[Item]) -> list[Node]:
-    """What is published; an item that a test row made is that row."""
+def nodes_of(rows: Iterable[Row], items: Iterable[Item], behind: Mapping[str, Row]) -> list[Node]:
+    """What is published; an item that a test row made is that row.
+
+    `behind` are the rows that items were made of, by item, which may be published no more: an item is still of their
+    conversation and customer.
+    """
     nodes = [Node(row.split, asked(row), row.split_group, row.conversation, row.user) for row in rows]
-    made = {(node.text, node.group) for node in nodes if node.split == TEST}
+    made = {(node.text, node.group, user) for node in nodes if node.split == TEST for user in (node.customer, None)}
     conversations = {node.conversation for node in nodes}
     for item in items:
-        if (item.asked, item.group) not in made:
+        row = behind.get(item.item_id)
+        user = row.user if row is not None else None
+        if (item.asked, item.group, user) not in made:
             own = item.group if item.group in conversations else None
-            nodes.append(Node(TEST, item.asked, item.group, own, None))
+            own = row.conversation if row is not None and row.conversation is not None else own
+            nodes.append(Node(TEST, item.asked, item.group, own, user))
     return nodes
 
 

@@ -75,6 +75,23 @@ def test_a_customer_of_validation_is_kept_out_of_training_though_no_test_row_has
     assert version.facts["leakage"]["edges"]["customer"]["crossing"] == 0
 
 
+def test_a_frozen_item_is_still_of_its_customer_when_its_row_is_published_no_more() -> None:
+    rows = tickets(120)
+    first = build_rows(rows)
+    found = places(first)
+    judged = next(each for each in rows if found[each.row_id] == TEST)
+    taught = [each for each in rows if found[each.row_id] == TRAIN][-1]
+    told = {each.row_id: replace(each, user="ann") for each in (judged, taught)}
+    rows = [judged, *(each for each in rows if each is not judged)]
+    rows = [told.get(each.row_id, each) for each in rows]
+    known = {"placed": first.placed}
+    data: dict[str, Any] = {"max_rows": len(rows) - 1, "curation": {"customers": True}}
+    later = curate(rows, context_for(first.items, known, data=data))
+    assert later.ledger.removed[judged.row_id] == "over_max_rows"
+    assert item_id_of(judged.row_id) in {each.item_id for each in later.items}
+    assert later.ledger.removed[taught.row_id] == "withheld_customer"
+
+
 def test_what_begins_after_the_temporal_holdout_is_test_for_ever() -> None:
     cut = START + timedelta(minutes=100)
     policy: dict[str, Any] = {"data": {"curation": {"holdout_after": cut.isoformat()}}}

@@ -1,6 +1,6 @@
 """The steps of a build in their order: what is permanent first, then what repairs, judges, merges and keeps apart."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from services.curation.compute.semantic import Embeddings
 from services.curation.compute.steps.admit import Admit
@@ -25,6 +25,7 @@ from services.curation.compute.steps.style import Style
 from services.curation.compute.steps.synthetic import Synthetic
 from services.curation.compute.steps.taxonomy import Aliases, Taxonomy
 from services.curation.domain.clusters import GROUP_THRESHOLD
+from services.curation.domain.rows import Row
 from services.curation.domain.steps import Step
 from services.curation.domain.suite import Item
 
@@ -47,14 +48,16 @@ def to_the_suite(embeddings: Embeddings | None) -> tuple[Step, ...]:
     )  # fmt: skip
 
 
-def after_the_suite(items: Sequence[Item], near_at: float, embeddings: Embeddings | None) -> tuple[Step, ...]:
-    """Steps that need to know what is held out; a text is near one of it from the similarity `near_at`."""
-    return Seal(items, near_at, embeddings), Cascade(items), Balance()
+def after_the_suite(
+    items: Sequence[Item], behind: Mapping[str, Row], near_at: float, embeddings: Embeddings | None
+) -> tuple[Step, ...]:
+    """Steps that need to know what is held out, and the rows `behind` it; a text is near one of it from `near_at`."""
+    return Seal(items, behind, near_at, embeddings), Cascade(items), Balance()
 
 
 def versions() -> dict[str, int]:
     """Version per step; part of a policy's digest, since other code may decide otherwise."""
-    steps = (*to_be_read(None), *to_the_suite(None), *after_the_suite((), GROUP_THRESHOLD, None))
+    steps = (*to_be_read(None), *to_the_suite(None), *after_the_suite((), {}, GROUP_THRESHOLD, None))
     return {step.name: step.version for step in steps}
 
 

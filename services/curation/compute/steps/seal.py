@@ -1,7 +1,7 @@
 """Nothing that is held out is learnt: training and validation lose what a held-out text would give away."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -24,12 +24,17 @@ class _Texts:
     """Items of suites, then rows, read once: who they are, how alike, and what they mean."""
 
     def __init__(
-        self, items: Sequence[Item], rows: Sequence[Row], near_at: float, embeddings: Embeddings | None
+        self,
+        items: Sequence[Item],
+        behind: Mapping[str, Row],
+        rows: Sequence[Row],
+        near_at: float,
+        embeddings: Embeddings | None,
     ) -> None:
         reading = Reading()
         texts = [*(item.asked for item in items), *(asked(row) for row in rows)]
         self.names = [*(item.item_id for item in items), *(row.row_id for row in rows)]
-        groups = [*((item.group,) for item in items), *(_groups(row) for row in rows)]
+        groups = [*(_item_groups(item, behind) for item in items), *(_groups(row) for row in rows)]
         self.told = [
             HeldOut(reading.key(text), reading.form(text), mine, name)
             for text, mine, name in zip(texts, groups, self.names, strict=True)
@@ -47,13 +52,24 @@ def _groups(row: Row) -> tuple[str, ...]:
     return (row.split_group,) if row.conversation is None else (row.split_group, row.conversation)
 
 
+def _item_groups(item: Item, behind: Mapping[str, Row]) -> tuple[str, ...]:
+    row = behind.get(item.item_id)
+    return (item.group,) if row is None or row.conversation is None else (item.group, row.conversation)
+
+
 class Seal:
-    """Withholds by group, customer, text, likeness and meaning against suites, test rows, and (training) validation."""
+    """Withholds by group, customer, text, likeness and meaning against suites, test rows, and (training) validation.
 
-    name, version = "seal", 3
+    `behind` as `domain.proof.nodes_of`.
+    """
 
-    def __init__(self, items: Sequence[Item], near_at: float, embeddings: Embeddings | None) -> None:
+    name, version = "seal", 4
+
+    def __init__(
+        self, items: Sequence[Item], behind: Mapping[str, Row], near_at: float, embeddings: Embeddings | None
+    ) -> None:
         self._items = items
+        self._behind = behind
         self._near_at = near_at
         self._embeddings = embeddings
 
@@ -61,9 +77,10 @@ class Seal:
         """As `Step`."""
         ledger, items = Ledger(), [*self._items, *context.suites]
         semantic = context.spec.data.duplicates.semantic if self._embeddings is not None else None
-        texts = _Texts(items, rows, self._near_at, self._embeddings)
+        texts = _Texts(items, self._behind, rows, self._near_at, self._embeddings)
         customers = context.spec.data.curation.customers
-        users = {row.user for row in rows if row.split == TEST and row.user} if customers else set[str]()
+        tested = [*(row for row in rows if row.split == TEST), *self._behind.values()]
+        users = {row.user for row in tested if row.user} if customers else set[str]()
         held = [*range(len(items)), *texts.places(row for row in rows if row.split == TEST)]
         pairs, reasons = 0, dict[str, dict[str, int]]()
         for name in (VALIDATION, TRAIN):
