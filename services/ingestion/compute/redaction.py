@@ -1,7 +1,6 @@
 """Personal data leaves a segment before it is written: one pass of RE2 over its texts finds the few to look at."""
 
 import json
-import re
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable
 from itertools import chain, compress
@@ -11,6 +10,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from libs.contracts.leaves import rewritten
 from libs.contracts.pseudonyms import SURROGATE, TOKEN, Pseudonyms
 from services.ingestion.domain.judgement import Judgement
 from services.ingestion.domain.personal import KINDS, SIGNS, redact
@@ -19,8 +19,6 @@ _TEXTS = ("input", "output", "rejected", "system", "history", "messages", "rejec
 # A letter, digit or mark of ASCII that JSON writes as an escape: what such a text holds is seen once it is decoded.
 _ESCAPED = r"\\u00[2-7]|\\/"
 _ANY_SIGN = "|".join((*SIGNS.values(), _ESCAPED))
-_LITERAL = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|-?\d[\d.eE+-]*', re.ASCII)
-_NUMBER = re.compile(r"-?(?:0|[1-9]\d*)", re.ASCII)
 
 Cleaned = dict[str, tuple[str, Counter[str], frozenset[str]]]
 """Texts that hold personal data: what each becomes, how many values of each kind it held, and their pseudonyms."""
@@ -83,35 +81,15 @@ class Redaction:
         return cleaned
 
     def _redacted(self, text: str, among: Collection[str]) -> tuple[str, list[tuple[str, str, str]]]:
-        """As `redact`; of JSON each string and number by itself, as it reads decoded, so that it stays JSON."""
-        if not _is_json(text):
-            return redact(text, self._kinds, self._names, among)
+        """As `redact`; of JSON each string and number by itself."""
         found: list[tuple[str, str, str]] = []
 
-        def now(literal: re.Match[str]) -> str:
-            written = literal[0]
-            quoted = written[0] == '"'
-            # The arguments of a call are JSON within JSON.
-            clean, held = self._redacted(json.loads(written) if quoted else written, among)
+        def now(leaf: str, _label: str) -> str:
+            clean, held = redact(leaf, self._kinds, self._names, among)
             found.extend(held)
-            if not held:
-                return written
-            if not quoted and _NUMBER.fullmatch(clean):
-                return clean
-            # Half of a surrogate pair can be written as an escape only.
-            return json.dumps(clean, ensure_ascii="\\u" in written)
+            return clean
 
-        return _LITERAL.sub(now, text), found
-
-
-def _is_json(text: str) -> bool:
-    if not text.lstrip(" \t\r\n").startswith(("{", "[", '"')):
-        return False
-    try:
-        json.loads(text)
-    except (ValueError, RecursionError):
-        return False
-    return True
+        return rewritten(text, now), found
 
 
 def _judged(judgement: Judgement, cleaned: Cleaned) -> Judgement:
