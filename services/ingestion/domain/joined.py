@@ -53,18 +53,19 @@ def said_of(joined: Joined, user: str | None) -> Said:
     """What is remembered of a signal, for the sake of others on the same response."""
     arrival, claim = joined.arrival, joined.claim
     feedback = arrival.feedback
+    # By place: by name msgspec looks for each name among all of them.
     return Said(
-        row_id=arrival.row_id,
-        kind=feedback.kind,
-        source=arrival.source,
-        signal=claim.signal,
-        at=arrival.at,
-        weight=joined.weight,
-        user=user,
-        right=claim.right,
-        rejected=claim.rejected,
-        review=joined.review,
-        named=bool(feedback.user),
+        arrival.row_id,
+        feedback.kind,
+        arrival.source,
+        claim.signal,
+        arrival.at,
+        joined.weight,
+        user,
+        claim.right,
+        claim.rejected,
+        joined.review,
+        bool(feedback.user),
     )
 
 
@@ -73,37 +74,40 @@ def row_of(joined: Joined, user: str | None, judgement: Judgement | None, revisi
     arrival, about, claim = joined.arrival, joined.about, joined.claim
     feedback, arrived_at = arrival.feedback, arrival.arrived_at
     prompt = about.prompt if about is not None else None
+    # By place: by name msgspec looks for each name among all of them.
     return Row(
-        row_id=arrival.row_id,
-        kind=feedback.kind,
-        source=arrival.source,
-        system=prompt.system if prompt is not None else None,
-        history=prompt.history if prompt is not None else None,
-        input=(prompt.input if prompt is not None else None) or feedback.input or "",
-        output=claim.right,
-        rejected=claim.rejected,
-        category=feedback.category,
-        group=feedback.group,
-        user=user,
-        segment=feedback.segment or (about.segment if about is not None else None),
-        request_id=feedback.request_id,
-        signal=claim.signal,
-        weight=joined.weight,
-        consent=feedback.consent,
-        licence=feedback.licence,
-        version=about.version if about is not None else None,
-        created_at=feedback.created_at or arrived_at,
-        arrived_at=arrived_at,
-        form=claim.form,
-        label=claim.label,
-        confidence=judgement.confidence if judgement is not None else None,
-        review=judgement.review if judgement is not None else joined.review,
-        revision=revision,
-        judgement=judgement,
-        messages=about.messages if about is not None else None,
-        tools=about.tools if about is not None else None,
-        subject=hashed_user(arrival.tenant, about.unit) if about is not None else None,
-        comment=feedback.comment,
+        arrival.row_id,
+        feedback.kind,
+        arrival.source,
+        (prompt.input if prompt is not None else None) or feedback.input or "",
+        claim.right,
+        claim.signal,
+        feedback.created_at or arrived_at,
+        arrived_at,
+        prompt.system if prompt is not None else None,
+        prompt.history if prompt is not None else None,
+        claim.rejected,
+        feedback.category,
+        feedback.group,
+        user,
+        feedback.segment or (about.segment if about is not None else None),
+        feedback.request_id,
+        joined.weight,
+        feedback.consent,
+        feedback.licence,
+        about.version if about is not None else None,
+        about.messages if about is not None else None,
+        about.tools if about is not None else None,
+        None,  # rejected_messages: a signal has none
+        claim.form,
+        claim.label,
+        judgement.confidence if judgement is not None else None,
+        judgement.review if judgement is not None else joined.review,
+        revision,
+        judgement,
+        None,  # personal: what redaction fills in
+        hashed_user(arrival.tenant, about.unit) if about is not None else None,
+        feedback.comment,
     )
 
 
@@ -113,19 +117,20 @@ def outcome_of(joined: Joined) -> OutcomeWords | None:
     if about is None:
         return None
     feedback = arrival.feedback
+    # By place: by name msgspec looks for each name among all of them.
     return OutcomeWords(
-        feedback_id=arrival.id,
-        source=arrival.source,
-        kind=feedback.kind,
-        signal=joined.claim.signal,
-        request_id=about.request_id,
-        version=about.version,
-        role=about.role,
-        generation=about.generation,
-        unit=about.unit,
-        segment=feedback.segment or about.segment,
-        category=feedback.category,
-        reference_digest=joined.claim.reference_digest,
-        answered_at=about.answered_at,
-        created_at=feedback.created_at or arrival.arrived_at,
+        arrival.id,
+        arrival.source,
+        feedback.kind,
+        joined.claim.signal,
+        about.request_id,
+        about.version,
+        about.role,
+        about.generation,
+        about.unit,
+        feedback.segment or about.segment,
+        feedback.category,
+        joined.claim.reference_digest,
+        about.answered_at,
+        feedback.created_at or arrival.arrived_at,
     )

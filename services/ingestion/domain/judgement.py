@@ -171,18 +171,19 @@ def _alone(said: Said) -> Judgement:
             form, label = PREFERENCE, None
     weight = 0.0 if form is None else said.weight
     # Most responses have one voice, so this is made without counting.
+    # By place: by name msgspec looks for each name among all of them.
     return Judgement(
-        form=form,
-        kind=said.kind,
-        source=said.source,
-        output=said.right,
-        rejected=said.rejected,
-        label=label,
-        confidence=_confidence(weight, 0.0),
-        review=said.review,
-        rows=[said.row_id] if said.row_id else [],
-        good=int(good),
-        bad=int(said.signal == _BAD),
+        form,
+        said.kind,
+        said.source,
+        said.right,
+        said.rejected,
+        label,
+        _confidence(weight, 0.0),
+        said.review,
+        [said.row_id] if said.row_id else [],
+        int(good),
+        int(said.signal == _BAD),
     )
 
 

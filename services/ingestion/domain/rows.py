@@ -19,7 +19,7 @@ from services.ingestion.domain.judgement import Judgement
 EXAMPLE = "example"
 
 
-class Row(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+class Row(msgspec.Struct, frozen=True, gc=False):
     """One row, a struct since there are millions; its fields are the columns of a segment. Times are aware UTC.
 
     `history` holds the turns before `input` as JSON (a list of role and content), None for a single turn. `user`
@@ -31,22 +31,22 @@ class Row(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     kind: str
     source: str
     input: str
+    output: str | None
+    signal: str
+    created_at: datetime
+    arrived_at: datetime
     system: str | None = None
     history: str | None = None
-    output: str | None
     rejected: str | None = None
     category: str | None = None
     group: str | None = None
     user: str | None = None
     segment: str | None = None
     request_id: str | None = None
-    signal: str
     weight: float = 1.0
     consent: bool | None = None
     licence: str | None = None
     version: int | None = None
-    created_at: datetime
-    arrived_at: datetime
     messages: str | None = None
     tools: str | None = None
     rejected_messages: str | None = None

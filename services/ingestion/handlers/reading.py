@@ -45,17 +45,18 @@ def read_feedback(message: RawMessage, owner: Owner) -> Arrival:
     signal_id = words.id or event_id or f"{message.stream}:{message.stream_seq}"
     _check_names(words, signal_id)
     key = key_of(*owner, words.source, signal_id)
+    # By place: by name msgspec looks for each name among all of them.
     return Arrival(
-        tenant=owner[0],
-        task=owner[1],
-        source=words.source,
-        id=signal_id,
-        key=key,
-        feedback=words,
-        row_id=row_id_of(key),
-        at=message.timestamp_ns / 1e9,
-        stream_seq=message.stream_seq,
-        traceparent=trace if trace is not None and valid_traceparent(trace) else None,
+        owner[0],
+        owner[1],
+        words.source,
+        signal_id,
+        key,
+        words,
+        row_id_of(key),
+        message.timestamp_ns / 1e9,
+        message.stream_seq,
+        trace if trace is not None and valid_traceparent(trace) else None,
     )
 
 
