@@ -2,7 +2,8 @@
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
+from functools import lru_cache
 from itertools import chain, compress
 from typing import Any
 
@@ -53,19 +54,14 @@ class Redaction:
             for at, text in enumerate(values):
                 if text in cleaned:
                     values[at], kinds, names = cleaned[text]
-                    told.setdefault(at, Counter()).update(kinds)
-                    named[at] |= names
+                    told[at] = told[at] + kinds if at in told else kinds
+                    if self._told:
+                        named[at] |= names
         columns["personal"] = personal = list(columns["personal"])
         for at, counted in told.items():
-            personal[at] = json.dumps(dict(sorted(counted.items())))
-        for at, said in enumerate(judged):
-            for text in said:
-                if text in cleaned:
-                    named[at] |= cleaned[text][2]
+            personal[at] = _as_json(*sorted(counted.items()))
         if self._told:
-            columns["pseudonyms"] = listed = list(columns["pseudonyms"])
-            for at, given in named.items():
-                listed[at] = json.dumps(sorted(given), ensure_ascii=False)
+            columns["pseudonyms"] = _listed(columns["pseudonyms"], named, judged, cleaned)
         columns["judgement"] = [each and _judged(each, cleaned) for each in columns["judgement"]]
 
     def _cleaned(self, texts: Iterable[str | None]) -> Cleaned:
@@ -90,6 +86,24 @@ class Redaction:
             return clean
 
         return rewritten(text, now), found
+
+
+@lru_cache(1024)  # most rows hold one value, or none
+def _as_json(*counted: tuple[str, int]) -> str:
+    return json.dumps(dict(counted))
+
+
+def _listed(
+    before: Iterable[str | None], named: dict[int, set[str]], judged: Sequence[tuple[str | None, ...]], cleaned: Cleaned
+) -> list[str | None]:
+    for at, said in enumerate(judged):
+        for text in said:
+            if text in cleaned:
+                named[at] |= cleaned[text][2]
+    listed = list(before)
+    for at, given in named.items():
+        listed[at] = json.dumps(sorted(given), ensure_ascii=False)
+    return listed
 
 
 def _judged(judgement: Judgement, cleaned: Cleaned) -> Judgement:
