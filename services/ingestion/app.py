@@ -88,7 +88,7 @@ async def main(lifecycle: Lifecycle, settings: Settings) -> None:
     tidying = Tidying(database, kept, journal)
     try:
         async with asyncio.timeout(_SWEEP_SECONDS):
-            await tidying.sweep()
+            await tidying.start()
     except (Transient, NotFound, TimeoutError) as error:
         log.warning("orphans stay until the next start", reason=str(error))
     lifecycle.spawn(tidying.run(), "tidying")
@@ -107,7 +107,7 @@ async def main(lifecycle: Lifecycle, settings: Settings) -> None:
         await consumer.start()
         lifecycle.on_drain(consumer.stop, durable)
         lifecycle.ready(durable, consumer.check)
-    erasing = Erasing(database, kept, journal, recent)
+    erasing = Erasing(database, kept, recent)
     consumers = Consumers(link, [Subscription(ERASURES, SubjectErased, erasing.erase)], service="ingestion")
     await consumers.start()
     lifecycle.on_drain(consumers.stop, "erasures")

@@ -1,4 +1,4 @@
-"""Segments as Parquet bytes: one schema for rows, one for logged inferences; the same rows give the same bytes.
+"""Segments as Parquet bytes: one schema for rows, one for logged inferences.
 
 A segment of rows is what ingestion promises to curation. A column that an older segment lacks is null in it.
 
@@ -34,6 +34,7 @@ A segment of rows is what ingestion promises to curation. A column that an older
 """
 
 from collections.abc import Sequence
+from secrets import token_hex
 from typing import Any
 
 import msgspec
@@ -171,7 +172,10 @@ def _parquet(columns: dict[str, Any], schema: pa.Schema) -> bytes:
 
 
 def written(table: pa.Table) -> bytes:
-    """A table of either schema as Parquet."""
+    """A table of either schema as Parquet, in bytes of its own: who could not list them may delete them, for no other
+    attempt has put the same.
+    """
+    table = table.replace_schema_metadata({"attempt": token_hex(8)})
     sink = pa.BufferOutputStream()
     named = [name for name in table.schema.names if name in _FEW_VALUES]
     pq.write_table(table, sink, compression="zstd", use_dictionary=named, write_statistics=False)

@@ -17,9 +17,10 @@ from services.ingestion.handlers.inferences import INFERENCE_SEGMENT
 from services.ingestion.handlers.memory import RecentInferences
 from services.ingestion.handlers.reading import Objects
 from services.ingestion.store import erasing as store
+from services.ingestion.store import leftovers, staged
 from services.ingestion.store.compaction import MOST_TOLD
 from services.ingestion.store.erasing import Cleared, Replaced
-from services.ingestion.store.puts import PutJournal, unlisted
+from services.ingestion.store.puts import listing
 from services.ingestion.store.segments import Listed, segments_after
 from services.ingestion.store.tables import Owner
 
@@ -34,17 +35,14 @@ class Erasing:
     """Rewrites what held a subject.
 
     The new segments are listed, the old ones told and the database cleared in one transaction. Objects of the inference
-    log and quarantines, which nobody else reads, are deleted after it; a segment of rows is deleted by curation, once
-    it reads the new.
+    log and quarantines, which nobody else reads, are named in it to be deleted, now or by whoever tidies next; a
+    segment of rows is deleted by curation, once it reads the new.
     """
 
-    def __init__(
-        self, database: Database, objects: Objects, journal: PutJournal, recent: RecentInferences | None = None
-    ) -> None:
-        """`objects` note in `journal` what they put; `recent` is what intake holds in memory."""
+    def __init__(self, database: Database, objects: Objects, recent: RecentInferences | None = None) -> None:
+        """`recent` is what intake holds in memory."""
         self._database = database
         self._objects = objects
-        self._journal = journal
         self._recent = recent
 
     async def erase(self, envelope: Envelope[SubjectErased]) -> None:
@@ -52,6 +50,8 @@ class Erasing:
         fact = envelope.data
         owner, user = (fact.tenant, fact.task), fact.user
         with span("erase subject", parent=envelope.traceparent, task=fact.task):
+            # Told again, it may have been killed, or storage away, after its commit.
+            await leftovers.drop(self._database, self._objects, staged.REPLACED)
             segments = await segments_after(self._database, *owner, 0, _ALL)
             logged, asked = await self._inferences(owner, user)
             gone = await self._held(owner, user, segments, asked)
@@ -59,19 +59,15 @@ class Erasing:
             cleared = await self._quarantines(owner, user)
             units = await store.units_of(self._database, owner, user)
             responses = {key_of(*owner, "", request): request in asked for request in gone.requests | asked}
-            # Noted first: what a kill leaves unlisted is swept at the next start.
-            olds = {
-                (fact.tenant, digest)
-                for digest in (*(each.before for each in logged), *(each.before for each in cleared))
-            }
-            for tenant, digest in olds:
-                self._journal.note(tenant, digest)
-            async with self._database.unit(envelope, ERASURES) as unit:
+            put = {(fact.tenant, each.after) for each in (*replaced, *logged) if each.after is not None}
+            async with listing(self._objects, put), self._database.unit(envelope, ERASURES) as unit:
                 if unit.already_handled:
                     return
                 await store.replace(unit, owner, [*replaced, *logged])
                 await store.clear(unit, cleared, compute.ERASED)
                 await store.forget(unit, owner, user, units, responses, asked)
+                for digest in {*(each.before for each in logged), *(each.before for each in cleared)}:
+                    await staged.note(unit, fact.tenant, staged.REPLACED, digest)
                 for at in range(0, len(replaced), MOST_TOLD):
                     told = tuple(
                         RewrittenSegment(number=each.number or 0, before=each.before, after=each.after or "")
@@ -84,9 +80,7 @@ class Erasing:
                     )
             if self._recent is not None:
                 self._recent.forget(*owner, units)
-            # Two imports may have set the very same records aside.
-            for _, digest in sorted(await unlisted(self._database, olds)):
-                await self._objects(fact.tenant).delete(digest)
+            await leftovers.drop(self._database, self._objects, staged.REPLACED)
         log.info(
             "subject erased", task=fact.task, rows=len(gone.rows), segments=len(replaced), logs=len(logged),
             quarantines=len(cleared),

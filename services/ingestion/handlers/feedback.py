@@ -31,6 +31,7 @@ from services.ingestion.handlers.outcomes import Outcomes
 from services.ingestion.handlers.pace import Pace
 from services.ingestion.handlers.reading import Objects, owner_of, read_feedback
 from services.ingestion.store import signals as store
+from services.ingestion.store.puts import listing
 from services.ingestion.store.segments import Stored
 from services.ingestion.store.signals import Intaken
 from services.ingestion.store.tables import Owner
@@ -114,7 +115,7 @@ class FeedbackIntake:
                 with span("join late feedback", parent=parent, links=links, task=owner[1], rows=len(pairs)):
                     tally = Tally()
                     part, outcomes = await self._part(owner, await self._spec(owner), pairs, tally, ask_first=True)
-                    async with self._database.unit() as unit:
+                    async with listing(self._objects, _put([part])), self._database.unit() as unit:
                         await store.release(unit, part, [arrival for arrival, _ in pairs], outcomes)
                     self._joining.stored(tally, [arrival for arrival, _ in pairs])
         return len(ready)
@@ -156,7 +157,7 @@ class FeedbackIntake:
             parts.append(msgspec.structs.replace(part, waiting=tuple(waiting), duplicates=duplicates.get(owner, 0)))
             outcomes += told
         if parts:
-            async with self._database.unit() as unit:
+            async with listing(self._objects, _put(parts)), self._database.unit() as unit:
                 await store.take_in(unit, fresh, parts, self._patience)
             self._joining.stored(tally, fresh)
         await self._outcomes.tell([*outcomes, *await self._told_before(again)])
@@ -274,3 +275,7 @@ class FeedbackIntake:
         if isinstance(error, InvalidInput) and owner is not None:
             async with self._database.unit() as unit:
                 await store.reject(unit, owner, message.stream_seq)
+
+
+def _put(parts: Sequence[Intaken]) -> list[tuple[str, str]]:
+    return [(part.owner[0], part.segment.digest) for part in parts if part.segment is not None]

@@ -19,6 +19,7 @@ from services.ingestion.handlers.memory import RecentInferences
 from services.ingestion.handlers.pace import Pace
 from services.ingestion.handlers.reading import Objects, owner_of
 from services.ingestion.store import inferences as store
+from services.ingestion.store.puts import listing
 from services.ingestion.store.tables import Owner
 
 INFERENCE_SEGMENT = "inference-segment"
@@ -75,7 +76,8 @@ class InferenceIntake:
             data = await asyncio.to_thread(inferences_to_parquet, logged)
             digest = await self._objects(owner[0]).put_bytes(data, kind=INFERENCE_SEGMENT)
             stored.append((owner, joinable, digest, len(logged)))
-        async with self._database.unit() as unit:
+        put = [(owner[0], digest) for owner, _, digest, _ in stored]
+        async with listing(self._objects, put), self._database.unit() as unit:
             for owner, joinable, digest, size in stored:
                 await store.log(unit, owner, joinable, digest, size)
         for owner, joinable, _, _ in stored:

@@ -2,16 +2,19 @@
 
 import asyncio
 import time
+from collections.abc import AsyncIterator, Callable, Collection
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 from sqlalchemy import select
 
 from libs.artifacts import ObjectStore
 from libs.artifacts.files import digest_file
+from libs.contracts.errors import Conflict, NotFound, Transient
 from libs.contracts.ids import Digest, digest_bytes
 from libs.outbox.database import Database
 from libs.telemetry import get_logger
-from services.ingestion.store.tables import IMPORTS, INFERENCE_SEGMENTS, SEGMENTS
+from services.ingestion.store.tables import IMPORTS, INFERENCE_SEGMENTS, SEGMENTS, STAGED
 
 log = get_logger(__name__)
 
@@ -30,21 +33,22 @@ class PutJournal:
         """An object is about to be put."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
         with self._path.open("a", encoding="ascii") as file:
-            file.write(f"{time.time():.0f} {tenant} {digest}\n")
+            file.write(f"{int(time.time())} {tenant} {digest}\n")
         self._lines += 1
 
-    def noted(self) -> set[tuple[str, str]]:
-        """Tenant and digest of all that was noted."""
+    def noted(self) -> dict[tuple[str, str], float]:
+        """Tenant and digest of all that was noted, with the time (epoch seconds) when it was last."""
         if not self._path.exists():
-            return set()
+            return {}
         lines = (line.split() for line in self._path.read_text(encoding="ascii", errors="replace").splitlines())
-        return {(parts[1], parts[2]) for parts in lines if len(parts) == 3}
+        return {(parts[1], parts[2]): float(parts[0]) for parts in lines if len(parts) == 3 and parts[0].isdigit()}
 
-    def keep(self, left: set[tuple[str, str]]) -> None:
-        """Forget all but these."""
+    def forget(self, gone: Collection[tuple[str, str]]) -> None:
+        """Forget these."""
+        left = {each: at for each, at in self.noted().items() if each not in gone}
         fresh = self._path.with_suffix(".new")
         fresh.parent.mkdir(parents=True, exist_ok=True)
-        fresh.write_text("".join(f"{time.time():.0f} {tenant} {digest}\n" for tenant, digest in sorted(left)), "ascii")
+        fresh.write_text("".join(f"{at:.0f} {tenant} {digest}\n" for (tenant, digest), at in left.items()), "ascii")
         fresh.replace(self._path)
         self._lines = len(left)
 
@@ -75,13 +79,30 @@ class JournalledStore(ObjectStore):
         return await super().put_file(path, kind=kind)
 
 
+@asynccontextmanager
+async def listing(objects: Callable[[str], ObjectStore], put: Collection[tuple[str, str]]) -> AsyncIterator[None]:
+    """Within, what was `put` (tenant and digest) is listed in one transaction; it goes again when that meets Conflict.
+
+    No other attempt has put the same bytes. What cannot be deleted now is deleted from the journal.
+    """
+    try:
+        yield
+    except Conflict:
+        try:
+            for tenant, digest in put:
+                await objects(tenant).delete(digest)
+        except (Transient, NotFound) as error:
+            log.warning("what could not be listed stays until it is swept", reason=str(error))
+        raise
+
+
 async def unlisted(database: Database, noted: set[tuple[str, str]]) -> set[tuple[str, str]]:
-    """Those of the noted objects that no table names."""
+    """Those of the noted objects that no table names; an import that runs names what it is about to list."""
     found: set[str] = set()
     digests = sorted({digest for _, digest in noted})
     async with database.reading() as session:
         for at in range(0, len(digests), _CHUNK):
             chunk = digests[at : at + _CHUNK]
-            for column in (SEGMENTS.c.digest, INFERENCE_SEGMENTS.c.digest, IMPORTS.c.quarantine):
+            for column in (SEGMENTS.c.digest, INFERENCE_SEGMENTS.c.digest, IMPORTS.c.quarantine, STAGED.c.digest):
                 found.update((await session.execute(select(column).where(column.in_(chunk)))).scalars())
     return {(tenant, digest) for tenant, digest in noted if digest not in found}

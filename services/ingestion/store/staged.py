@@ -1,4 +1,4 @@
-"""Objects of imports that have not ended: named before they are put, so that none is left behind."""
+"""Objects on their way: those of an import before they are put, and those that lost their place until they went."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -7,9 +7,11 @@ from sqlalchemy import delete, func, select, update
 
 from libs.outbox.database import Database
 from libs.outbox.unit import UnitOfWork
-from services.ingestion.store.tables import IMPORTED, IMPORTS, SEGMENTS, STAGED, insert
+from services.ingestion.store.tables import IMPORTED, IMPORTS, INFERENCE_SEGMENTS, SEGMENTS, STAGED, insert
 
 RUNNING, FAILED = "running", "failed"
+REPLACED = "replaced"
+"""In the place of an import: objects that nothing lists any more, and that are to be deleted."""
 _CHUNK = 500
 
 
@@ -70,7 +72,7 @@ async def forget(unit: UnitOfWork, leftover: Leftover) -> bool:
     gone = await unit.session.execute(delete(STAGED).where(*mine, STAGED.c.import_id == leftover.import_id))
     if not gone.rowcount:  # type: ignore[attr-defined]
         return False
-    for column in (SEGMENTS.c.digest, IMPORTS.c.quarantine):
+    for column in (SEGMENTS.c.digest, INFERENCE_SEGMENTS.c.digest, IMPORTS.c.quarantine):
         if await unit.session.scalar(select(column).where(column == leftover.digest).limit(1)) is not None:
             return False
     return True

@@ -10,6 +10,7 @@ from sqlalchemy import select
 
 from libs.artifacts import ObjectStore
 from libs.contracts.envelope import Envelope, envelop
+from libs.contracts.errors import Unavailable
 from libs.contracts.events import SubjectErased
 from libs.contracts.inference import Message
 from libs.testing.wait import eventually
@@ -33,7 +34,7 @@ def erasing(house: House, home: Path) -> Erasing:
     def kept(tenant: str) -> JournalledStore:
         return JournalledStore(house.objects.for_tenant(tenant), journal, tenant)
 
-    return Erasing(house.database, kept, journal)
+    return Erasing(house.database, kept)
 
 
 def asked(by: str = "one") -> Envelope[SubjectErased]:
@@ -155,3 +156,20 @@ async def test_an_erasure_of_somebody_unknown_rewrites_nothing(house: House, tmp
     await erasing(house, tmp_path).erase(asked())
     assert await segments_after(house.database, "default", "triage", 0, 10) == before
     assert not [subject for subject, _ in await house.stored("EVT") if "rewritten" in subject]
+
+
+async def test_what_an_erasure_could_not_delete_goes_when_it_is_told_again_or_tidied(
+    house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await deliver(house, inference("r1", unit="ann", messages=(Message(role="user", content=SECRET),)))
+
+    async def away(*_: Any) -> None:
+        raise Unavailable("object storage is away")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(ObjectStore, "delete", away)
+        with pytest.raises(Unavailable):
+            await erasing(house, tmp_path).erase(asked())
+    assert SECRET in await bytes_of_everything(house)
+    await erasing(house, tmp_path).erase(asked())
+    assert SECRET not in await bytes_of_everything(house)

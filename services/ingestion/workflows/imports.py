@@ -23,10 +23,9 @@ from services.ingestion.domain.imports import ImportRequest, Progress
 from services.ingestion.domain.records import Origin
 from services.ingestion.domain.rows import Row, count
 from services.ingestion.store import imports as store
-from services.ingestion.store import staged
+from services.ingestion.store import leftovers, staged
 from services.ingestion.store.imports import COMPLETED, BadRow, ImportRecord
 from services.ingestion.store.segments import Stored
-from services.ingestion.workflows import leftovers
 from services.ingestion.workflows.spool import Quarantine, Spool
 
 log = get_logger(__name__)

@@ -9,9 +9,8 @@ from libs.contracts.errors import Conflict, NotFound, Transient
 from libs.outbox.database import Database
 from libs.telemetry import counter, get_logger, span
 from services.ingestion.compute.segments import merged, together
-from services.ingestion.store import compaction, staged
-from services.ingestion.store.puts import PutJournal, unlisted
-from services.ingestion.workflows import leftovers
+from services.ingestion.store import compaction, leftovers, staged
+from services.ingestion.store.puts import PutJournal, listing, unlisted
 
 log = get_logger(__name__)
 
@@ -21,7 +20,10 @@ LEAST_SEGMENTS = 32
 SETTLED_SECONDS = 600.0
 SILENT_SECONDS = 6 * 3600.0
 """A part of an import takes seconds: what was silent so long was killed."""
+LOST_SECONDS = 24 * 3600.0
+"""What was put so long ago and is not listed never will be."""
 _EVERY_SECONDS = 60.0
+_SWEEP_SECONDS = 3600.0
 
 
 class Tidying:
@@ -52,21 +54,27 @@ class Tidying:
         self._journal = journal
         self._small, self._most, self._least = small, most, least
 
-    async def sweep(self) -> int:
-        """Delete what was put and never listed; returns how much. Call it before anything is put.
-
-        Only on SQLite, whose lock says that no other replica is about to list the same bytes; on Postgres they stay,
-        but for those of imports, which are named in the database.
-        """
-        left = await unlisted(self._database, self._journal.noted())
+    async def start(self) -> None:
+        """Close and delete what the process before this one left; call it before anything is put."""
         if self._database.is_sqlite:
+            # Its lock says that no other replica imports.
             await self.give_up(0.0)
-            for tenant, digest in left:
-                await self._objects(tenant).delete(digest)
-            if left:
-                log.info("orphans swept", objects=len(left))
-        self._journal.keep(set())
-        return len(left)
+        await self.sweep()
+
+    async def sweep(self, older: float = 0.0) -> int:
+        """Delete what this replica put more than `older` seconds ago and nobody lists; returns how much.
+
+        The journal is this replica's, and no other puts the same bytes.
+        """
+        noted = self._journal.noted()
+        left = await unlisted(self._database, set(noted))
+        lost = sorted(each for each in left if noted[each] <= time.time() - older)
+        for tenant, digest in lost:
+            await self._objects(tenant).delete(digest)
+        self._journal.forget((noted.keys() - left) | set(lost))
+        if lost:
+            log.info("orphans swept", objects=len(lost))
+        return len(lost)
 
     async def give_up(self, silent: float = SILENT_SECONDS) -> int:
         """Close imports that gave no sign for `silent` seconds and delete what any left; returns how many objects."""
@@ -88,13 +96,11 @@ class Tidying:
                 store = self._objects(owner[0])
                 parts = [await store.get_bytes(digest) for digest, _ in old]
                 whole = await store.put_bytes(await asyncio.to_thread(merged, parts), kind="inference-segment")
-                async with self._database.unit() as unit:
+                async with listing(self._objects, [(owner[0], whole)]), self._database.unit() as unit:
                     await compaction.replace(unit, owner, old, whole)
-                # Named by nothing from here on; noted, so that a kill in between leaves no orphan for ever.
-                for digest, _ in old:
-                    if digest != whole:
-                        self._journal.note(owner[0], digest)
-                        await store.delete(digest)
+                    for digest, _ in old:
+                        await staged.note(unit, owner[0], staged.REPLACED, digest)
+                await leftovers.drop(self._database, self._objects, staged.REPLACED)
             fewer += len(old) - 1
         counter("inference_segments_merged", "small segments of the inference log that became part of one").inc(fewer)
         return fewer
@@ -112,27 +118,24 @@ class Tidying:
                 held = {digest: await store.get_bytes(digest) for digest in sorted(olds)}
                 parts = [(each.number, held[each.digest]) for each in segments]
                 whole = await store.put_bytes(await asyncio.to_thread(together, parts), kind="segment")
-                try:
-                    async with self._database.unit() as unit:
-                        await compaction.relist(unit, owner, segments, whole)
-                except Conflict:
-                    # A segment that moved lost a subject: what was read of it before must not stay.
-                    for _, digest in await unlisted(self._database, {(owner[0], whole)}):
-                        await store.delete(digest)
-                    raise
+                # A segment that moved lost a subject: what was read of it before must not stay.
+                async with listing(self._objects, [(owner[0], whole)]), self._database.unit() as unit:
+                    await compaction.relist(unit, owner, segments, whole)
             fewer += len(olds) - 1
         counter("segments_gathered", "small objects of rows that became part of one").inc(fewer)
         return fewer
 
     async def run(self) -> None:
         """Tidy until cancelled."""
+        swept = time.monotonic()
         while True:
             await asyncio.sleep(_EVERY_SECONDS)
             try:
                 await self.compact()
                 await self.gather()
                 await self.give_up()
-                if self._journal.long:
-                    self._journal.keep(await unlisted(self._database, self._journal.noted()))
+                if self._journal.long or time.monotonic() > swept + _SWEEP_SECONDS:
+                    await self.sweep(LOST_SECONDS)
+                    swept = time.monotonic()
             except (Transient, NotFound, Conflict) as error:
                 log.warning("tidying waits", reason=str(error))

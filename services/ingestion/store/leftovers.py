@@ -1,4 +1,4 @@
-"""What an import that was refused or killed put into object storage goes again."""
+"""Objects that the database names to be deleted go: of imports that were refused or killed, and what took no place."""
 
 from collections.abc import Callable
 
@@ -8,7 +8,7 @@ from services.ingestion.store import staged
 
 
 async def drop(database: Database, objects: Callable[[str], ObjectStore], import_id: str | None = None) -> int:
-    """Delete what imports that do not run left, or what that one did; returns how many objects went.
+    """Delete what `import_id`, or whatever does not run, left; returns how many objects went.
 
     Any replica may do so at any time: an object that is listed stays, and one that is about to be put again is put
     after it went.
