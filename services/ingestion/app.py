@@ -24,7 +24,7 @@ from services.ingestion.clients.keys import Keys
 from services.ingestion.clients.tasks import Tasks
 from services.ingestion.domain.hygiene import Echoes
 from services.ingestion.domain.imports import ImportRequest
-from services.ingestion.handlers.erasing import ERASURES, Erasing
+from services.ingestion.handlers.erasing import Erasing
 from services.ingestion.handlers.feedback import FeedbackIntake
 from services.ingestion.handlers.inferences import InferenceIntake
 from services.ingestion.handlers.memory import RecentInferences
@@ -33,6 +33,7 @@ from services.ingestion.http.server import HttpServer
 from services.ingestion.rpc import SERVICE, IngestionServicer, quarantine
 from services.ingestion.settings import Settings
 from services.ingestion.store import inferences
+from services.ingestion.store.erasing import ERASURES
 from services.ingestion.store.imports import BadRow, ImportRecord, get, quarantine_of
 from services.ingestion.store.puts import JournalledStore, PutJournal
 from services.ingestion.store.tables import METADATA
@@ -107,7 +108,7 @@ async def main(lifecycle: Lifecycle, settings: Settings) -> None:
         await consumer.start()
         lifecycle.on_drain(consumer.stop, durable)
         lifecycle.ready(durable, consumer.check)
-    erasing = Erasing(database, kept, recent)
+    erasing = Erasing(database, kept, recent, feedback.turn)
     consumers = Consumers(link, [Subscription(ERASURES, SubjectErased, erasing.erase)], service="ingestion")
     await consumers.start()
     lifecycle.on_drain(consumers.stop, "erasures")

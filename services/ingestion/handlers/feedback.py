@@ -30,6 +30,7 @@ from services.ingestion.handlers.memory import RecentInferences
 from services.ingestion.handlers.outcomes import Outcomes
 from services.ingestion.handlers.pace import Pace
 from services.ingestion.handlers.reading import Objects, owner_of, read_feedback
+from services.ingestion.store import erasing
 from services.ingestion.store import signals as store
 from services.ingestion.store.puts import listing
 from services.ingestion.store.segments import Stored
@@ -76,8 +77,10 @@ class FeedbackIntake:
         self._outcomes = Outcomes(link)
         self._encoder = msgspec.json.Encoder()
         self._redactions: dict[tuple[str, ...], Redaction] = {}
-        # A batch and a release may speak of the same response: what one says the other must have read.
-        self._turn = asyncio.Lock()
+        self.turn = asyncio.Lock()
+        """Held while signals are joined and stored: what a batch says of a response a release must have read, and an
+        erasure what is joined to the words it takes away.
+        """
         self._wary = 0
         self.wake = asyncio.Event()
         """Set when inferences arrived that somebody may wait for."""
@@ -92,7 +95,7 @@ class FeedbackIntake:
             "ingest feedback", parent=traces[0] if traces else None, links=traces[1:_MAX_LINKS], rows=len(arrivals)
         ):
             doubtful = self._wary > 0 or any(message.delivered > 1 for message in batch)
-            async with self._turn:
+            async with self.turn:
                 try:
                     await self._take(arrivals, specs, ask_first=doubtful)
                     self._wary = max(0, self._wary - 1)
@@ -104,7 +107,8 @@ class FeedbackIntake:
 
     async def release(self) -> int:
         """Let signals go on whose inference came, or whose patience ended; returns how many."""
-        async with self._turn:
+        async with self.turn:
+            mark = await self._joining.mark()
             ready = await store.ready_to_release(self._database, time.time(), _RELEASE_LIMIT)
             by_owner: dict[Owner, list[tuple[Arrival, Answered | None]]] = defaultdict(list)
             for arrival, about in ready:
@@ -116,6 +120,7 @@ class FeedbackIntake:
                     tally = Tally()
                     part, outcomes = await self._part(owner, await self._spec(owner), pairs, tally, ask_first=True)
                     async with listing(self._objects, _put([part])), self._database.unit() as unit:
+                        await erasing.none_since(unit, mark)
                         await store.release(unit, part, [arrival for arrival, _ in pairs], outcomes)
                     self._joining.stored(tally, [arrival for arrival, _ in pairs])
         return len(ready)
@@ -141,6 +146,7 @@ class FeedbackIntake:
             return TaskSpec(task=owner[1], base="gone")
 
     async def _take(self, arrivals: Sequence[Arrival], specs: dict[Owner, TaskSpec], *, ask_first: bool) -> None:
+        mark = await self._joining.mark()
         fresh, again, duplicates = await self._once(arrivals, ask_first=ask_first)
         by_owner: dict[Owner, list[Arrival]] = {owner: [] for owner in duplicates}
         for arrival in fresh:
@@ -158,6 +164,7 @@ class FeedbackIntake:
             outcomes += told
         if parts:
             async with listing(self._objects, _put(parts)), self._database.unit() as unit:
+                await erasing.none_since(unit, mark)
                 await store.take_in(unit, fresh, parts, self._patience)
             self._joining.stored(tally, fresh)
         await self._outcomes.tell([*outcomes, *await self._told_before(again)])

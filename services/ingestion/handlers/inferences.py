@@ -18,6 +18,7 @@ from services.ingestion.domain.signals import Answered, answered
 from services.ingestion.handlers.memory import RecentInferences
 from services.ingestion.handlers.pace import Pace
 from services.ingestion.handlers.reading import Objects, owner_of
+from services.ingestion.store import erasing
 from services.ingestion.store import inferences as store
 from services.ingestion.store.puts import listing
 from services.ingestion.store.tables import Owner
@@ -68,6 +69,9 @@ class InferenceIntake:
                 by_owner[owner].append(inference)
             except InvalidInput as error:
                 await dead_letter(self._link.js, message, f"{error.field}: {error}", message.delivered)
+        mark = await erasing.mark(self._database)
+        if self._recent is not None:
+            self._recent.heed(mark)
         stored = []
         for owner, given in by_owner.items():
             logged, joinable = await self._once(owner, given)
@@ -82,7 +86,7 @@ class InferenceIntake:
                 await store.log(unit, owner, joinable, digest, size)
         for owner, joinable, _, _ in stored:
             if self._recent is not None:
-                self._recent.add(*owner, joinable)
+                self._recent.add(*owner, joinable, mark)
             if self._echoes is not None:
                 self._echoes.heard(*owner, ((each.output, each.version) for each in joinable))
         self._arrived()

@@ -10,8 +10,9 @@ from services.ingestion.domain.joined import Joined
 from services.ingestion.domain.judgement import Said
 from services.ingestion.domain.signals import Answered, Arrival, claim_of, key_of
 from services.ingestion.handlers.memory import RecentInferences
-from services.ingestion.store import inferences
+from services.ingestion.store import erasing, inferences
 from services.ingestion.store import signals as store
+from services.ingestion.store.erasing import Mark
 from services.ingestion.store.tables import Owner
 
 _CORRECTION = FeedbackKind.CORRECTION
@@ -27,6 +28,12 @@ class Joining:
         self._recent = recent
         self._echoes = echoes
         self._senders = Senders()
+
+    async def mark(self) -> Mark:
+        """How far erasures are; nothing that was at hand before the last one is joined after it."""
+        mark = await erasing.mark(self._database)
+        self._recent.heed(mark)
+        return mark
 
     async def inferences(self, owner: Owner, arrivals: Sequence[Arrival]) -> Pairs:
         """Each signal with the inference it names, where that is logged."""

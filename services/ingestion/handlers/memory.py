@@ -4,6 +4,7 @@ from collections import OrderedDict
 from collections.abc import Collection, Iterable
 
 from services.ingestion.domain.signals import Answered
+from services.ingestion.store.erasing import Mark
 
 _MOST_BYTES = 64 * 1024**2
 _OVERHEAD = 700
@@ -12,7 +13,7 @@ _OVERHEAD = 700
 class RecentInferences:
     """Joinable inferences that are committed, up to a size; what is not here is asked of the database.
 
-    A joinable inference never changes once it is stored, so that a copy cannot be stale.
+    A joinable inference never changes once it is stored, so that a copy cannot be stale; it can be erased (`heed`).
     """
 
     def __init__(self, most_bytes: int = _MOST_BYTES) -> None:
@@ -20,9 +21,19 @@ class RecentInferences:
         self._held: OrderedDict[tuple[str, str, str], tuple[Answered, int]] = OrderedDict()
         self._bytes = 0
         self._unspoken: set[tuple[str, str, str]] = set()
+        self._mark: Mark | None = None
 
-    def add(self, tenant: str, task: str, stored: Iterable[Answered]) -> None:
-        """Remember inferences; the oldest make room."""
+    def heed(self, mark: Mark) -> None:
+        """Drop all where a subject was erased since the last mark: it may be his, whichever replica erased him."""
+        if mark != self._mark:
+            self._held.clear()
+            self._unspoken.clear()
+            self._bytes, self._mark = 0, mark
+
+    def add(self, tenant: str, task: str, stored: Iterable[Answered], mark: Mark | None = None) -> None:
+        """Remember inferences that were stored after `mark` was read; the oldest make room."""
+        if mark != self._mark:
+            return
         for each in stored:
             prompt = each.prompt
             size = _OVERHEAD + 2 * sum(

@@ -5,10 +5,12 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import msgspec
-from sqlalchemy import delete, select, update
+from sqlalchemy import delete, func, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from libs.contracts.errors import Conflict
 from libs.outbox.database import Database
+from libs.outbox.tables import inbox_table
 from libs.outbox.unit import UnitOfWork
 from services.ingestion.domain.judgement import Said, unsaid
 from services.ingestion.domain.rows import hashed_user
@@ -17,6 +19,7 @@ from services.ingestion.store.tables import (
     IMPORTS,
     INFERENCE_SEGMENTS,
     INFERENCES,
+    METADATA,
     QUARANTINE,
     SAID,
     SEGMENTS,
@@ -25,7 +28,11 @@ from services.ingestion.store.tables import (
     insert,
 )
 
+ERASURES = "ingestion-erasures"
 _CHUNK = 500
+
+Mark = tuple[int, float]
+"""Another one after every erasure, whichever replica did it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +53,25 @@ class Cleared:
     before: str
     after: str
     rows: Sequence[int]
+
+
+async def mark(database: Database) -> Mark:
+    """How far erasures are; to be read before anything that one may take away."""
+    async with database.reading() as session:
+        return await _mark(session)
+
+
+async def none_since(unit: UnitOfWork, before: Mark) -> None:
+    """Conflict where a subject was erased since: what was read before may be his."""
+    if await _mark(unit.session) != before:
+        raise Conflict("a subject was erased meanwhile", reason="ERASED_MEANWHILE")
+
+
+async def _mark(session: AsyncSession) -> Mark:
+    table = inbox_table(METADATA)
+    query = select(func.count(), func.max(table.c.handled_at)).where(table.c.consumer == ERASURES)
+    count, last = (await session.execute(query)).one()
+    return int(count), float(last or 0.0)
 
 
 async def quarantines(database: Database, owner: Owner) -> list[tuple[str, str]]:
