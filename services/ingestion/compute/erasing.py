@@ -1,9 +1,11 @@
 """Segments and quarantines without a subject: its rows go, and what the judgements of others took from them."""
 
 import base64
+import csv
 import json
 import re
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,13 +13,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from services.ingestion.compute.lines import MAX_RECORD_BYTES
 from services.ingestion.compute.segments import segment_of, written
 from services.ingestion.domain.rows import hashed_user
 
 _JUDGED = ("judgement", "confidence", "review")
 ERASED = "erased at the request of its subject"
 _QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"')
-_BETWEEN = re.compile(r"[,;\t\r\n:{}\[\]]")
+_BETWEEN = re.compile(r"[,;|\t\r\n:{}\[\]]")
+_DELIMITERS = (",", ";", "\t", "|")
+_NESTED = 4
+"""How deep JSON may lie in texts of JSON for names in it to be found."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,15 +97,32 @@ def quarantine_without(before: Path, after: Path, tenant: str, user: str) -> lis
     return gone
 
 
-def _names(raw: str) -> Iterator[str]:
-    """Whatever may be a value of a record in JSON or CSV, each once."""
+def _names(raw: str, depth: int = _NESTED) -> Iterator[str]:
+    """Whatever may be a value of a record in JSON or CSV, each once, of JSON within a text too."""
     found = dict.fromkeys(each.strip().strip('"') for each in _BETWEEN.split(raw))
     for quoted in _QUOTED.findall(raw):
         try:
-            found[str(json.loads(quoted)).strip()] = None
+            said = str(json.loads(quoted)).strip()
         except ValueError:
-            found[quoted[1:-1].strip()] = None
+            said = quoted[1:-1].strip()
+        found[said] = None
+        if depth and '"' in said:
+            found |= dict.fromkeys(_names(said, depth - 1))
+    # Of the marks that may stand between cells one does; the others are letters of a name, and so is a doubled quote.
+    for delimiter in _DELIMITERS:
+        found |= dict.fromkeys(each.strip() for cells in _cells(raw, delimiter) for each in cells)
+        found |= dict.fromkeys(each.strip() for each in raw.split(delimiter))
     return (name for name in found if name)
+
+
+def _cells(raw: str, delimiter: str) -> Iterator[list[str]]:
+    """Cells of a record, if it is a CSV's, as far as it is one."""
+    if delimiter not in raw and '""' not in raw:
+        return
+    csv.field_size_limit(MAX_RECORD_BYTES)
+    reader = csv.reader(raw.splitlines(keepends=True), delimiter=delimiter)
+    with suppress(csv.Error):
+        yield from reader
 
 
 def _spoiled(table: pa.Table, gone: Held) -> list[bool]:

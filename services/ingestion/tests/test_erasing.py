@@ -14,7 +14,7 @@ from libs.contracts.errors import Unavailable
 from libs.contracts.events import SubjectErased
 from libs.contracts.inference import Message
 from libs.testing.wait import eventually
-from services.ingestion.compute.erasing import ERASED
+from services.ingestion.compute.erasing import ERASED, quarantine_without
 from services.ingestion.domain.rows import hashed_user
 from services.ingestion.handlers.erasing import Erasing
 from services.ingestion.store import imports
@@ -148,6 +148,33 @@ async def test_an_erased_user_leaves_the_records_that_an_import_set_aside(
     listed_ = await imports.quarantine_of(house.database, record.import_id, 10)
     assert [each.reason == ERASED for each in listed_] == [False, True, True, False]
     assert SECRET not in await bytes_of_everything(house)
+
+
+@pytest.mark.parametrize(
+    ("raw", "user"),
+    [
+        ("bob,x", "bob"),
+        ("bob|x", "bob"),
+        ("x;bob\r\n", "bob"),
+        ("user:42,hello,x", "user:42"),
+        ("hello,urn:user:42\n", "urn:user:42"),
+        ("x\ta{b}", "a{b}"),
+        ("a|b,x", "a|b"),
+        ('"Doe, Jane",x', "Doe, Jane"),
+        ('"O""Hara",x', 'O"Hara'),
+        ('"two\nlines",O"Hara', 'O"Hara'),
+        ('{"user": 42, "x":1', "42"),
+        ('{"user":"b\\u00f6b"', "b\u00f6b"),
+        (json.dumps({"messages": json.dumps([{"role": "user", "name": "bob"}])}), "bob"),
+        (json.dumps({"outer": json.dumps({"inner": json.dumps({"user": 'O"Hara: a'})})}), 'O"Hara: a'),
+    ],
+)
+def test_a_name_is_found_however_a_record_that_was_set_aside_writes_it(tmp_path: Path, raw: str, user: str) -> None:
+    before, after = tmp_path / "before", tmp_path / "after"
+    before.write_text(json.dumps({"row": 2, "field": "", "reason": "x", "raw": raw}) + "\n")
+    assert quarantine_without(before, after, "default", str(hashed_user("default", user))) == [2]
+    assert user not in after.read_text()
+    assert quarantine_without(before, after, "default", str(hashed_user("default", "somebody"))) == []
 
 
 async def test_an_erasure_of_somebody_unknown_rewrites_nothing(house: House, tmp_path: Path) -> None:
