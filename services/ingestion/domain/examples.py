@@ -52,8 +52,9 @@ def of(talk: Conversation, *, tools: str | None = None) -> Example:
 def answered(asked: str | list[Message], answer: Sequence[Message], place: str) -> Example:
     """A question with its answer; `place` is where the question stands."""
     if isinstance(asked, str):
-        if len(answer) == 1 and isinstance(answer[0]["content"], str) and "tool_calls" not in answer[0]:
-            return Example(input=asked, output=answer[0]["content"], form=SFT)
+        text = answer[0]["content"]
+        if len(answer) == 1 and isinstance(text, str) and answer[0].keys() == {"role", "content"}:
+            return Example(input=asked, output=text, form=SFT)
         asked = [{"role": USER, "content": asked}]
     return of(conversation(asked, place, answer))
 

@@ -197,8 +197,8 @@ def _rewarded(fields: Fields) -> Example:
 
 def _alpaca(fields: Fields) -> Example:
     turns = instruction_of(fields)
-    example = of(conversation(turns, "instruction", reply_of(fields["output"], "output")), tools=tools_of(fields))
-    return example if len(turns) > 1 else replace(example, messages=None)
+    asked = turns if len(turns) > 1 else str(turns[0]["content"])
+    return replace(answered(asked, reply_of(fields["output"], "output"), "instruction"), tools=tools_of(fields))
 
 
 def _question_answer(fields: Fields) -> Example:

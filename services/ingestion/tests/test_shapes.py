@@ -253,6 +253,15 @@ def test_a_category_is_the_answer_only_where_no_record_of_the_file_has_one() -> 
         row_of(open_, 2, mapped, ORIGIN)
 
 
+@pytest.mark.parametrize("asked", [{"instruction": "Weather?"}, {"prompt": "Weather?"}, {"question": "Weather?"}])
+def test_an_answer_with_more_to_it_than_its_text_keeps_all_of_it(asked: dict[str, Any]) -> None:
+    answer = {"instruction": "output", "prompt": "completion", "question": "answer"}[next(iter(asked))]
+    for said in ([CALLS, RESULT, ANSWER], [{**ANSWER, "weight": 0}], [{**ANSWER, "reasoning_content": "Look."}]):
+        _, row = read({**asked, answer: said})
+        assert json.loads(row.messages or "") == [{"role": "user", "content": "Weather?"}, *said]
+    assert read({**asked, answer: [ANSWER]})[1].messages is None
+
+
 def test_an_answer_that_is_json_is_not_taken_for_messages() -> None:
     _, row = read({"prompt": "who may?", "completion": '[{"role": "admin", "may": true}]'})
     assert row.output == '[{"role": "admin", "may": true}]'
