@@ -31,6 +31,10 @@ A segment of rows is what ingestion promises to curation. A column that an older
 - `consent`, `licence`: as given
 - `created_at`, `arrived_at`: UTC
 - `number`: only where small segments share an object: the segment that the row belongs to
+
+A segment of the inference log is ingestion's alone: what was asked and answered, word for word, kept until its subject
+is erased. What was asked with calls in it stands whole in `asked`, JSON in OpenAI's form, beside `messages`, which has
+their texts; `tools` are what was offered and `tool_calls` the calls that are the answer, JSON both.
 """
 
 from collections.abc import Sequence
@@ -43,7 +47,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from libs.contracts.inference import Inference
+from libs.contracts.tooling import in_openai_form
 from services.ingestion.compute.redaction import Redaction
+from services.ingestion.domain.conversations import dump
 from services.ingestion.domain.rows import Row
 
 _TIME = pa.timestamp("us", tz="UTC")
@@ -116,6 +122,9 @@ INFERENCES = pa.schema(
         pa.field("base_digest", pa.string(), nullable=False),
         pa.field("adapter_digest", pa.string(), nullable=False),
         pa.field("created_at", _TIME, nullable=False),
+        pa.field("asked", pa.string()),
+        pa.field("tools", pa.string()),
+        pa.field("tool_calls", pa.string()),
     ]
 )
 
@@ -135,10 +144,19 @@ def inferences_to_parquet(log: Sequence[Inference]) -> bytes:
     columns: dict[str, list[Any]] = {
         name: [getattr(each, name) for each in log]
         for name in INFERENCES.names
-        if name not in ("messages", "role", "base_digest", "adapter_digest")
+        if name not in ("messages", "role", "base_digest", "adapter_digest", "asked", "tools", "tool_calls")
     }
     columns["role"] = [each.role.value for each in log]
-    columns["messages"] = [[message.model_dump() for message in each.messages] for each in log]
+    columns["messages"] = [[{"role": one.role, "content": one.content} for one in each.messages] for each in log]
+    columns["asked"] = [
+        dump([in_openai_form(one) for one in each.messages])
+        if any(one.tool_calls or one.tool_call_id for one in each.messages) else None
+        for each in log
+    ]  # fmt: skip
+    columns["tools"] = [each.tools or None for each in log]
+    columns["tool_calls"] = [
+        dump([one.model_dump() for one in each.tool_calls]) if each.tool_calls else None for each in log
+    ]
     columns["base_digest"] = [each.provenance.base_digest for each in log]
     columns["adapter_digest"] = [each.provenance.adapter_digest for each in log]
     return _parquet(columns, INFERENCES)

@@ -1,6 +1,7 @@
 """The inference log lists each record once, wherever the boundaries of a batch fall."""
 
 import io
+import json
 from datetime import UTC, datetime
 from typing import Any
 
@@ -10,8 +11,10 @@ from nats.aio.msg import Msg
 from sqlalchemy import select
 
 from libs.contracts.errors import Conflict
-from libs.contracts.inference import Inference, Message, Provenance, Role
+from libs.contracts.inference import Inference, Message, Provenance, Role, ToolCall
+from libs.contracts.tooling import read_message
 from libs.eventing.batches import RawMessage
+from services.ingestion.compute.segments import inferences_to_parquet, merged
 from services.ingestion.domain.signals import answered
 from services.ingestion.store import inferences
 from services.ingestion.store.tables import INFERENCE_SEGMENTS
@@ -93,3 +96,27 @@ async def test_a_request_that_failed_and_was_tried_again_is_joined_to_its_answer
         ("r2", "stable", "engine lost"),
         ("r2", "stable", None),
     ]
+
+
+def test_the_log_keeps_what_was_called_and_offered_and_a_log_from_before_is_merged_with_it() -> None:
+    call = ToolCall(id="1", name="find", arguments='{"order": "7"}')
+    asked = (
+        Message(role="user", content="where is order 7?"),
+        Message(role="assistant", content="", tool_calls=(call,)),
+        Message(role="tool", content="at the harbour", tool_call_id="1"),
+    )
+    tools = '[{"type":"function","function":{"name":"find"}}]'
+    log = [inference("r1", messages=asked, tools=tools, output="", tool_calls=(call,)), inference("r2")]
+    data = inferences_to_parquet(log)
+    first, second = pq.read_table(io.BytesIO(data)).to_pylist()
+    assert [read_message(each) for each in json.loads(first["asked"])] == list(asked)
+    assert [ToolCall(**each) for each in json.loads(first["tool_calls"])] == [call]
+    assert first["tools"] == tools
+    assert (second["asked"], second["tools"], second["tool_calls"]) == (None, None, None)
+    table = pq.read_table(io.BytesIO(data))
+    before = io.BytesIO()
+    pq.write_table(table.drop_columns(["asked", "tools", "tool_calls"]), before)
+    for parts in ([before.getvalue(), data], [data, before.getvalue()]):
+        whole = pq.read_table(io.BytesIO(merged(parts))).to_pylist()
+        assert [row["asked"] is None for row in whole].count(False) == 1
+        assert len(whole) == 4
