@@ -22,7 +22,9 @@ class Settings(ServiceSettings):
     pace: Annotated[float, Field(ge=0, le=10)] = 0.3
     """Least time between two segments of a quiet stream: what a signal may wait so that segments do not get tiny."""
     join_patience: Annotated[float, Field(ge=0)] = 60.0
-    """How long feedback waits for the log of its inference before it goes on unjoined."""
+    """How long feedback waits for the log of its inference before it goes on unjoined; while older inferences are still
+    to be read it waits on.
+    """
     join_days: Annotated[float, Field(gt=0)] = 14.0
     """How many days an inference stays joinable."""
     segment_rows: Annotated[int, Field(ge=1, le=100_000)] = 5000

@@ -1,7 +1,6 @@
 """Feedback in batches: count once, join, judge, store the segment, commit, tell the outcomes, then acknowledge."""
 
 import asyncio
-import time
 from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import suppress
@@ -11,6 +10,7 @@ import msgspec
 from libs.artifacts import TenantSecrets
 from libs.contracts.errors import Conflict, InvalidInput, NotFound, Transient
 from libs.contracts.pseudonyms import naming_key
+from libs.contracts.subjects import INFERENCE
 from libs.contracts.task import PersonalData, TaskSpec
 from libs.eventing.batches import RawMessage
 from libs.eventing.connection import NatsLink
@@ -29,6 +29,7 @@ from services.ingestion.handlers.joining import Joining, Pairs, response_of
 from services.ingestion.handlers.memory import RecentInferences
 from services.ingestion.handlers.outcomes import Outcomes
 from services.ingestion.handlers.pace import Pace
+from services.ingestion.handlers.progress import Progress
 from services.ingestion.handlers.reading import Objects, owner_of, read_feedback
 from services.ingestion.store import erasing
 from services.ingestion.store import signals as store
@@ -75,6 +76,7 @@ class FeedbackIntake:
         self._release_pace = Pace(pace)
         self._joining = Joining(database, recent or RecentInferences(), echoes or Echoes())
         self._outcomes = Outcomes(link)
+        self._progress = Progress(link, INFERENCE, "ingestion-inference")
         self._encoder = msgspec.json.Encoder()
         self._redactions: dict[tuple[str, ...], Redaction] = {}
         self.turn = asyncio.Lock()
@@ -106,10 +108,14 @@ class FeedbackIntake:
                     await self._take(arrivals, specs, ask_first=True)
 
     async def release(self) -> int:
-        """Let signals go on whose inference came, or whose patience ended; returns how many."""
+        """Let signals go on whose inference came, or whose patience ended; returns how many.
+
+        Nobody's ends while the inference may still lie unread.
+        """
+        until = await self._progress.until()
         async with self.turn:
             mark = await self._joining.mark()
-            ready = await store.ready_to_release(self._database, time.time(), _RELEASE_LIMIT)
+            ready = await store.ready_to_release(self._database, until, _RELEASE_LIMIT)
             by_owner: dict[Owner, list[tuple[Arrival, Answered | None]]] = defaultdict(list)
             for arrival, about in ready:
                 by_owner[arrival.tenant, arrival.task].append((arrival, about))

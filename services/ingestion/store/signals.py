@@ -105,8 +105,11 @@ async def release(
         )
 
 
-async def ready_to_release(database: Database, now: float, limit: int) -> list[tuple[Arrival, Answered | None]]:
-    """Waiting signals whose inference came (oldest first), and those whose patience ended without one."""
+async def ready_to_release(database: Database, until: float, limit: int) -> list[tuple[Arrival, Answered | None]]:
+    """Waiting signals whose inference came (oldest first), and those whose patience ended without one by `until`.
+
+    All inferences published until then (epoch seconds) are logged.
+    """
     joined = WAITING.outerjoin(
         INFERENCES,
         and_(
@@ -119,7 +122,7 @@ async def ready_to_release(database: Database, now: float, limit: int) -> list[t
     query = (
         select(*columns, *INFERENCES.c)
         .select_from(joined)
-        .where(or_(INFERENCES.c.request_id.is_not(None), WAITING.c.expires_at <= now))
+        .where(or_(INFERENCES.c.request_id.is_not(None), WAITING.c.expires_at <= until))
         .order_by(WAITING.c.arrived_at, WAITING.c.source, WAITING.c.id)
         .limit(limit)
     )

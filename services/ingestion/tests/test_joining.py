@@ -1,5 +1,6 @@
 """Feedback is joined to its inference from either side, and what all say of one response is one judgement."""
 
+import asyncio
 import json
 from functools import partial
 from typing import Any
@@ -8,9 +9,11 @@ import pytest
 
 from libs.contracts.answers import answer_digest
 from libs.contracts.inference import Message, ToolCall
+from libs.eventing.batches import BatchConsumer
 from libs.eventing.deadletters import list_dead
 from libs.testing.wait import eventually
 from services.ingestion.handlers import feedback
+from services.ingestion.handlers.progress import Progress
 from services.ingestion.store import inferences, signals
 from services.ingestion.tests.conftest import House, all_acknowledged, inference, settled
 
@@ -63,6 +66,42 @@ async def test_feedback_whose_inference_never_comes_goes_on_unjoined(house: Hous
         ("q", "gone", None)
     ]
     assert await house.stored("OUTCOME") == []
+
+
+async def test_patience_does_not_end_while_the_inference_lies_unread(house: House) -> None:
+    house.patience = 0.5
+    await house.stop()
+    await house.start()
+    await house.answer(inference("r1"), "triage")
+    await house.answer(inference("r2"), "triage")
+    consumer = BatchConsumer(house.link, "ingestion-feedback", 1000, 0.2, house.feedback.take)
+    await consumer.start()
+    for name in ("r1", "gone"):
+        await house.say("triage", kind="rating", rating=0, id=name, source="desk", request_id=name, input="q")
+    await all_acknowledged(house)
+    await consumer.stop(1)
+    await asyncio.sleep(1.0)
+    assert await house.feedback.release() == 0
+    await house.consume()
+    await settled(house, {"rating": 2})
+    rows = {row["request_id"]: row["input"] for row in await house.rows("triage")}
+    assert rows == {"r1": "my printer burns", "gone": "q"}
+
+
+async def test_how_far_a_consumer_is_does_not_wait_for_a_stream_that_never_rests(house: House) -> None:
+    progress = Progress(house.link, "INFERENCE", "ingestion-inference")
+
+    def until(now: float, last: int, floor: int) -> float:
+        progress.note(now, last, floor, idle=False)
+        return progress._until
+
+    assert [until(1.0, 10, 3), until(2.0, 20, 10), until(3.0, 30, 25)] == [0.0, 1.0, 2.0]
+    assert until(4.0, 30, 30) == 4.0, "nothing was published meanwhile"
+    for now in range(10, 5000):
+        until(float(now), 10 * now, 40)
+    assert len(progress._marks) <= 1001
+    assert until(5000.0, 50_000, 49_000) <= 4900.0
+    assert until(5001.0, 50_010, 50_000) == 5000.0
 
 
 async def test_feedback_is_never_joined_to_another_tasks_inference(house: House) -> None:
