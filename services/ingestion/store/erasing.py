@@ -14,7 +14,7 @@ from libs.outbox.tables import inbox_table
 from libs.outbox.unit import UnitOfWork
 from services.ingestion.domain.judgement import Said, unsaid
 from services.ingestion.domain.rows import hashed_user
-from services.ingestion.domain.wire import plainly
+from services.ingestion.domain.wire import recalled
 from services.ingestion.store.tables import (
     IMPORTS,
     INFERENCE_SEGMENTS,
@@ -162,6 +162,6 @@ async def forget(
                 await session.execute(update(SAID).where(*place).values(said=blank))
     own = (WAITING.c.tenant == owner[0], WAITING.c.task == owner[1])
     for row in (await session.execute(select(WAITING).where(*own))).all():
-        words = plainly(row.payload.encode())
-        if words is not None and (hashed_user(owner[0], words.user) == user or words.request_id in asked):
+        words = recalled(row.payload.encode())
+        if hashed_user(owner[0], words.user) == user or words.request_id in asked:
             await session.execute(delete(WAITING).where(*own, WAITING.c.source == row.source, WAITING.c.id == row.id))

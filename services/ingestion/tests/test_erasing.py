@@ -20,7 +20,7 @@ from services.ingestion.handlers.erasing import Erasing
 from services.ingestion.store import imports
 from services.ingestion.store.puts import JournalledStore, PutJournal
 from services.ingestion.store.segments import segments_after
-from services.ingestion.store.tables import SAID
+from services.ingestion.store.tables import SAID, WAITING
 from services.ingestion.tests.conftest import House
 from services.ingestion.tests.test_inferences import deliver, inference, listed
 
@@ -200,3 +200,19 @@ async def test_what_an_erasure_could_not_delete_goes_when_it_is_told_again_or_ti
     assert SECRET in await bytes_of_everything(house)
     await erasing(house, tmp_path).erase(asked())
     assert SECRET not in await bytes_of_everything(house)
+
+
+async def test_a_signal_that_waits_goes_whatever_the_contract_says_of_it_by_now(house: House, tmp_path: Path) -> None:
+    now = {"tenant": "default", "task": "triage", "source": "app", "stream_seq": 1, "arrived_at": 0.0}
+    bodies = {
+        "old stars": {"kind": "rating", "rating": 0, "scale": 5, "request_id": "r1", "user": "ann", "comment": SECRET},
+        "lenient": {"kind": "rating", "rating": "1", "request_id": "r1", "user": "ann", "comment": SECRET},
+        "bob's": {"kind": "rating", "rating": 0, "scale": 5, "request_id": "r1", "user": "bob"},
+    }
+    async with house.database.unit() as unit:
+        for name, body in bodies.items():
+            values = {"id": name, "request_id": "r1", "payload": json.dumps(body), "expires_at": 9e9}
+            await unit.session.execute(WAITING.insert().values(**now, **values))
+    await erasing(house, tmp_path).erase(asked())
+    async with house.database.reading() as session:
+        assert list((await session.execute(select(WAITING.c.id))).scalars()) == ["bob's"]
