@@ -25,9 +25,17 @@ _TEMPLATES = (
     _Marks(re.compile(r"<start_of_turn>(\w+)\n"), re.compile(r"<end_of_turn>")),
     _Marks(re.compile(r"<\|(system|user|assistant)\|>\n?"), re.compile(r"<\|end\|>|<\|endoftext\|>|</s>")),
 )
-_HEADINGS = re.compile(r"(?:\A|\n*)### ?(Human|Assistant|System|Instruction|Input|Response): ?\n?")
+# Guanaco's may stand anywhere, Alpaca's at the beginning of a line; in a text of one those of the other are words.
+_GUANACO = re.compile(r"(?:\A|\n*)### ?(System|Human|Assistant): ?\n?")
+_ALPACA = re.compile(r"(?:\A|\n+)### ?(System|Instruction|Input|Response): ?\n?")
+_FIRST = re.compile(r"### ?(Human|Assistant|Instruction|Input|Response):")
 _HEADED = {"Human": USER, "Assistant": ASSISTANT, "System": SYSTEM, "Instruction": USER, "Response": ASSISTANT}
 _PREAMBLE = "Below is an instruction that describes a task"
+_SAYS_NOTHING = re.compile(
+    r"Below is an instruction that describes a task(, paired with an input that provides further context)?\. "
+    r"Write a response that appropriately completes the request\."
+)
+_CLOSING = ("</s>", "<eos>", "<|endoftext|>", "<|end_of_text|>")
 _INST = re.compile(r"\[INST\](.*?)\[/INST\](.*?)(?=\s*(?:<s>\s*)?\[INST\]|\Z)", re.DOTALL)
 _SYS = re.compile(r"\s*<<SYS>>(.*?)<</SYS>>(.*)\Z", re.DOTALL)
 
@@ -55,8 +63,10 @@ def _marked(text: str, marks: _Marks) -> list[Message] | None:
     for at, (role, said) in enumerate(zip(told[::2], told[1::2], strict=True), start=1):
         content, *rest = marks.after.split(said, maxsplit=1)
         last = at == len(told) // 2
+        # A last turn that nothing ends may have been cut off in the middle.
+        ended = last and not rest and said.rstrip().endswith(_CLOSING)
         closed = bool(rest) and (_ENDS.fullmatch(rest[0]) if last else not rest[0].strip())
-        if role not in ROLES or not (closed or (last and not rest)):
+        if role not in ROLES or not (closed or ended):
             return None
         turns.append({"role": ROLES[role], "content": _bare(content)})
     return turns
@@ -76,10 +86,19 @@ def _instructed(text: str) -> list[Message] | None:
 
 
 def _headed(text: str) -> list[Message] | None:
-    before, *told = _HEADINGS.split(text)
-    if before.strip() and not before.startswith(_PREAMBLE):
+    first = _FIRST.search(text)
+    alpaca = first is not None and first[1] not in ("Human", "Assistant")
+    before, *told = (_ALPACA if alpaca else _GUANACO).split(text)
+    if before.strip() and not (alpaca and before.startswith(_PREAMBLE)):
+        return None
+    # One question and its answer is all that Alpaca's template knows: any more may be text of the answer.
+    again = alpaca and any(told[::2].count(each) > 1 for each in ("Instruction", "Response"))
+    if again or "System" in told[2::2]:
         return None
     turns: list[Message] = []
+    if before.strip() and not _SAYS_NOTHING.fullmatch(before.strip()):
+        # Whoever changed the preamble told the model something by it.
+        turns.append({"role": SYSTEM, "content": before.strip()})
     for heading, said in zip(told[::2], told[1::2], strict=True):
         if heading == "Input":
             # Alpaca's second half of a question.
@@ -94,6 +113,6 @@ def _headed(text: str) -> list[Message] | None:
 def _bare(text: str) -> str:
     """The text without the marks that end a sequence."""
     text = text.strip()
-    for mark in ("</s>", "<eos>", "<|endoftext|>", "<|end_of_text|>"):
+    for mark in _CLOSING:
         text = text.removesuffix(mark).strip()
     return text

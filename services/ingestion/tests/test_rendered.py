@@ -19,7 +19,9 @@ TURNS = [
 ]
 TEMPLATES = {
     "ChatML": "".join(f"<|im_start|>{role}\n{said}<|im_end|>\n" for role, said in TURNS),
-    "ChatML, not closed": "".join(f"<|im_start|>{role}\n{said}<|im_end|>\n" for role, said in TURNS)[:-11],
+    "ChatML, closed by the end of the text": "".join(
+        f"<|im_start|>{role}\n{said}<|im_end|>\n" for role, said in TURNS
+    )[:-11] + "</s>",
     "Llama 3": "<|begin_of_text|>"
     + "".join(f"<|start_header_id|>{role}<|end_header_id|>\n\n{said}<|eot_id|>" for role, said in TURNS)
     + "<|end_of_text|>",
@@ -44,9 +46,27 @@ def test_each_template_is_told_apart_into_its_turns(template: str) -> None:
 
 
 def test_alpacas_headings_are_a_question_and_its_answer() -> None:
-    preamble = "Below is an instruction that describes a task, paired with an input. Write a response."
-    text = f"{preamble}\n\n### Instruction:\nAdd.\n\n### Input:\n2, 2\n\n### Response:\n4</s>"
-    assert turns_in(text) == [{"role": "user", "content": "Add.\n\n2, 2"}, {"role": "assistant", "content": "4"}]
+    preamble = (
+        "Below is an instruction that describes a task, paired with an input that provides further context. Write a "
+        "response that appropriately completes the request."
+    )
+    text = "\n\n### Instruction:\nAdd.\n\n### Input:\n2, 2\n\n### Response:\n4</s>"
+    turns = [{"role": "user", "content": "Add.\n\n2, 2"}, {"role": "assistant", "content": "4"}]
+    assert turns_in(preamble + text) == turns
+    assert turns_in(text.strip()) == turns
+    told = "Below is an instruction that describes a task. Answer in German."
+    assert turns_in(told + text) == [{"role": "system", "content": told}, *turns]
+
+
+def test_headings_of_another_template_within_an_answer_are_its_text() -> None:
+    answer = "Use this:\n### Instruction: do X\n### Response: Y"
+    assert turns_in(f"### Human: How?### Assistant: {answer}") == [
+        {"role": "user", "content": "How?"}, {"role": "assistant", "content": answer},
+    ]  # fmt: skip
+    answer = "Write ### Response: or\n### Human: into it"
+    assert turns_in(f"### Instruction:\nHow?\n\n### Response:\n{answer}") == [
+        {"role": "user", "content": "How?"}, {"role": "assistant", "content": answer},
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -59,6 +79,10 @@ def test_alpacas_headings_are_a_question_and_its_answer() -> None:
         "<|im_start|>user\nhello<|im_start|>assistant\nhi<|im_end|>",
         "<|im_start|>wizard\nhello<|im_end|>\n<|im_start|>assistant\nhi<|im_end|>",
         "<|im_start|>user\nq<|im_end|>\n<|im_start|>assistant\nhi<|im_end|> trailing",
+        "<|im_start|>user\nq<|im_end|>\n<|im_start|>assistant\nThe answer is tru",
+        "<|start_header_id|>user<|end_header_id|>\n\nq<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\ntru",
+        "### Instruction:\nHow?\n\n### Response:\nUse:\n### Instruction: X\n### Response: Y",
+        "### Human: q### Assistant: a\n### System: b",
         "[INST] a question without its end",
         "# Title\n\n### Human: q### Assistant: a",
         "### Setup\n\nInstall it.",
