@@ -65,7 +65,7 @@ class JudgeSpec(Section):
 
 
 class LabelSpec(Section):
-    """Suspected label errors: rows whose category a cross-validated model disagrees with."""
+    """Suspected label errors: rows whose category equal rows, or a cross-validated model, disagree with."""
 
     mislabels: Act = Act.REVIEW
     folds: int = Field(5, ge=2, le=20)

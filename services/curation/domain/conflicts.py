@@ -88,6 +88,27 @@ def reconcile(rows: Sequence[Row], ledger: Ledger, approved: Callable[[str], boo
     return Reconciled(len(met), tuple(contradicting))
 
 
+def categories_of(rows: Sequence[Row], key: Callable[[Row], Hashable]) -> dict[Hashable, dict[str, float]]:
+    """By key the categories its rows have, where they have more than one, with their votes by weight."""
+    found: dict[Hashable, dict[str, float]] = defaultdict(lambda: defaultdict(float))
+    for row in rows:
+        if row.category:
+            found[key(row)][row.category] += _votes(row)
+    return {each: dict(votes) for each, votes in found.items() if len(votes) > 1}
+
+
+def miscategorised(rows: Sequence[Row], key: Callable[[Row], Hashable]) -> list[tuple[Row, str]]:
+    """Rows with a category that no more rows of the same key have than have another one, which is told beside it."""
+    disputed, found = categories_of(rows, key), []
+    for row in rows:
+        votes = disputed.get(key(row), {})
+        others = {name: count for name, count in votes.items() if name != row.category}
+        if row.category and others:
+            better = max(sorted(others), key=lambda name: others[name])
+            found += [(row, better)] if votes[row.category] <= others[better] else []
+    return found
+
+
 def merge_exact(rows: Sequence[Row], key: Callable[[Row], Hashable], ledger: Ledger) -> list[Row]:
     """Keep the first of rows with the same key; it stands for the others from now on."""
     first: dict[Hashable, Row] = {}

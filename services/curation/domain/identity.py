@@ -33,6 +33,10 @@ class Identity:
         """Equal for rows whose answers teach the same."""
         return canonical_answer(row.answer or ""), row.label is False, self.beaten(row)
 
+    def pair(self, row: Row) -> tuple[object, ...]:
+        """Equal for rows that ask and teach the same."""
+        return *self.question(row), *self.taught(row)
+
     def disputed(self, row: Row) -> tuple[object, ...]:
         """Equal for rows that contradict each other where their answers differ: one question has one answer.
 

@@ -72,7 +72,7 @@ _ALL = (
     Rule("exact_duplicate", "exact", _MERGED, "the same text with the same answer stands"),
     Rule("label_conflict_lost", "conflicts", _OUT, "more rows, or a newer correction, answer the same text otherwise"),
     Rule("label_conflict_tie", "conflicts", _OUT, "the same text has another answer as often"),
-    Rule("suspected_mislabel", "labels", _OUT, "a cross-validated model disagrees with its category"),
+    Rule("suspected_mislabel", "labels", _OUT, "equal rows, or a cross-validated model, disagree with its category"),
     Rule("over_max_rows", "limit", _OUT, "older than the newest data.max_rows rows"),
     Rule("near_duplicate", "near", _MERGED, "a row that says the same in nearly the same words stands"),
     Rule("semantic_duplicate", "semantic", _MERGED, "a row that says the same in other words stands"),

@@ -164,6 +164,22 @@ def test_suspected_mislabels_wait_for_a_person_with_the_better_category() -> Non
     assert some not in again.ledger.removed
 
 
+def test_equal_rows_of_two_categories_are_asked_about_before_they_merge() -> None:
+    def of(*categories: str | None) -> list[Row]:
+        return [row(at, "where is it", "here", category=name) for at, name in enumerate(categories)]
+
+    version = built(of("c1", "c2", None), labels={"mislabels": "hold"})
+    assert {each.row_id: each.suggestion for each in version.questions} == {"row-00000": "c2", "row-00001": "c1"}
+    assert version.ledger.removed == dict.fromkeys(("row-00000", "row-00001"), "suspected_mislabel")
+    assert [each.row_id for each in built(of("c1", "c1", "c2"), labels={"mislabels": "hold"}).questions] == [
+        "row-00002"
+    ]
+    known = {"decisions": {"row-00001": Decision("row-00001", "edited", category="c1", by="ann")}}
+    (kept,) = built(of("c1", "c2", None), known).splits[TRAIN]
+    assert (kept.category, kept.stands_for) == ("c1", 3)
+    assert not built(of("c1", "c1", None)).questions
+
+
 def test_a_judge_scores_once_and_its_low_scores_hold_rows_back() -> None:
     from services.curation.compute.steps.judge import key_of
 

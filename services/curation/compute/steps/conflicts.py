@@ -1,6 +1,6 @@
 """One row per text and answer, and one answer per text."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 
 from services.curation.domain import conflicts
 from services.curation.domain.identity import Identity
@@ -13,14 +13,21 @@ _SHOWN = 5
 
 
 class Exact:
-    """Merges rows that ask the same, to a reader, and teach the same."""
+    """Merges rows that ask the same, to a reader, and teach the same; those of several categories only within each."""
 
-    name, version = "exact", 4
+    name, version = "exact", 5
 
     def __call__(self, rows: Sequence[Row], context: Context) -> Result:
         """As `Step`."""
         ledger, same = Ledger(), Identity(context.spec)
-        return Result(conflicts.merge_exact(rows, lambda row: (same.question(row), same.taught(row)), ledger), ledger)
+        keys = {row.row_id: same.pair(row) for row in rows}
+        disputed = conflicts.categories_of(rows, lambda row: keys[row.row_id])
+
+        def key(row: Row) -> Hashable:
+            found = keys[row.row_id]
+            return found, row.category if found in disputed else None
+
+        return Result(conflicts.merge_exact(rows, key, ledger), ledger)
 
 
 class Conflicts:
