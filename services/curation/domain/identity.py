@@ -53,7 +53,7 @@ class Identity:
     def frame(self, row: Row) -> str:
         """What stands around the text, as JSON."""
         system = single_spaced(row.system or self._system)
-        return dump([system, _tools(row.tools), _turns(row.history)])
+        return dump([system, _tools(row.tools), _turns(row.history), _speaker(row.input_as)])
 
 
 @lru_cache(4096)
@@ -64,6 +64,11 @@ def _tools(tools: str | None) -> str:
 @lru_cache(4096)
 def _turns(history: str | None) -> list[dict[str, Any]]:
     return [_framed(turn) for turn in json.loads(history)] if history else []
+
+
+@lru_cache(4096)
+def _speaker(input_as: str | None) -> dict[str, Any]:
+    return _framed(json.loads(input_as)) if input_as else {"role": "user"}
 
 
 def _framed(turn: dict[str, Any]) -> dict[str, Any]:

@@ -41,6 +41,18 @@ def test_what_frames_a_question_is_part_of_it() -> None:
     assert len(kept(*(row(at, ASKED, f"answer {at}", **fields) for at, fields in enumerate(others)))) == len(others)
 
 
+def test_who_asks_is_part_of_the_question() -> None:
+    def by(**told: str) -> str:
+        return json.dumps({"role": "user", "content": ASKED, **told})
+
+    asked: list[dict[str, Any]] = [
+        {}, {"input_as": by(name="bob")}, {"input_as": by(name="ann")}, {"input_as": by(role="tool")},
+    ]  # fmt: skip
+    assert len(kept(*(row(at, ASKED, f"answer {at}", **fields) for at, fields in enumerate(asked)))) == len(asked)
+    parts = json.dumps({"role": "user", "content": [{"type": "text", "text": ASKED}]})
+    assert kept(row(0, ASKED), row(1, ASKED, input_as=parts)) == ["row-00000"]
+
+
 def test_what_says_the_same_of_the_frame_is_the_same() -> None:
     assert kept(row(0, ASKED, system="Be kind. Be brief."), row(1, ASKED, system="Be kind.  Be brief.")) == [
         "row-00000"

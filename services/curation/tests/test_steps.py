@@ -14,6 +14,7 @@ from services.curation.domain.heuristics import insults, refuses, repeats
 from services.curation.domain.review import Decision
 from services.curation.domain.rows import Row
 from services.curation.domain.split import TRAIN
+from services.curation.domain.suite import messages_of
 from services.curation.tests.conftest import TOPICS, build_rows, context_for, row, tickets
 
 ALL_TRAIN = {"split": {"train": 1.0, "validation": 0.0, "test": 0.0}}
@@ -39,6 +40,19 @@ def test_neighbouring_turns_of_one_role_become_one_and_unknown_roles_are_named()
     version = built([broken])
     assert version.ledger.removed == {"row-00001": "roles_broken"}
     assert "history[0].role: 'bot'" in version.ledger.examples["roles_broken"][0]["detail"]
+
+
+@pytest.mark.parametrize(
+    ("whole", "turns"),
+    [({}, 1), ({"content": [{"type": "text", "text": "late"}]}, 1), ({"name": "bob"}, 2), ({"role": "tool"}, 2)],
+)
+def test_nobody_is_made_to_say_what_another_said(whole: dict[str, Any], turns: int) -> None:
+    history = json.dumps([{"role": "user", "content": "my parcel is blue"}])
+    input_as = json.dumps({"role": "user", "content": "late", **whole})
+    kept = only(built([row(0, "late", "sorry", history=history, input_as=input_as)]))
+    told = messages_of(kept, "")
+    assert len(told) == turns
+    assert told[-1]["content"] == ("late" if turns == 2 else "my parcel is blue\n\nlate")
 
 
 def test_who_reviews_reads_what_users_said_of_the_answer() -> None:

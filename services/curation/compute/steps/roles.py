@@ -16,7 +16,7 @@ ROLES = ("system", "user", "assistant", "tool")
 class Roles:
     """Merges neighbouring turns of one role; turns that are no conversation, or that no base can read, cost the row."""
 
-    name, version = "roles", 2
+    name, version = "roles", 3
 
     def __call__(self, rows: Sequence[Row], context: Context) -> Result:
         """As `Step`."""
@@ -70,9 +70,15 @@ def _merged(row: Row) -> Row:
         else:
             turns.append(turn)
     text = row.input
-    if turns and turns[-1]["role"] == "user" and _joins(turns[-1], {"role": "user", "content": text}):
+    if turns and _same_speaker(row) and _joins(turns[-1], {"role": "user", "content": text}):
         text = f"{turns.pop()['content']}\n\n{text}"
     return row if turns == before else replace(row, history=history_of(turns), input=text)
+
+
+def _same_speaker(row: Row) -> bool:
+    """Whether the input is a user's who gives no name, and text alone."""
+    whole = json.loads(row.input_as) if row.input_as else {"role": "user", "content": row.input}
+    return set(whole) == {"role", "content"} and whole["role"] == "user" and unreadable(whole) is None
 
 
 def _joins(left: dict[str, Any], right: dict[str, Any]) -> bool:
