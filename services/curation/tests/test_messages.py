@@ -140,6 +140,17 @@ def test_a_row_keeps_what_no_repair_touches_to_the_letter() -> None:
     assert version.ledger.edits() == {}
 
 
+def test_a_tool_may_give_nothing_back(tmp_path: Path) -> None:
+    asked = {"role": "user", "content": "forget order 7"}
+    called = {"role": "assistant", "content": None, "tool_calls": [call(order="7")]}
+    nothing, done = {"role": "tool", "tool_call_id": "c1", "content": ""}, {"role": "assistant", "content": "done"}
+    messages: list[dict[str, Any]] = [asked, called, nothing, done]
+    assert published(tmp_path, messages) == messages
+    messages[2] = {"role": "user", "content": " "}
+    with pytest.raises(ValueError, match="not enough values"):
+        published(tmp_path, messages)
+
+
 def test_a_call_that_a_reviewer_edits_stays_a_call() -> None:
     whole = {"role": "assistant", "content": None, "tool_calls": [call(order="7")]}
     tools = json.dumps([{"type": "function", "function": {"name": "find", "parameters": {"type": "object"}}}])
