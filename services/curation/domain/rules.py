@@ -57,6 +57,7 @@ _ALL = (
     Rule("answer_empty", "answers", _OUT, "the answer is empty", optional=False),
     Rule("answer_not_json", "answers", _OUT, "the answer is not strict JSON"),
     Rule("answer_breaks_schema", "answers", _OUT, "the answer breaks output.schema"),
+    Rule("pair_of_one_answer", "answers", _OUT, "what was preferred and what was rejected are the same answer"),
     Rule("style_removed", "style", _EDITED, "data.curation.style.remove was cut out"),
     Rule("style_forbidden", "style", _OUT, "data.curation.style.forbid was found"),
     Rule("input_too_short", "quality", _OUT, "the input is shorter than data.curation.quality.min_input"),

@@ -73,6 +73,20 @@ def test_a_json_answer_is_taken_out_of_its_code_fence() -> None:
     assert version.ledger.edits() == {"answer_fence_removed": 1}
 
 
+def test_a_pair_loses_its_fences_together_and_one_answer_is_no_pair() -> None:
+    bare, fenced, other = '{"a": 1}', '```json\n{"a": 1}\n```', '```json\n{"a": 2}\n```'
+    pairs = [(other, fenced), (fenced, fenced), (bare, fenced), (bare, '{"a":1}'), (bare, None)]
+    rows = [row(at, f"text {chr(97 + at)} of mine", answer, rejected=lost) for at, (answer, lost) in enumerate(pairs)]
+
+    def left(method: str) -> dict[str, tuple[str | None, str | None]]:
+        version = build_rows(rows, data=ALL_TRAIN, output={"format": "json"}, recipe={"method": method})
+        assert set(version.ledger.removed.values()) <= {"pair_of_one_answer"}
+        return {each.row_id[-1]: (each.answer, each.rejected) for each in version.splits[TRAIN]}
+
+    assert left("dpo") == {"0": ('{"a": 2}', bare), "2": (bare, fenced), "4": (bare, None)}
+    assert len(left("lora")) == len(rows)
+
+
 def test_style_cuts_what_is_unwanted_and_takes_out_what_is_forbidden() -> None:
     rows = [row(0, "one", "Sure! It is done."), row(1, "two", "I guess so")]
     version = built(rows, style={"remove": [r"^Sure!\s*"], "forbid": ["I guess"]})

@@ -4,7 +4,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 
+from libs.contracts.answers import canonical_answer
 from services.curation.compute.answers import AnswerCheck
+from services.curation.domain.identity import Identity
 from services.curation.domain.ledger import Ledger
 from services.curation.domain.rows import Row
 from services.curation.domain.steps import Context, Result
@@ -13,7 +15,7 @@ _FENCE = re.compile(r"\A```(?:json|JSON)?[ \t]*\n(.*?)\n?```\Z", re.DOTALL)
 
 
 class Fences:
-    """Takes a JSON answer out of its code fence."""
+    """Takes a JSON answer out of its code fence, and the rejected one with it: else a pair would teach the fence."""
 
     name, version = "fences", 2
 
@@ -24,9 +26,14 @@ class Fences:
         for row in rows:
             # The fence may be what was wrong.
             fenced = _FENCE.match(row.answer) if wanted and row.answer and row.label is not False else None
-            if fenced is not None:
-                ledger.edit(row, "answer_fence_removed")
-            edited.append(replace(row, answer=fenced[1].strip()) if fenced is not None else row)
+            if fenced is None:
+                edited.append(row)
+                continue
+            ledger.edit(row, "answer_fence_removed")
+            lost = _FENCE.match(row.rejected or "")
+            edited.append(
+                replace(row, answer=fenced[1].strip(), rejected=lost[1].strip() if lost is not None else row.rejected)
+            )
         return Result(edited, ledger)
 
 
@@ -48,13 +55,13 @@ class Blame:
 
 
 class Answers:
-    """Takes out rows that teach no answer, or one the task could not use."""
+    """Takes out rows that teach no answer, or one the task could not use, and pairs of one answer."""
 
-    name, version = "answers", 1
+    name, version = "answers", 2
 
     def __call__(self, rows: Sequence[Row], context: Context) -> Result:
         """As `Step`; InvalidInput when the task's schema is none."""
-        ledger, check = Ledger(), AnswerCheck(context.spec.output)
+        ledger, check, same = Ledger(), AnswerCheck(context.spec.output), Identity(context.spec)
         for row in rows:
             if row.answer is None:
                 ledger.remove(row, "no_answer", f"{row.kind}, {row.signal}")
@@ -64,4 +71,6 @@ class Answers:
             fault = check.fault(row.answer)
             if fault is not None:
                 ledger.remove(row, *fault)
+            elif same.beaten(row) and same.beaten(row) == canonical_answer(row.answer):
+                ledger.remove(row, "pair_of_one_answer")
         return Result(ledger.kept(rows), ledger)
