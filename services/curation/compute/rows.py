@@ -54,11 +54,21 @@ def _row(given: dict[str, Any], segment: str) -> Row:
             given |= _conversation(json.loads(messages), given)
         except (ValueError, TypeError, AttributeError, KeyError, RecursionError) as error:
             raise DataLoss(f"segment {segment}: row {given['row_id']}: messages: {error}", field="messages") from error
+    if given.get("history") and not _is_turns(given["history"]):
+        raise DataLoss(f"segment {segment}: row {given['row_id']}: history is no list of turns", field="history")
     given["weight"] = 1.0 if given.get("weight") is None else given["weight"]
     given["input"] = given["input"] or ""
     given["dated"] = given.pop("arrived_at", None) != given["created_at"]
     given["named"] = frozenset(json.loads(given.pop("pseudonyms", None) or "[]"))
     return Row(answer=given.pop("output"), **given)
+
+
+def _is_turns(history: str) -> bool:
+    try:
+        turns = json.loads(history)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(turns, list) and all(isinstance(turn, dict) for turn in turns)
 
 
 def _conversation(messages: list[dict[str, Any]], given: dict[str, Any]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import Any
 import polars as pl
 import pytest
 
+from libs.contracts.errors import DataLoss
 from services.curation.compute.pipeline import curate
 from services.curation.compute.publish import line_of
 from services.curation.compute.rows import load
@@ -15,7 +16,7 @@ from services.curation.domain.review import Decision
 from services.curation.domain.rows import Row
 from services.curation.domain.split import TRAIN
 from services.curation.domain.text import normalise
-from services.curation.tests.conftest import build_rows, context_for, row
+from services.curation.tests.conftest import build_rows, context_for, row, write_segment
 
 ALL_TRAIN = {"split": {"train": 1.0, "validation": 0.0, "test": 0.0}}
 IMAGE = {"type": "image_url", "image_url": {"url": "https://shop.test/a.png"}}
@@ -179,3 +180,10 @@ def test_what_a_property_of_a_tool_says_is_rewritten_whatever_the_property_is_ca
     changed = rewritten_tools(tool("a@b"), lambda text: text.replace("a@b", "x"))
     assert changed is not None
     assert json.loads(changed) == json.loads(tool("x"))
+
+
+@pytest.mark.parametrize("history", ["not json", '{"a": 1}', '["x"]', "null"])
+def test_a_segment_whose_turns_are_none_is_named_with_its_row(tmp_path: Path, history: str) -> None:
+    path = write_segment(tmp_path / "s.parquet", [row(0, "why", history=history)])
+    with pytest.raises(DataLoss, match="row row-00000: history is no list of turns"):
+        load([(1, path)])

@@ -38,16 +38,9 @@ class Roles:
 
 
 def _fault(history: str) -> str | None:
-    try:
-        turns = json.loads(history)
-    except (ValueError, RecursionError):
-        return "history: is not JSON"
-    if not isinstance(turns, list):
-        return "history: is not a list of turns"
-    for at, turn in enumerate(turns):
-        if not isinstance(turn, dict) or turn.get("role") not in ROLES:
-            role = turn.get("role") if isinstance(turn, dict) else None
-            return f"history[{at}].role: {word(role)!r} is none of {', '.join(ROLES)}"
+    for at, turn in enumerate(turns_of(history)):
+        if turn.get("role") not in ROLES:
+            return f"history[{at}].role: {word(turn.get('role'))!r} is none of {', '.join(ROLES)}"
         content = turn.get("content")
         if not isinstance(content, str | list) and not turn.get("tool_calls"):
             return f"history[{at}].content: is missing"
