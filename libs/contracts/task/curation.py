@@ -159,7 +159,10 @@ class CurationSpec(Section):
         0.0, description="how far the signals on a response must agree for it to train; one full voice alone has 0.75"
     )
     licences: tuple[str, ...] = Field((), description="licences that may train; empty means all, and rows without one")
-    without: tuple[str, ...] = Field((), description="rules that do not apply, by name")
+    without: tuple[str, ...] = Field(
+        (),
+        description="rules that do not apply, by name; label_conflict_tie where a question may have many good answers",
+    )
     holdout_after: datetime | None = Field(
         None, description="groups that begin at or after this time are test; fixed by the first dataset version"
     )

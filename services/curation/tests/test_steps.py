@@ -208,6 +208,16 @@ def test_equal_rows_of_two_categories_are_asked_about_before_they_merge() -> Non
     assert not built(of("c1", "c1", None)).questions
 
 
+def test_a_question_may_have_many_good_answers_where_the_task_says_so() -> None:
+    poems = [row(0, "write a poem", "waves"), row(1, "write a poem", "wind"), row(2, "write a poem", "wind")]
+    tied = built(poems[:2])
+    assert len(tied.questions) == len(tied.ledger.removed) == 2
+    for given, undone in ((poems[:2], "label_conflict_tie"), (poems, "label_conflict_lost")):
+        version = built(given, {"undone": frozenset({undone})})
+        assert len(version.splits[TRAIN]) == 2
+        assert version.questions == []
+
+
 def test_a_judge_scores_once_and_its_low_scores_hold_rows_back() -> None:
     from services.curation.compute.steps.judge import key_of
 

@@ -10,6 +10,7 @@ from services.curation.domain.rows import Row
 from services.curation.domain.steps import Context, Result
 
 _SHOWN = 5
+_TIE = "label_conflict_tie"
 
 
 class Exact:
@@ -53,5 +54,7 @@ class Conflicts:
             for row in each.rows
             if row.row_id not in context.decisions
         ]  # fmt: skip
+        if _TIE in context.undone:
+            questions = []
         facts = {"label_conflicts": {"texts": len(seen), "examples": examples}}
         return Result(ledger.kept(rows), ledger, facts, questions)
