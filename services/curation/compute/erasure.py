@@ -3,6 +3,7 @@
 import json
 import sys
 from collections import Counter
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,8 @@ def main(request_file: str) -> None:
 def erase(request: dict[str, Any]) -> dict[str, Any]:
     """`rows` and `synthetic` of the user; per version what it held; rewritten files under `out`.
 
-    `segments` are paths by digest; `versions` name number, ledger and suite files.
+    `segments` are paths by digest; `versions` name number, ledger and suite files. `carrying` are rows of others that
+    may say what the user's said: of all signals on a request one row stands, with what was right by any of them.
     """
     rows: set[str] = set(request["known"])
     holding: list[str] = []
@@ -32,14 +34,24 @@ def erase(request: dict[str, Any]) -> dict[str, Any]:
         if mine:
             holding.append(digest)
     derived: set[str] = set()
+    carrying: set[str] = set()
+    for version in request["versions"]:
+        carrying |= _carrying(ledger_file.finals_of(Path(version["ledger"])), rows)
     for version in request["versions"]:
         lineages = ledger_file.lineages(Path(version["ledger"]))
-        derived |= {row_id for row_id, made_of in lineages.items() if rows & set(made_of.get("seeds", []))}
+        derived |= {row_id for row_id, made_of in lineages.items() if (rows | carrying) & set(made_of.get("seeds", []))}
     gone = frozenset(rows | derived)
+    items = frozenset(map(item_id_of, gone | carrying))
     out = Path(request["out"])
     out.mkdir(parents=True, exist_ok=True)
-    touched = [found for version in request["versions"] if (found := _touched(version, gone, out)) is not None]
-    return {"rows": sorted(rows), "synthetic": sorted(derived), "segments": holding, "touched": touched}
+    touched = [found for version in request["versions"] if (found := _touched(version, gone, items, out)) is not None]
+    return {
+        "rows": sorted(rows),
+        "synthetic": sorted(derived),
+        "carrying": sorted(carrying - gone),
+        "segments": holding,
+        "touched": touched,
+    }
 
 
 def _rows_of(path: Path, user: str) -> set[str]:
@@ -51,10 +63,16 @@ def _rows_of(path: Path, user: str) -> set[str]:
         raise DataLoss(f"segment {path.name} cannot be read: {error}", field="segment") from error
 
 
-def _touched(version: dict[str, Any], gone: frozenset[str], out: Path) -> dict[str, Any] | None:
+def _carrying(ends: Mapping[str, dict[str, str]], rows: Collection[str]) -> set[str]:
+    """The rows that stand with what these say."""
+    mine = (ends[row_id] for row_id in rows if row_id in ends)
+    return {end["other"] for end in mine if end["rule"] == "superseded_signal" and end["other"]}
+
+
+def _touched(version: dict[str, Any], gone: frozenset[str], items: frozenset[str], out: Path) -> dict[str, Any] | None:
     ends = ledger_file.finals_of(Path(version["ledger"]))
-    mine = {row_id: end for row_id, end in ends.items() if row_id in gone}
-    items = {item_id_of(row_id) for row_id in gone}
+    held = gone | _carrying(ends, gone)
+    mine = {row_id: end for row_id, end in ends.items() if row_id in held}
     lines = Path(version["suite"]).read_text(encoding="utf-8").splitlines()
     left = [line for line in lines if json.loads(line)["item_id"] not in items]
     if not mine and len(left) == len(lines):

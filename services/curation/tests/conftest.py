@@ -96,7 +96,7 @@ def write_segment(path: Path, rows: Sequence[Row]) -> Path:
         "history": pl.String, "output": pl.String, "category": pl.String, "group": pl.String, "request_id": pl.String,
         "signal": pl.String, "consent": pl.Boolean, "created_at": pl.Datetime("us", "UTC"), "user": pl.String,
         "licence": pl.String, "rejected": pl.String, "review": pl.String, "subject": pl.String,
-        "tools": pl.String, "comment": pl.String,
+        "tools": pl.String, "comment": pl.String, "revision": pl.Int64, "judgement": pl.String,
     }  # fmt: skip
     names = {name: "answer" if name == "output" else name for name in schema}
     pl.DataFrame(

@@ -145,7 +145,7 @@ class Erasing:
                 await store.quarantine(unit, now, f"it held rows of a subject erased by {erasure.by}")
                 if suite is not None:
                     await store.add_suite(unit, tenant, task, suite, now.number)
-            forgotten = await review.forget(unit, tenant, task, erasure.user, rows)
+            forgotten = await review.forget(unit, tenant, task, erasure.user, (*rows, *result["carrying"]))
             await audits.forget(unit, tenant, task)
             await erasures.advance(unit, listed)
             unit.emit(

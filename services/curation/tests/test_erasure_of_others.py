@@ -1,0 +1,59 @@
+"""What an erased subject said stands with rows of others too: there it is found and goes, and their rows stay."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from libs.contracts.task import SplitSpec
+from services.curation.compute.erasure import erase
+from services.curation.domain.rows import Row
+from services.curation.domain.split import SPLITS, TEST, TRAIN, salt_of, split_of
+from services.curation.tests.conftest import build_files, row, tickets
+
+WORDS = "when will the green truck arrive at the gate"
+SECRET = "what bob alone would say"
+
+
+def group_of(side: str) -> str:
+    """A group whose rows stand on that side."""
+    salt = salt_of("default", "triage")
+    return next(name for name in map(str, range(99)) if split_of(salt, f"g:{name}", SplitSpec()) == side)
+
+
+def corrected_then_rated(side: str) -> list[Row]:
+    """Bob corrects an answer; Amy rates it later, and her row says what both their signals amount to."""
+
+    def said(*rows: str) -> str:
+        return json.dumps({"rows": rows, "good": 1, "bad": 1, "output": SECRET, "kind": "correction"})
+
+    about: dict[str, Any] = {"group": group_of(side), "request_id": "q9", "subject": "sam"}
+    return [
+        row(900, WORDS, SECRET, **about, kind="correction", user="bob", revision=1, judgement=said("row-00900")),
+        row(901, WORDS, "w", **about, kind="rating", user="amy", revision=2, judgement=said("row-00900", "row-00901")),
+    ]
+
+
+def erased(home: Path, user: str) -> dict[str, Any]:
+    """Erase a user of the one version under `home`."""
+    version = {"number": 1, "ledger": str(home / "out/ledger.parquet"), "suite": str(home / "out/suite/items.jsonl")}
+    segments = {"s": str(home / "s.parquet")}
+    out = str(home.parent / "erased")
+    return erase({"user": user, "known": [], "segments": segments, "versions": [version], "out": out})
+
+
+@pytest.mark.parametrize("side", [TRAIN, TEST])
+def test_a_row_that_says_what_an_erased_one_said_is_found(tmp_path: Path, side: str) -> None:
+    _, files = build_files(tmp_path / "h", [*tickets(60), *corrected_then_rated(side)])
+    holding = {name for name in SPLITS if SECRET.encode() in files[f"dataset/{name}.jsonl"]}
+    assert holding == {side}
+    found = erased(tmp_path / "h", "bob")
+    assert (found["rows"], found["carrying"]) == (["row-00900"], ["row-00901"])
+    (touched,) = found["touched"]
+    assert touched["rows"] == {"removed": 1, side: 1}
+    if side == TEST:
+        assert touched["suite_items"] == 1
+        assert SECRET not in (Path(touched["suite"]) / "items.jsonl").read_text()
+    # Whoever only rated says nothing that stands with another.
+    assert erased(tmp_path / "h", "nobody")["touched"] == []
