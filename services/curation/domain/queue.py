@@ -8,6 +8,8 @@ from services.curation.domain.review import Kind, Question, value_of
 from services.curation.domain.rows import Row
 from services.curation.domain.split import TRAIN
 
+SAID = "; users said: "
+"""What stands between the reason of a question and what users said of the answer."""
 _COMMENT = 500
 
 MOST = 5_000
@@ -41,7 +43,7 @@ def ordered(questions: Iterable[Question], rows: Mapping[str, Row], counts: Mapp
             held_out=row is not None and row.split not in ("", TRAIN),
             characters=len(each.input) + len(each.answer),
         )
-        said = f"; users said: {each.comment[:_COMMENT]}" if each.comment else ""
+        said = SAID + each.comment[:_COMMENT] if each.comment else ""
         valued.append(replace(each, value=round(value, 6), reason=each.reason + said, comment=""))
     first: dict[str, Question] = {}
     for each in sorted(valued, key=lambda one: (-one.value, one.item_id)):

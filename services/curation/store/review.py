@@ -11,6 +11,7 @@ from sqlalchemy import and_, delete, func, select, update
 from libs.contracts.errors import FailedPrecondition, InvalidInput, NotFound
 from libs.outbox.database import Database
 from libs.outbox.unit import UnitOfWork
+from services.curation.domain.queue import SAID
 from services.curation.domain.review import APPROVED, EDITED, KINDS, PENDING, REJECTED, STATES
 from services.curation.store.dialect import insert, of
 from services.curation.store.tables import REVIEW
@@ -62,7 +63,7 @@ class Verdict:
 
 
 async def ask(unit: UnitOfWork, tenant: str, task: str, questions: Sequence[Mapping[str, Any]], dataset: int) -> None:
-    """Queue questions; one that was asked before gets its new value and suggestion, and nothing else."""
+    """Queue questions; one that was asked before gets its new value, suggestion and reason, and nothing else."""
     rows = [
         {
             "tenant": tenant, "task": task, "dataset": dataset, "state": PENDING, "decided_by": "", "note": "",
@@ -73,7 +74,7 @@ async def ask(unit: UnitOfWork, tenant: str, task: str, questions: Sequence[Mapp
     if not rows:
         return
     statement = insert(unit.session, REVIEW)
-    newest = {name: statement.excluded[name] for name in ("value", "suggestion")}
+    newest = {name: statement.excluded[name] for name in ("value", "suggestion", "reason")}
     again = statement.on_conflict_do_update(index_elements=["tenant", "task", "item_id"], set_=newest)
     await unit.session.execute(again, rows)
 
@@ -175,19 +176,25 @@ async def approved_synthetic(database: Database, tenant: str, task: str) -> list
 async def forget(unit: UnitOfWork, tenant: str, task: str, user: str, row_ids: Sequence[str]) -> int:
     """Delete what the queue holds of a user, of these rows, and of what was derived from them; counts items.
 
-    A suggestion is another row's answer and may be his: all are taken back, and the next build makes them anew.
+    A suggestion is another row's answer and may be his, and so may be what users said: all are taken back, and the next
+    build tells them anew.
     """
-    gone, named = 0, set(row_ids)
-    every = select(REVIEW.c.item_id, REVIEW.c.row_id, REVIEW.c.user, REVIEW.c.lineage).where(of(REVIEW, tenant, task))
+    gone, named, mine = 0, set(row_ids), of(REVIEW, tenant, task)
+    every = select(REVIEW.c.item_id, REVIEW.c.row_id, REVIEW.c.user, REVIEW.c.lineage, REVIEW.c.reason).where(mine)
     doomed = []
     for row in (await unit.session.execute(every)).all():
+        reason, said, _ = row.reason.partition(SAID)
+        if said:
+            await unit.session.execute(
+                update(REVIEW).where(mine, REVIEW.c.item_id == row.item_id).values(reason=reason)
+            )
         seeds = set(json.loads(row.lineage).get("seeds", [])) if row.lineage else set()
         if row.user == user or row.row_id in named or seeds & named:
             doomed.append(row.item_id)
     for item_id in doomed:
-        await unit.session.execute(delete(REVIEW).where(of(REVIEW, tenant, task), REVIEW.c.item_id == item_id))
+        await unit.session.execute(delete(REVIEW).where(mine, REVIEW.c.item_id == item_id))
         gone += 1
-    await unit.session.execute(update(REVIEW).where(of(REVIEW, tenant, task)).values(suggestion=""))
+    await unit.session.execute(update(REVIEW).where(mine).values(suggestion=""))
     return gone
 
 

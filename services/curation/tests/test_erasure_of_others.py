@@ -10,7 +10,9 @@ from libs.contracts.task import SplitSpec
 from services.curation.compute.erasure import erase
 from services.curation.domain.rows import Row
 from services.curation.domain.split import SPLITS, TEST, TRAIN, salt_of, split_of
-from services.curation.tests.conftest import build_files, row, tickets
+from services.curation.store import review
+from services.curation.tests.conftest import House, build_files, row, tickets
+from services.curation.workflows.erasing import hash_of
 
 WORDS = "when will the green truck arrive at the gate"
 SECRET = "what bob alone would say"
@@ -57,3 +59,23 @@ def test_a_row_that_says_what_an_erased_one_said_is_found(tmp_path: Path, side: 
         assert SECRET not in (Path(touched["suite"]) / "items.jsonl").read_text()
     # Whoever only rated says nothing that stands with another.
     assert erased(tmp_path / "h", "nobody")["touched"] == []
+
+
+async def test_what_an_erased_subject_said_of_an_answer_leaves_the_questions_on_it(house: House) -> None:
+    ann, text = hash_of("default", "ann"), "where do we keep the winter tyres"
+    about: dict[str, Any] = {"group": "c1", "request_id": "q20"}
+    asked = row(950, text, "X", **about, user="amy", review="two answers", comment="amy likes it")
+    blamed = row(951, text, None, **about, user=ann, signal="bad", comment="a story of her own")
+
+    async def reasons() -> list[str]:
+        queued, _ = await review.listed(house.database, "default", "triage", state="", limit=1000)
+        return [each.reason for each in queued if each.row_id == asked.row_id]
+
+    await house.built([*tickets(100), asked, blamed])
+    (reason,) = await reasons()
+    assert "a story of her own" in reason
+    await house.erasing.erase("default", "triage", "ann", by="dpo", reason="17")
+    assert await reasons() == ["two answers"]
+    await house.built([], 2)
+    # What others said is told again.
+    assert await reasons() == ["two answers; users said: amy likes it"]
