@@ -113,6 +113,8 @@ def context_of(request: dict[str, Any]) -> tuple[list[Row], Context]:
     placed |= places_of(synthetic, placed)
     rows += synthetic
     erased = frozenset(request.get("erased", []))
+    gone = frozenset(request.get("erased_rows", []))
+    gone |= {row.row_id for row in rows if not erased.isdisjoint((row.user, row.subject))}
     others = {digest: _read_items(Path(path), public) for digest, path in request.get("suites", {}).items()}
     counts = {digest: len(items) for digest, items in others.items()}
     context = Context(
@@ -125,8 +127,8 @@ def context_of(request: dict[str, Any]) -> tuple[list[Row], Context]:
         placed=placed,
         decisions={each["row_id"]: Decision(**each) for each in request.get("decisions", [])},
         erased=erased,
-        erased_items=frozenset(item_id_of(row.row_id) for row in rows if not erased.isdisjoint((row.user, row.subject)))
-        | frozenset(item_id_of(row_id) for row_id in request.get("erased_rows", [])),
+        erased_rows=gone,
+        erased_items=frozenset(map(item_id_of, gone)),
         suite=_read_items(Path(request["suite"]), public) if request["suite"] else None,
         suites=[item for items in others.values() for item in items],
         coverage=[each.told(counts) for each in foreign_suites(spec)],

@@ -80,6 +80,11 @@ def trust(row: Row) -> int:
     return {CORRECTION: 3, "preference": 2}.get(row.kind, 1)
 
 
+def seeds_of(row: Row) -> list[str]:
+    """The rows a synthetic row was made from."""
+    return list(json.loads(row.lineage).get("seeds", [])) if row.lineage else []
+
+
 def asked(row: Row) -> str:
     """What is asked: earlier turns and the input."""
     if not row.history:
@@ -126,4 +131,16 @@ def texts_of(row: Row) -> list[str]:
     return found
 
 
-__all__ = ["CORRECTION", "EXAMPLE", "SYNTHETIC", "Ledger", "Row", "asked", "rewritten", "said", "texts_of", "trust"]
+__all__ = [
+    "CORRECTION",
+    "EXAMPLE",
+    "SYNTHETIC",
+    "Ledger",
+    "Row",
+    "asked",
+    "rewritten",
+    "said",
+    "seeds_of",
+    "texts_of",
+    "trust",
+]

@@ -79,3 +79,22 @@ async def test_what_an_erased_subject_said_of_an_answer_leaves_the_questions_on_
     await house.built([], 2)
     # What others said is told again.
     assert await reasons() == ["two answers; users said: amy likes it"]
+
+
+def test_what_a_teacher_made_of_an_erased_row_enters_no_version(tmp_path: Path) -> None:
+    def made(row_id: str, seed: str) -> dict[str, Any]:
+        lineage = {"model": "big", "method": "evolve", "prompt": "p", "seeds": [seed], "group": ""}
+        words = f"a purple elephant stands on the stage of the theatre called {row_id}"
+        return {
+            "row_id": row_id, "input": words, "answer": "answer 1", "category": "c1", "lineage": json.dumps(lineage)
+        }  # fmt: skip
+
+    ann = hash_of("default", "ann")
+    hers = row(970, "the chandelier of the ballroom fell down", user=ann)
+    # Of the first seed there is no row any more: ingestion has rewritten its segment.
+    given: dict[str, Any] = {"erased": [ann], "erased_rows": ["row-gone"]}
+    given |= {"synthetic": [made("syn-1", "row-gone"), made("syn-2", hers.row_id), made("syn-3", "row-00001")]}
+    result, files = build_files(tmp_path / "h", [*tickets(60), hers], given=given)
+    assert result["removed"]["erased_subject"] == 3
+    told = b"".join(files.values())
+    assert not any(f"called {name}".encode() in told for name in ("syn-1", "syn-2"))

@@ -1,13 +1,14 @@
 """Whoever is erased while something is made of her rows is in nothing that is kept of it."""
 
 import asyncio
+import json
 from typing import Any
 
 import pytest
 
 from libs.artifacts import ObjectStore
 from libs.contracts.commands import BuildDataset
-from libs.contracts.errors import NotFound, Unavailable
+from libs.contracts.errors import Conflict, FailedPrecondition, NotFound, Unavailable
 from libs.contracts.events import SubjectErased
 from libs.testing.wait import eventually
 from services.curation.domain.rows import Row
@@ -159,3 +160,23 @@ async def test_an_erasure_asked_for_again_before_it_was_done_still_deletes_and_t
         await house.objects.get_bytes(built.report_digest)
     told = [body for subject, body, _ in await house.answers(3) if subject == SubjectErased.subject]
     assert [each["numbers"] for each in told] == [[1], [1]]
+
+
+async def test_a_synthesis_under_which_a_subject_is_erased_asks_for_nothing_and_takes_no_seed_of_a_quarantined_version(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    policy: dict[str, Any] = {"data": {"curation": {"synthesis": {"url": "http://localhost:9", "model": "big"}}}}
+    await house.apply(**policy)
+    await house.built([*tickets(100), *hers()], **policy)
+
+    async def complete(*given: object, **more: object) -> str:
+        await house.erasing.erase("default", "triage", "ann", by="dpo", reason="17")
+        return json.dumps([{"input": "a purple elephant stands on the stage", "output": "answer 1"}])
+
+    monkeypatch.setattr(house.chat, "complete", complete)
+    with pytest.raises(Conflict, match="erased meanwhile"):
+        await house.synthesis.write("default", "triage", 1, "")
+    queued, _ = await review.listed(house.database, "default", "triage", kind="synthetic")
+    assert queued == []
+    with pytest.raises(FailedPrecondition, match="quarantined"):
+        await house.synthesis.write("default", "triage", 1, "")

@@ -31,7 +31,9 @@ from services.curation.domain.synthesis import (
     weakest,
 )
 from services.curation.store import datasets as store
-from services.curation.store import policy, review
+from services.curation.store import erasures, policy, review
+from services.curation.store.datasets import Dataset
+from services.curation.store.erasures import Mark
 
 log = get_logger(__name__)
 
@@ -62,7 +64,9 @@ class Synthesis:
     async def write(self, tenant: str, task: str, count: int, category: str) -> Written:
         """Ask for about `count` examples, of a category or of the weakest ones first.
 
-        Raises FailedPrecondition without a teacher in the task file, NotFound without a dataset to take seeds from.
+        Raises FailedPrecondition without a teacher in the task file or where the newest dataset is quarantined,
+        NotFound without a dataset to take seeds from, Conflict when a subject was erased meanwhile: his rows may have
+        been seeds.
         """
         if not 1 <= count <= MOST:
             raise InvalidInput(f"{count} examples: 1 to {MOST}", field="count")
@@ -73,7 +77,13 @@ class Synthesis:
                 "the task names no teacher: give data.curation.synthesis a url and a model",
                 field="data.curation.synthesis",
             )
+        heeded = [each.mark for each in await erasures.of_task(self._database, tenant, task)]
         dataset = await store.get(self._database, tenant, task, 0)
+        if dataset.quarantined:
+            raise FailedPrecondition(
+                f"dataset {dataset.number} is quarantined: {dataset.quarantined}; build another one to take seeds from",
+                reason="QUARANTINED",
+            )
         directory = self._work / uuid.uuid4().hex
         try:
             tree = await self._library.objects(tenant).fetch_tree(dataset.digest, directory / "dataset")
@@ -86,6 +96,9 @@ class Synthesis:
                     return_exceptions=True,
                 )
             written, dropped = _gathered(replies)
+            # The suite, too, may be rewritten by now.
+            async with self._database.unit() as unit:
+                await erasures.heeded(unit, tenant, task, heeded)
             held = await self._library.items(tenant, dataset.suite_digest)
             checked = await child.run_compute(
                 child.CHECK,
@@ -99,7 +112,7 @@ class Synthesis:
             )
             dropped.update(checked["dropped"])
             kept = await self._judged(tenant, applied.spec, [written[at] for at in checked["kept"]], dropped)
-            await self._queue(tenant, task, kept, report, dataset.number)
+            await self._queue(dataset, kept, report, heeded)
         finally:
             await asyncio.to_thread(shutil.rmtree, directory, ignore_errors=True)
         by_category = Counter(each.category or "none" for each in kept)
@@ -142,7 +155,7 @@ class Synthesis:
         return good
 
     async def _queue(
-        self, tenant: str, task: str, kept: Sequence[Candidate], report: dict[str, Any], number: int
+        self, dataset: Dataset, kept: Sequence[Candidate], report: dict[str, Any], heeded: Sequence[Mark]
     ) -> None:
         counts = report["categories"]["train"]
         average = sum(counts.values()) / len(counts) if counts else 1.0
@@ -161,7 +174,8 @@ class Synthesis:
             fields = {name: getattr(question, name) for name in Question.__dataclass_fields__}
             asked.append({**fields, "item_id": question.item_id})
         async with self._database.unit() as unit:
-            await review.ask(unit, tenant, task, asked, number)
+            await erasures.heeded(unit, dataset.tenant, dataset.task, heeded)
+            await review.ask(unit, dataset.tenant, dataset.task, asked, dataset.number)
 
 
 def seeds_of(path: Path) -> list[Seed]:
