@@ -12,6 +12,7 @@ from libs.contracts.errors import DataLoss, InvalidInput, PawlError
 from libs.contracts.ids import digest_bytes
 from libs.contracts.task import SplitSpec, TaskSpec
 from libs.contracts.task.evaluation import TASK_SUITE
+from libs.contracts.task.recipe import method_of
 from services.curation.compute import ledger_file, publish
 from services.curation.compute.pipeline import Version, curate
 from services.curation.compute.rows import load
@@ -27,7 +28,9 @@ from services.curation.domain.steps import Context
 from services.curation.domain.suite import Item, item_id_of
 from services.curation.domain.synthesis import places_of, row_of
 
-_DECIDED = ("decisions", "erased", "synthetic", "verdicts")
+_DECIDED = ("decisions", "erased", "erased_rows", "synthetic", "verdicts")
+_TEACHING = ("dpo", "kto")
+"""Methods that learn from what is wrong, too: which rows teach, and which are the same, depends on them."""
 
 
 def main(request_file: str) -> None:
@@ -147,6 +150,7 @@ def policy_digest(spec: TaskSpec, fractions: SplitSpec, undone: frozenset[str] =
             "suite": spec.evaluation.suite.model_dump(mode="json"),
             "suites": [[each.name, each.kind, each.file] for each in spec.evaluation.suites],
             "system": spec.system,
+            "teaches": method if (method := method_of(spec.recipe)) in _TEACHING else "answers",
             "split": fractions.model_dump(mode="json"),
             "undone": sorted(undone),
             "steps": versions(),

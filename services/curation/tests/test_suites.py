@@ -67,6 +67,22 @@ def test_another_file_of_a_suite_is_another_policy(tmp_path: Path) -> None:
     assert policy("a", FILE) == policy("b", FILE) != policy("c", OTHER)
 
 
+def test_another_method_that_learns_from_what_is_wrong_is_another_policy_and_an_erased_row_another_decision(
+    tmp_path: Path,
+) -> None:
+    def digests(name: str, method: str, *erased: str) -> tuple[str, str]:
+        request = {**request_of(tmp_path / name, {}, recipe={"method": method}), "erased_rows": list(erased)}
+        metadata = build(request)["metadata"]
+        return metadata["policy_digest"], metadata["decisions_digest"]
+
+    lora, qlora, dpo, kto = (digests(name, name) for name in ("lora", "qlora", "dpo", "kto"))
+    assert lora == qlora
+    assert len({lora[0], dpo[0], kto[0]}) == 3
+    erased = digests("erased", "lora", "row-gone")
+    assert erased[0] == lora[0]
+    assert erased[1] != lora[1]
+
+
 def test_a_suite_that_was_not_uploaded_or_holds_no_items_is_named(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match=r"'law\.jsonl' was not uploaded"):
         foreign_suites(spec_of(evaluation={"suites": [{"name": "law", "kind": "items", "file": "law.jsonl"}]}))
