@@ -62,7 +62,7 @@ def _near(kind: str, nodes: Sequence[Node], texts: Sequence[str], threshold: flo
     if pairs is not None and len(pairs):
         counted = len(verify(pairs, word_sets(texts, rows_in(pairs), masked=masked), threshold).left)
     overlap = Overlap(texts, threshold, masked=masked)
-    crossing = _across(nodes, lambda left, right: len(overlap.between(left, right).row))
+    crossing = _across(nodes, overlap.count)
     method = f"Jaccard over words{', numbers masked' if masked else ''}; {ALGORITHM}, verified; across splits {METHOD}"
     return Edges(kind, method, threshold, counted, crossing)
 

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from itertools import combinations
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -10,8 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from libs.contracts.errors import DataLoss
+from services.curation.compute import overlap
 from services.curation.compute.edges import proof_of
-from services.curation.compute.overlap import Overlap
 from services.curation.compute.pipeline import Version, curate
 from services.curation.compute.semantic import StaticEmbeddings
 from services.curation.domain.rows import Row, asked
@@ -78,19 +79,39 @@ def test_an_edge_of_any_kind_that_crosses_fails_the_build(kind: str, change: dic
     st.lists(st.lists(st.sampled_from(WORDS), max_size=9).map(" ".join), max_size=20),
     st.sampled_from([0.3, 0.5, 0.7, 0.8, 1.0]),
     st.booleans(),
+    st.sampled_from([0, 1 << 40]),
 )
-def test_no_pair_that_reaches_the_threshold_is_missed(texts: list[str], threshold: float, mask: bool) -> None:
+def test_no_pair_that_reaches_the_threshold_is_missed(
+    texts: list[str], threshold: float, mask: bool, spared: int
+) -> None:
     read = [masked(words(text)) if mask else frozenset(words(text)) for text in texts]
     half = len(texts) // 2
-    wanted = {
+    similarity = {
         (left, right): jaccard(read[left], read[half + right])
         for left in range(half)
         for right in range(len(texts) - half)
-        if jaccard(read[left], read[half + right]) >= threshold
     }
-    found = Overlap(texts, threshold, masked=mask).between(np.arange(half), np.arange(half, len(texts)))
-    pairs = zip(found.row.tolist(), found.held.tolist(), strict=True)
-    assert dict(zip(pairs, found.score.tolist(), strict=True)) == pytest.approx(wanted)
+    wanted = {pair: found for pair, found in similarity.items() if found >= threshold}
+    best: dict[int, tuple[int, float]] = {}
+    for (left, right), found in sorted(wanted.items()):
+        if found > best.get(left, (0, 0.0))[1]:
+            best[left] = right, found
+    ours, theirs = np.arange(half), np.arange(half, len(texts))
+    with patch.object(overlap, "_SPARED", spared):
+        alike = overlap.Overlap(texts, threshold, masked=mask)
+        assert alike.count(ours, theirs) == len(wanted)
+        told = alike.best(ours, theirs)
+    assert {at: other for at, (other, _) in told.items()} == {at: other for at, (other, _) in best.items()}
+    assert [told[at][1] for at in best] == pytest.approx([found for _, found in best.values()])
+
+
+def test_rows_of_one_template_are_counted_and_not_compared_pair_by_pair() -> None:
+    drawn = np.random.default_rng(1)
+    frame = " ".join(f"frame{at}" for at in range(20))
+    texts = [f"{frame} " + " ".join(f"slot{at}" for at in drawn.permutation(60)[:9]) for _ in range(400)]
+    alike = overlap.Overlap(texts, 0.7)
+    with patch.object(overlap, "_PAIRS", 0):
+        assert 0 < alike.count(np.arange(200), np.arange(200, 400)) < 2_000
 
 
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])

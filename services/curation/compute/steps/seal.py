@@ -93,7 +93,7 @@ class Seal:
             pairs += self._proposed(mine, held, texts, ledger)
             for overlap in texts.overlaps:
                 mine = ledger.kept(mine)
-                best = overlap.between(np.array(texts.places(mine), np.int64), np.array(held, np.int64)).best()
+                best = overlap.best(np.array(texts.places(mine), np.int64), np.array(held, np.int64))
                 for at, (other, similarity) in best.items():
                     told = f"held out: {texts.names[held[other]]} at {similarity:.2f}"
                     ledger.remove(mine[at], "withheld_near", told)
