@@ -76,7 +76,7 @@ def build(request: dict[str, Any]) -> dict[str, Any]:
     publish.write_suite(out / "suite", version.items)
     report["suite"] = {"version": suite_version, "items": len(version.items), "new": version.new_items}
     publish.write_dataset(out / "dataset", version, context, report)
-    ledger_file.write(out / "ledger.parquet", version.ledger, rows, version.placed)
+    ledger_file.write(out / "ledger.parquet", version.ledger, rows, version.placed, version.labels)
     return {
         "splits": {name: len(version.splits[name]) for name in SPLITS},
         "removed": version.ledger.reasons(),

@@ -36,8 +36,14 @@ SCHEMA = pa.schema(
 FINALS = ["row_id", "rule", "outcome", "other", "split"]
 
 
-def write(path: Path, ledger: Ledger, rows: Sequence[Row], placed: Mapping[str, tuple[str, str]]) -> None:
-    """Write the ledger of a build; rows in order of arrival."""
+def write(
+    path: Path,
+    ledger: Ledger,
+    rows: Sequence[Row],
+    placed: Mapping[str, tuple[str, str]],
+    labels: Mapping[str, str],
+) -> None:
+    """Write the ledger of a build; rows in order of arrival, `labels` what their sources are called outside."""
     entries: dict[str, list[Any]] = {}
     for entry in ledger.entries:
         entries.setdefault(entry.row_id, []).append(entry)
@@ -47,11 +53,12 @@ def write(path: Path, ledger: Ledger, rows: Sequence[Row], placed: Mapping[str, 
         mine = entries.get(row.row_id) or [final]
         stop = mine.index(final)
         group, split = placed.get(row.row_id, ("", ""))
+        source = labels.get(row.source, "")
         for sequence, entry in enumerate(mine[: stop + 1]):
             rule = rule_of(entry.rule)
             values = (
                 row.row_id, sequence, rule.step, rule.name, rule.version, str(rule.outcome), entry.evidence,
-                entry.other, sequence == stop, row.kind, row.source, group, split, row.lineage,
+                entry.other, sequence == stop, row.kind, source, group, split, row.lineage,
             )  # fmt: skip
             for name, value in zip(SCHEMA.names, values, strict=True):
                 lines[name].append(value)

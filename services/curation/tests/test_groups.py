@@ -37,7 +37,7 @@ def test_a_version_that_wrote_groups_as_they_were_called_is_gone_on_from(tmp_pat
     first = build_rows(rows[:100])
     raw = {each.row_id: (f"g:{each.group}", first.placed[each.row_id][1]) for each in rows[:100]}
     of_item = {item_id_of(row_id): group for row_id, (group, _) in raw.items()}
-    ledger_file.write(tmp_path / "ledger", first.ledger, rows[:100], raw)
+    ledger_file.write(tmp_path / "ledger", first.ledger, rows[:100], raw, first.labels)
     items = [replace(item, group=of_item[item.item_id]) for item in first.items]
     (tmp_path / "suite").write_text("".join(json.dumps(item.as_json()) + "\n" for item in items))
     given = {"ledger": str(tmp_path / "ledger"), "suite": str(tmp_path / "suite"), "suite_version": 1}

@@ -1,6 +1,7 @@
 """Every row ends once, for a reason that can be asked for, undone and reconciled."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -62,7 +63,7 @@ def test_a_rows_history_tells_every_step_that_touched_it(tmp_path: Path) -> None
     rows = [row(0, text, "a"), row(1, text, "a"), row(2, "what?", None)]
     version = build_rows(rows, data=ALL_TRAIN)
     path = tmp_path / "ledger.parquet"
-    ledger_file.write(path, version.ledger, rows, version.placed)
+    ledger_file.write(path, version.ledger, rows, version.placed, version.labels)
     told = ledger_file.history(path, "row-00001")
     assert [each["rule"] for each in told] == [
         "encoding_repaired", "whitespace_or_controls_cleaned", "personal_data_redacted", "exact_duplicate",
@@ -75,12 +76,28 @@ def test_a_rows_history_tells_every_step_that_touched_it(tmp_path: Path) -> None
     assert ledger_file.placed_in(path) == version.placed
 
 
+def test_the_ledger_calls_sources_and_licences_as_anybody_may_read_them(tmp_path: Path) -> None:
+    rows = [
+        replace(row(0, "where is the harbour"), source="ada@example.org"),
+        replace(row(1, "who runs the harbour"), licence="ask ada@example.org"),
+        replace(row(2, "what is the harbour", kind="correction"), source="ada@example.org"),
+    ]
+    version = build_rows(rows, data={**ALL_TRAIN, "sources": ["crm"], "curation": {"licences": ["MIT"]}})
+    path = tmp_path / "ledger.parquet"
+    ledger_file.write(path, version.ledger, rows, version.placed, version.labels)
+    told = [ledger_file.history(path, each.row_id)[-1] for each in rows]
+    assert [each["rule"] for each in told] == ["kept", "licence_not_allowed", "source_not_trusted"]
+    assert [each["source"][:7] for each in told] == ["<EMAIL_", "crm", "<EMAIL_"]
+    assert [each["evidence"][:11] for each in told] == ["", "ask <EMAIL_", told[2]["source"][:11]]
+    assert "example.org" not in str(told)
+
+
 def test_the_same_build_gives_the_same_ledger_bytes(tmp_path: Path) -> None:
     rows = tickets(50)
     written = []
     for name in ("a", "b"):
         version = build_rows(rows)
-        ledger_file.write(tmp_path / name, version.ledger, rows, version.placed)
+        ledger_file.write(tmp_path / name, version.ledger, rows, version.placed, version.labels)
         written.append((tmp_path / name).read_bytes())
     assert written[0] == written[1]
 

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 
+from services.curation.compute.redaction import Redaction
 from services.curation.compute.steps.repair import clean
 from services.curation.domain.ledger import Ledger
 from services.curation.domain.rows import EXAMPLE, SYNTHETIC, Row
@@ -17,6 +18,8 @@ class Admit:
     def __call__(self, rows: Sequence[Row], context: Context) -> Result:
         """As `Step`."""
         ledger, data = Ledger(), context.spec.data
+        # Whoever sends a row names its source and licence, and may name them by a person.
+        labels = Redaction.labels(context, (label for row in rows for label in (row.licence, row.source)))
         for row in rows:
             foreign = row.kind not in (EXAMPLE, SYNTHETIC)
             if not clean(row.input) and not _is_result(row):
@@ -24,9 +27,9 @@ class Admit:
             elif row.consent is False:
                 ledger.remove(row, "no_consent")
             elif data.curation.licences and row.licence is not None and row.licence not in data.curation.licences:
-                ledger.remove(row, "licence_not_allowed", row.licence)
+                ledger.remove(row, "licence_not_allowed", labels.get(row.licence, ""))
             elif foreign and data.sources and row.source not in data.sources:
-                ledger.remove(row, "source_not_trusted", row.source)
+                ledger.remove(row, "source_not_trusted", labels.get(row.source, ""))
         return Result(ledger.kept(rows), ledger)
 
 

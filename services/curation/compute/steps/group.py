@@ -70,7 +70,7 @@ class Holdout:
         after, validating = policy.holdout_after, frozenset(policy.validation_sources)
         for row in rows:
             if row.split == TRAIN and row.source in validating:
-                ledger.remove(row, "withheld_validation", f"of {row.source}")
+                ledger.remove(row, "withheld_validation")
             elif after is not None and row.split != TEST and row.created_at >= after and row.source not in validating:
                 ledger.remove(row, "withheld_after_holdout", f"{row.created_at.isoformat()}")
         return Result(ledger.kept(rows), ledger)
