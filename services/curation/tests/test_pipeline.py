@@ -95,6 +95,14 @@ def test_the_answer_most_rows_give_stands_and_a_tie_withholds_all() -> None:
     }
 
 
+def test_nobody_is_asked_to_break_a_tie_whose_rows_all_stay() -> None:
+    rows = [row(0, "where", "a"), row(1, "where", "b")]
+    assert [each.kind for each in build_rows(rows, data=ALL_TRAIN).questions] == ["conflict", "conflict"]
+    undone: dict[str, Any] = {"known": {"undone": frozenset({"label_conflict_tie"})}, "data": ALL_TRAIN}
+    assert build_rows(rows, **undone).questions == []
+    assert reason(rows, **undone) == {}
+
+
 def test_a_damped_flood_does_not_outvote_whoever_is_trusted() -> None:
     flood = [row(at, "who", "b", weight=0.05) for at in range(10)]
     assert reason([*flood, row(10, "who", "a")])["row-00000"] == "label_conflict_lost"

@@ -50,7 +50,7 @@ class Conflicts:
                 suggestion=next(str(other.answer) for other in each.rows if other is not row),
             )
             for each in seen
-            if each.winner is None
+            if each.winner is None and "label_conflict_tie" not in context.undone
             for row in each.rows
             if row.row_id not in context.decisions
         ]  # fmt: skip
