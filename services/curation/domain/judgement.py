@@ -108,13 +108,16 @@ def heard(rows: Sequence[Row]) -> list[Row]:
             comments[row.request_id][row.comment] = None
     if not comments:
         return list(rows)
-    named: dict[str, frozenset[str]] = defaultdict(frozenset)
+    gathered: dict[str, set[str]] = defaultdict(set)
     for row in rows:
         if row.request_id in comments:
-            named[row.request_id] |= row.named
+            gathered[row.request_id] |= row.named
+    named = {request: frozenset(found) for request, found in gathered.items()}
+    # Joined once a request: rows of one share the text.
+    joined = {request: "\n".join(said) for request, said in comments.items()}
     return [
-        replace(row, comment="\n".join(comments[row.request_id]), named=named[row.request_id])
-        if row.request_id in comments else row
+        replace(row, comment=joined[row.request_id], named=named[row.request_id])
+        if row.request_id in joined else row
         for row in rows
     ]  # fmt: skip
 

@@ -11,6 +11,7 @@ from services.curation.compute.mislabels import suspects
 from services.curation.compute.pipeline import Version, curate
 from services.curation.domain.balance import lacking, shares
 from services.curation.domain.heuristics import insults, refuses, repeats
+from services.curation.domain.judgement import heard
 from services.curation.domain.review import Decision
 from services.curation.domain.rows import Row
 from services.curation.domain.split import TRAIN
@@ -64,6 +65,14 @@ def test_who_reviews_reads_what_users_said_of_the_answer() -> None:
     reasons = {each.row_id: each.reason for each in built(rows).questions}
     assert reasons["row-00000"].startswith("two people disagree; users said: it is long gone\nask ")
     assert reasons["row-00002"] == "two people disagree"
+
+
+def test_what_was_said_of_a_request_is_put_together_once() -> None:
+    rows = [row(at, "q", request_id="r", comment=f"it is gone {at}", named=frozenset({f"n{at}"})) for at in range(3)]
+    first, *others = heard([*rows, row(9, "q")])[:3]
+    assert first.comment == "it is gone 0\nit is gone 1\nit is gone 2"
+    assert first.named == {"n0", "n1", "n2"}
+    assert all(each.comment is first.comment and each.named is first.named for each in others)
 
 
 def test_a_json_answer_is_taken_out_of_its_code_fence() -> None:
