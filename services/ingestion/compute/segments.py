@@ -162,6 +162,12 @@ def inferences_to_parquet(log: Sequence[Inference]) -> bytes:
     return _parquet(columns, INFERENCES)
 
 
+def weight(data: bytes) -> int:
+    """How many bytes the columns of an object take unpacked."""
+    file = pq.read_metadata(pa.BufferReader(data))
+    return sum(file.row_group(at).total_byte_size for at in range(file.num_row_groups))
+
+
 def merged(parts: Sequence[bytes]) -> bytes:
     """One segment with the rows of several of one schema, in their order."""
     tables = [pq.read_table(pa.BufferReader(part)) for part in parts]

@@ -14,6 +14,7 @@ from libs.outbox.database import Database
 from libs.telemetry import get_logger, span
 from services.ingestion.compute import erasing as compute
 from services.ingestion.compute.erasing import Held
+from services.ingestion.compute.segments import weight
 from services.ingestion.domain.signals import key_of
 from services.ingestion.handlers.feedback import SEGMENT
 from services.ingestion.handlers.inferences import INFERENCE_SEGMENT
@@ -161,15 +162,20 @@ class Erasing:
         replaced, asked = [], set[str]()
         for before in logs:
             if before not in done.logs:
-                data = await self._objects(owner[0]).get_bytes(before)
-                now = await asyncio.to_thread(compute.inferences_without, data, owner[0], user)
-                after = await self._put(owner, now[0], INFERENCE_SEGMENT, done) if now is not None and now[1] else None
-                done.logs[before] = (Replaced(None, before, after, now[1]), now[2]) if now is not None else None
+                done.logs[before] = await self._log(owner, user, before, done)
             found = done.logs[before]
             if found is not None:
                 replaced.append(found[0])
                 asked.update(found[1])
         return replaced, frozenset(asked)
+
+    async def _log(self, owner: Owner, user: str, before: str, done: "_Done") -> tuple[Replaced, list[str]] | None:
+        data = await self._objects(owner[0]).get_bytes(before)
+        now = await asyncio.to_thread(compute.inferences_without, data, owner[0], user)
+        if now is None:
+            return None
+        after = await self._put(owner, now[0], INFERENCE_SEGMENT, done) if now[1] else None
+        return Replaced(None, before, after, now[1], weight(now[0])), now[2]
 
     async def _quarantines(
         self, owner: Owner, user: str, aside: Sequence[tuple[str, str]], done: "_Done"

@@ -19,7 +19,7 @@ from libs.outbox.database import Database
 from libs.telemetry import counter, get_logger, span
 from services.ingestion.clients.tasks import Tasks
 from services.ingestion.compute.redaction import Redaction
-from services.ingestion.compute.segments import rows_to_parquet
+from services.ingestion.compute.segments import rows_to_parquet, weight
 from services.ingestion.domain.hygiene import Echoes, Tally
 from services.ingestion.domain.joined import Joined, OutcomeWords, outcome_of, row_of, said_of
 from services.ingestion.domain.judgement import MOST_WORDS, crowded, judge
@@ -217,7 +217,7 @@ class FeedbackIntake:
         """Put a segment into object storage; it exists once it is listed, before that it is an orphan."""
         data = await asyncio.to_thread(rows_to_parquet, rows, await self._redaction(owner, spec))
         digest = await self._objects(owner[0]).put_bytes(data, kind=SEGMENT)
-        return Stored(digest, len(rows), count(rows))
+        return Stored(digest, len(rows), weight(data), count(rows))
 
     async def _redaction(self, owner: Owner, spec: TaskSpec) -> Redaction | None:
         if not spec.data.feedback.redact:

@@ -12,7 +12,7 @@ from libs.eventing.cloudevents import decode, has_attributes, payload
 from libs.eventing.connection import NatsLink
 from libs.eventing.deadletters import dead_letter
 from libs.outbox.database import Database
-from services.ingestion.compute.segments import inferences_to_parquet
+from services.ingestion.compute.segments import inferences_to_parquet, weight
 from services.ingestion.domain.hygiene import LEAST_ECHO, MOST_ECHOES, Echoes
 from services.ingestion.domain.signals import Answered, answered
 from services.ingestion.handlers.memory import RecentInferences
@@ -21,6 +21,7 @@ from services.ingestion.handlers.reading import Objects, owner_of
 from services.ingestion.store import erasing
 from services.ingestion.store import inferences as store
 from services.ingestion.store.puts import listing
+from services.ingestion.store.segments import Size
 from services.ingestion.store.tables import Owner
 
 INFERENCE_SEGMENT = "inference-segment"
@@ -79,7 +80,7 @@ class InferenceIntake:
                 continue
             data = await asyncio.to_thread(inferences_to_parquet, logged)
             digest = await self._objects(owner[0]).put_bytes(data, kind=INFERENCE_SEGMENT)
-            stored.append((owner, joinable, digest, len(logged)))
+            stored.append((owner, joinable, digest, Size(len(logged), weight(data))))
         put = [(owner[0], digest) for owner, _, digest, _ in stored]
         async with listing(self._objects, put), self._database.unit() as unit:
             for owner, joinable, digest, size in stored:

@@ -43,6 +43,8 @@ class Replaced:
     before: str
     after: str | None
     rows: int
+    bytes: int | None = None
+    """Of the one in its place, its columns unpacked, where `number` is None."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +125,7 @@ async def replace(unit: UnitOfWork, owner: Owner, replaced: Sequence[Replaced]) 
         if each.number is None:
             done = await unit.session.execute(delete(table).where(*mine))
             if each.after is not None:
-                values = {"digest": each.after, "rows": each.rows, "written_at": time.time()}
+                values = {"digest": each.after, "rows": each.rows, "bytes": each.bytes, "written_at": time.time()}
                 await unit.session.execute(insert(unit.session, table).values(tenant=owner[0], task=owner[1], **values))
         else:
             values = {"digest": each.after, "rows": each.rows}

@@ -14,6 +14,7 @@ from libs.outbox.unit import UnitOfWork
 from services.ingestion.domain.rows import Prompt
 from services.ingestion.domain.signals import Answered
 from services.ingestion.store.bulk import chunks, insert_new
+from services.ingestion.store.segments import Size
 from services.ingestion.store.tables import INFERENCE_SEGMENTS, INFERENCES, SAID, Owner, insert
 
 _PAGE = 1000
@@ -32,14 +33,14 @@ async def find(database: Database, owner: Owner, request_ids: Collection[str]) -
     return found
 
 
-async def log(unit: UnitOfWork, owner: Owner, logged: Sequence[Answered], digest: str, size: int) -> None:
-    """List a segment of `size` logged inferences and keep `logged`, the joinable part; Conflict when raced."""
+async def log(unit: UnitOfWork, owner: Owner, logged: Sequence[Answered], digest: str, size: Size) -> None:
+    """List a segment of logged inferences of that size and keep `logged`, the joinable part; Conflict when raced."""
     now = time.time()
     rows = [_inference(owner, each, now) for each in logged]
     if rows:
         await insert_new(unit, INFERENCES, tuple(rows[0]), [tuple(row.values()) for row in rows])
     listed = insert(unit.session, INFERENCE_SEGMENTS).values(
-        tenant=owner[0], task=owner[1], digest=digest, rows=size, written_at=now
+        tenant=owner[0], task=owner[1], digest=digest, rows=size.rows, bytes=size.bytes, written_at=now
     )
     await unit.session.execute(listed.on_conflict_do_nothing())
 

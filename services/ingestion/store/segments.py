@@ -15,11 +15,27 @@ from services.ingestion.store.tables import INTAKES, KINDS, SEGMENTS, insert
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """A segment that lies in object storage and is not listed yet."""
+    """A segment that lies in object storage and is not listed yet; `bytes` are those of its columns unpacked."""
 
     digest: str
     rows: int
+    bytes: int
     counts: Counts
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How large a segment is, or may be; `bytes` are those of its columns unpacked."""
+
+    rows: int
+    bytes: int
+
+    def __add__(self, other: "Size") -> "Size":
+        return Size(self.rows + other.rows, self.bytes + other.bytes)
+
+    def within(self, most: "Size") -> bool:
+        """Whether neither is more."""
+        return self.rows <= most.rows and self.bytes <= most.bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +82,7 @@ async def list_segment(
     await session.execute(
         insert(session, SEGMENTS).values(
             tenant=tenant, task=task, number=number, digest=stored.digest, rows=stored.rows,
-            import_id=import_id, written_at=time.time(),
+            import_id=import_id, written_at=time.time(), bytes=stored.bytes,
         )
     )  # fmt: skip
     await add_kinds(unit, tenant, task, stored.counts.kinds)

@@ -41,6 +41,7 @@ SEGMENTS = Table(
     Column("rows", Integer, nullable=False),
     Column("import_id", String(80), nullable=True),
     Column("written_at", Float, nullable=False),
+    Column("bytes", BigInteger, nullable=True),
 )
 # One row for each signal that counts, for good: `key` stands for tenant, task, source and id (`domain.signals.key_of`).
 COUNTED = Table(
@@ -104,6 +105,7 @@ INFERENCE_SEGMENTS = Table(
     Column("digest", String(80), primary_key=True),
     Column("rows", Integer, nullable=False),
     Column("written_at", Float, nullable=False),
+    Column("bytes", BigInteger, nullable=True),
 )
 IMPORTS = Table(
     "imports",

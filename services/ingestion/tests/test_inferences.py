@@ -17,6 +17,7 @@ from libs.eventing.batches import RawMessage
 from services.ingestion.compute.segments import inferences_to_parquet, merged
 from services.ingestion.domain.signals import answered
 from services.ingestion.store import inferences
+from services.ingestion.store.segments import Size
 from services.ingestion.store.tables import INFERENCE_SEGMENTS
 from services.ingestion.tests.conftest import BASE, House
 
@@ -71,7 +72,7 @@ async def test_a_batch_that_another_replica_stored_meanwhile_is_read_anew(house:
     await deliver(house, inference("r1"))
     with pytest.raises(Conflict):
         async with house.database.unit() as unit:
-            await inferences.log(unit, OWNER, mine, BASE, 1)
+            await inferences.log(unit, OWNER, mine, BASE, Size(1, 1))
     assert await listed(house) == [("r1", "stable", None)]
 
 

@@ -15,12 +15,14 @@ from libs.testing.wait import eventually
 from services.ingestion.compute.segments import segment_of
 from services.ingestion.store import compaction, signals
 from services.ingestion.store.puts import JournalledStore, PutJournal
-from services.ingestion.store.segments import segments_after
+from services.ingestion.store.segments import Size, segments_after
 from services.ingestion.store.tables import SEGMENTS
 from services.ingestion.tests.conftest import House
 from services.ingestion.tests.test_erasing import ANN, SECRET, asked, bytes_of_everything, erasing, taken
 from services.ingestion.tests.test_inferences import deliver, inference, listed
 from services.ingestion.workflows.tidying import Tidying
+
+SMALL, MOST = Size(100, 10**6), Size(50, 10**6)
 
 
 def tidying(house: House, home: Path) -> tuple[Tidying, PutJournal]:
@@ -29,7 +31,7 @@ def tidying(house: House, home: Path) -> tuple[Tidying, PutJournal]:
     def kept(tenant: str) -> JournalledStore:
         return JournalledStore(house.objects.for_tenant(tenant), journal, tenant)
 
-    return Tidying(house.database, kept, journal, small=100, most=50, least=3, settled=0.0), journal
+    return Tidying(house.database, kept, journal, small=SMALL, most=MOST, least=3, settled=0.0), journal
 
 
 async def imported(house: House, *numbers: int) -> None:
@@ -106,6 +108,26 @@ async def test_small_segments_share_an_object_and_each_number_reads_what_it_read
         number: rows for number, rows in (await by_number(house)).items() if number <= 4
     }
     assert len(await digests(house)) == 1
+
+
+async def test_few_rows_of_many_bytes_are_not_gathered(house: House, tmp_path: Path) -> None:
+    """Five thousand rows may hold a gigabyte."""
+    for number in range(1, 6):
+        await house.import_bytes(json.dumps({"input": "x" * 60_000, "output": f"{number}"}).encode(), name=f"{number}")
+        messages = (Message(role="user", content="x" * 60_000),)
+        await deliver(house, inference(f"r{number}", messages=messages))
+    for small, most, fewer in (
+        (Size(100, 50_000), MOST, 0),
+        (SMALL, Size(50, 150_000), 0),
+        (SMALL, Size(50, 200_000), 2),
+    ):
+        tidy, _ = tidying(house, tmp_path)
+        tidy._small, tidy._most = small, most
+        assert await tidy.gather() == fewer
+    tidy._small = Size(100, 50_000)
+    assert await tidy.compact() == 0
+    tidy._small, tidy._most = SMALL, Size(50, 150_000)
+    assert await tidy.compact() == 1
 
 
 async def test_an_erased_user_leaves_an_object_that_segments_share(house: House, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from libs.telemetry import get_logger, span
 from services.ingestion.clients.tasks import Tasks
 from services.ingestion.compute import files
 from services.ingestion.compute.reading import Reading
-from services.ingestion.compute.segments import rows_to_parquet
+from services.ingestion.compute.segments import rows_to_parquet, weight
 from services.ingestion.domain.columns import Columns, Wish, resolve, settle
 from services.ingestion.domain.imports import ImportRequest, Progress
 from services.ingestion.domain.records import Origin
@@ -161,7 +161,7 @@ class Importer:
                 await store.stage(unit, record, [row.row_id for row in fresh], bad, named)
             if fresh:
                 digest = await self._objects(request.tenant).put_bytes(data, kind="segment")
-                segments.append(Stored(digest, len(fresh), count(fresh)))
+                segments.append(Stored(digest, len(fresh), weight(data), count(fresh)))
             raws = [fault.raw for fault in part.faults]
             await asyncio.to_thread(aside.write, list(zip(bad, raws, strict=True)))
             record = replace(

@@ -11,11 +11,13 @@ from libs.telemetry import counter, get_logger, span
 from services.ingestion.compute.segments import merged, together
 from services.ingestion.store import compaction, leftovers, staged
 from services.ingestion.store.puts import PutJournal, listing, unlisted
+from services.ingestion.store.segments import Size
 
 log = get_logger(__name__)
 
-SMALL_ROWS = 5000
-MOST_ROWS = 50_000
+SMALL = Size(5000, 8 * 1024**2)
+MOST = Size(50_000, 64 * 1024**2)
+"""Of one object: whoever merges or erases holds it in memory."""
 LEAST_SEGMENTS = 32
 SETTLED_SECONDS = 600.0
 SILENT_SECONDS = 6 * 3600.0
@@ -39,12 +41,12 @@ class Tidying:
         objects: Callable[[str], ObjectStore],
         journal: PutJournal,
         *,
-        small: int = SMALL_ROWS,
-        most: int = MOST_ROWS,
+        small: Size = SMALL,
+        most: Size = MOST,
         least: int = LEAST_SEGMENTS,
         settled: float = SETTLED_SECONDS,
     ) -> None:
-        """Segments below `small` rows are merged up to `most` rows, once a task has `least` of them.
+        """Segments below `small` are merged up to `most`, once a task has `least` of them.
 
         Segments of rows are left alone for `settled` seconds, in which those who were told of them come for them.
         """
