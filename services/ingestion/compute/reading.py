@@ -56,9 +56,17 @@ class Reading:
             try:
                 rows.append(row_of(record.fields, record.number, self._columns, self._origin))
             except BadRowError as error:
-                raw = record.raw or written(record.fields)
-                faults.append(Fault(record.number, error.reason, error.field, raw))
+                faults.append(_fault(record, error.reason, error.field))
+            except RecursionError:
+                faults.append(_fault(record, "nested too deeply"))
+            except (TypeError, ValueError, OverflowError) as error:
+                # Whatever a value is that nobody foresaw, it costs its row and not the file.
+                faults.append(_fault(record, f"cannot be read: {error}"[:200]))
         return Part(rows, faults, read)
 
     def _follow(self, where: files.Where) -> None:
         self._where = where
+
+
+def _fault(record: Record, reason: str, field: str = "") -> Fault:
+    return Fault(record.number, reason, field, record.raw or written(record.fields))

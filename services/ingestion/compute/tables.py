@@ -43,7 +43,8 @@ def rows(path: Path, name: str) -> Iterator[Record | Fault]:
                         yield Fault(number, f"holds more than {_MAX_PIECE_BYTES} bytes")
                         continue
                     weight = _weight_of(piece) // piece.num_rows
-                    for fields in _rows(piece.cast(written_out)):
+                    # Unsafe: what is finer than a microsecond is cut off.
+                    for fields in _rows(piece.cast(written_out, safe=False)):
                         number += 1
                         yield _record(number, fields, weight)
         except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
@@ -97,9 +98,15 @@ def _weight(array: pa.Array) -> int:
 
 
 def _written_out(kind: pa.DataType) -> pa.DataType:
-    """The type with every dictionary in it replaced by what it holds."""
+    """The type with every dictionary in it replaced by what it holds, and times no finer than Python's."""
     if pa.types.is_dictionary(kind):
         return kind.value_type
+    if pa.types.is_timestamp(kind) and kind.unit == "ns":
+        return pa.timestamp("us", kind.tz)
+    if kind == pa.time64("ns"):
+        return pa.time64("us")
+    if kind == pa.duration("ns"):
+        return pa.duration("us")
     if pa.types.is_struct(kind):
         return pa.struct([field.with_type(_written_out(field.type)) for field in kind.fields])
     if pa.types.is_map(kind):
@@ -119,23 +126,36 @@ def _is_text(kind: pa.DataType) -> bool:
 def _rows(batch: pa.RecordBatch) -> list[dict[str, Any]]:
     try:
         return batch.to_pylist()  # type: ignore[no-any-return]
-    except UnicodeDecodeError:
-        # One string that is not UTF-8 must cost its own row alone.
+    except (ValueError, OverflowError):
+        # One string that is not UTF-8 must cost its own row alone, and a time that Python cannot say nothing.
         return [_one(batch.slice(at, 1)) for at in range(batch.num_rows)]
 
 
 def _one(row: pa.RecordBatch) -> dict[str, Any]:
     try:
-        return row.to_pylist()[0]  # type: ignore[no-any-return]
+        return {name: _value(row[name]) for name in row.schema.names}
     except UnicodeDecodeError as error:
         told = f"holds text that is not UTF-8 ({error.reason})"
         return {"": Fault(0, told, raw=written({name: _lossy(row[name]) for name in row.schema.names}))}
 
 
+def _value(column: pa.Array) -> Any:
+    """The one value of a column, as text where it is a time beyond Python's; UnicodeDecodeError for no UTF-8."""
+    try:
+        return column[0].as_py()
+    except UnicodeDecodeError:
+        raise
+    except (ValueError, OverflowError):
+        try:
+            return column.cast(pa.string())[0].as_py()
+        except pa.ArrowException:
+            return None
+
+
 def _lossy(column: pa.Array) -> Any:
     """The one value of a column, with what is not UTF-8 escaped where it is text by itself."""
     try:
-        return column[0].as_py()
+        return _value(column)
     except UnicodeDecodeError:
         if not _is_text(column.type):
             return None
@@ -152,13 +172,18 @@ def _record(number: int, fields: dict[str, Any], weight: int) -> Record | Fault:
     return Record(number, {name: _plain(value) for name, value in fields.items()}, weight=weight)
 
 
-def _plain(value: Any) -> Any:
-    """Values as JSON would give them; keys that a struct type adds to every row are left out where they are null."""
+def _plain(value: Any, *, inside: bool = False) -> Any:
+    """Values as JSON would give them; keys that a struct type adds to every row are left out where they are null.
+
+    `inside` others whatever JSON has no word for is its text; a column's own value stays what it is.
+    """
     if isinstance(value, dict):
-        return {key: _plain(each) for key, each in value.items() if each is not None}
-    if isinstance(value, list):
-        return [_plain(each) for each in value]
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+        return {key: _plain(each, inside=True) for key, each in value.items() if each is not None}
+    if isinstance(value, (list, tuple)):
+        return [_plain(each, inside=True) for each in value]
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    return value if not inside or value is None or isinstance(value, (str, int, float)) else str(value)
 
 
 def _length(value: Any) -> int:

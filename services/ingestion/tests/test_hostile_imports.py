@@ -5,6 +5,8 @@ import gzip
 import io
 import json
 import resource
+from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 
 import pyarrow as pa
@@ -157,3 +159,42 @@ async def test_values_that_stand_in_a_dictionary_are_read_as_those_that_do_not(h
     record, _ = await settled(house, file.getvalue(), "a.parquet", columns={"output": "output", "group": "thread"})
     rows = await house.rows("triage")
     assert (record.accepted, {row["group"] for row in rows}, len(rows[0]["input"])) == (700, {"4", None}, 60_000)
+
+
+async def test_times_beyond_pythons_and_inside_others_cost_no_more_than_their_row(house: House) -> None:
+    turns = [
+        {"role": role, "content": text, "at": datetime.now(UTC)} for role, text in (("user", "q"), ("assistant", "a"))
+    ]
+    silent = [*turns[:1], {**turns[1], "content": None}]
+    far = pa.array([0, 2**61, 1], pa.int64())
+    data = parquet(
+        messages=[turns, turns, silent],
+        seen=far.cast(pa.timestamp("us")),
+        day=pa.array([0, 2**30, 1], pa.int32()).cast(pa.date32()),
+        fine=pa.array([1, 2, 3], pa.timestamp("ns")),
+        took=far.cast(pa.duration("s")),
+        price=pa.array([Decimal("1.5")] * 3),
+    )
+    await house.apply("triage", max_import_errors=0.9)
+    record, bad = await settled(house, data, "a.parquet")
+    assert record.rows == 3
+    assert not {row for row, _ in bad} & {1, 2}, bad
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.json"])
+async def test_json_too_deep_to_be_written_again_costs_its_row(house: House, name: str) -> None:
+    turn = '{"role": "%s", "content": %s}'
+    chat = (
+        '{"messages": ['
+        + ", ".join((turn % ("user", '"q%d"'), turn % ("tool", "%s"), turn % ("assistant", '"a"')))
+        + "]}"
+    )
+    rows = [
+        chat % (at, '{"a":' * depth + "1" + "}" * depth) for at, depth in enumerate([1] * 150 + [*range(880, 1000)])
+    ]
+    data = ("\n".join(rows) if name == "a.jsonl" else f"[{','.join(rows)}]").encode()
+    await house.apply("triage", max_import_errors=0.9)
+    record, bad = await settled(house, data, name)
+    assert record.rows == 270
+    assert record.accepted >= 150
+    assert {reason for _, reason in bad} <= {"nested too deeply", "not JSON that can be read: nested too deeply"}

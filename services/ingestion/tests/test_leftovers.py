@@ -57,6 +57,9 @@ async def killed(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     """An import whose process goes after its second part was put."""
     stage, calls = imports.stage, 0
 
+    async def gone(*_: Any) -> None:
+        """Whoever is killed closes nothing."""
+
     async def dies(*arguments: Any) -> None:
         nonlocal calls
         calls += 1
@@ -66,6 +69,7 @@ async def killed(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
 
     with monkeypatch.context() as patched:
         patched.setattr(imports, "stage", dies)
+        patched.setattr(Importer, "_give_up", gone)
         with pytest.raises(asyncio.CancelledError):
             await house.import_bytes(lines(*GOOD))
 
@@ -129,6 +133,28 @@ async def test_an_import_that_was_given_up_while_it_ran_lists_nothing(
         await house.import_bytes(lines(*GOOD))
     await nothing_to_build(house)
     assert await objects(house) == set()
+
+
+@pytest.mark.parametrize("error", [asyncio.CancelledError, RuntimeError])
+async def test_an_import_that_ends_in_any_other_way_is_closed_too(
+    house: House, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
+) -> None:
+    put, calls = ObjectStore.put_bytes, 0
+
+    async def fails(self: ObjectStore, *arguments: Any, **given: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == 2:
+            raise error
+        return await put(self, *arguments, **given)
+
+    monkeypatch.setattr(ObjectStore, "put_bytes", fails)
+    with pytest.raises(error):
+        await house.import_bytes(lines(*GOOD), ticket="t")
+    told = house.importer.progress("t")
+    assert told is not None
+    assert (told.state, await state_of(house)) == ("failed", ["failed"])
+    assert (await objects(house), await held(house)) == (set(), (0, 0))
 
 
 async def test_what_cannot_be_deleted_now_is_deleted_later_and_the_refusal_stands(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from libs.artifacts import ObjectStore
 from libs.artifacts.files import digest_file
-from libs.contracts.errors import InvalidInput, NotFound, PawlError, Transient
+from libs.contracts.errors import InvalidInput, PawlError
 from libs.contracts.ids import derived_id, digest_bytes
 from libs.contracts.task import DataSpec, TaskSpec
 from libs.outbox.database import Database
@@ -89,7 +89,7 @@ class Importer:
                 async with turn:
                     with span("import file", task=request.task, file=request.name):
                         record = await self._import(request, directory, digest, wish, spec)
-        except PawlError:
+        except BaseException:
             self._say(request, replace(self._progress.get(request.ticket, Progress("")), state=staged.FAILED))
             raise
         done = Progress(record.state, record.rows, record.accepted, record.quarantined, 1.0)
@@ -122,7 +122,7 @@ class Importer:
             if record.quarantined:
                 record = replace(record, quarantine=await self._put_aside(record, aside.path))
             return await self._close(record, segments, reasons, spec.data)
-        except PawlError:
+        except BaseException:  # a cancelled import, too, leaves nothing behind
             await self._give_up(record)
             raise
 
@@ -137,7 +137,7 @@ class Importer:
             async with self._database.unit() as unit:
                 await store.fail(unit, record)
             await leftovers.drop(self._database, self._objects, record.import_id)
-        except (Transient, NotFound) as error:
+        except PawlError as error:
             log.warning("what an import left stays until it is swept", file=record.name, reason=str(error))
 
     async def _take(
