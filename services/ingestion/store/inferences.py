@@ -15,7 +15,7 @@ from services.ingestion.domain.rows import Prompt
 from services.ingestion.domain.signals import Answered
 from services.ingestion.store.bulk import chunks, insert_new
 from services.ingestion.store.segments import Size
-from services.ingestion.store.tables import INFERENCE_SEGMENTS, INFERENCES, SAID, Owner, insert
+from services.ingestion.store.tables import COUNTED, INFERENCE_SEGMENTS, INFERENCES, SAID, Owner, insert
 
 _PAGE = 1000
 
@@ -33,12 +33,19 @@ async def find(database: Database, owner: Owner, request_ids: Collection[str]) -
     return found
 
 
-async def log(unit: UnitOfWork, owner: Owner, logged: Sequence[Answered], digest: str, size: Size) -> None:
-    """List a segment of logged inferences of that size and keep `logged`, the joinable part; Conflict when raced."""
+async def log(
+    unit: UnitOfWork, owner: Owner, logged: Sequence[Answered], digest: str, size: Size, others: Sequence[bytes] = ()
+) -> None:
+    """List a segment of logged inferences of that size and keep `logged`, the joinable part; Conflict when raced.
+
+    `others` are keys of its records that are not joinable: like signals they count once.
+    """
     now = time.time()
     rows = [_inference(owner, each, now) for each in logged]
     if rows:
         await insert_new(unit, INFERENCES, tuple(rows[0]), [tuple(row.values()) for row in rows])
+    if others:
+        await insert_new(unit, COUNTED, ("key", "stream_seq"), [(key, 0) for key in others])
     listed = insert(unit.session, INFERENCE_SEGMENTS).values(
         tenant=owner[0], task=owner[1], digest=digest, rows=size.rows, bytes=size.bytes, written_at=now
     )

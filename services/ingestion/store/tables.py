@@ -44,6 +44,7 @@ SEGMENTS = Table(
     Column("bytes", BigInteger, nullable=True),
 )
 # One row for each signal that counts, for good: `key` stands for tenant, task, source and id (`domain.signals.key_of`).
+# Records of the inference log that no signal can be joined to have one too.
 COUNTED = Table(
     "counted",
     METADATA,

@@ -121,3 +121,30 @@ def test_the_log_keeps_what_was_called_and_offered_and_a_log_from_before_is_merg
         whole = pq.read_table(io.BytesIO(merged(parts))).to_pylist()
         assert [row["asked"] is None for row in whole].count(False) == 1
         assert len(whole) == 4
+
+
+async def test_what_failed_and_what_another_role_answered_is_listed_once_in_whatever_batch_it_comes_again(
+    house: House,
+) -> None:
+    failed = [inference("r1", output="", error="engine lost") for _ in range(2)]
+    shadow, answer, other = inference("r1", role=Role.SHADOW), inference("r1"), inference("r2", error="lost")
+    await deliver(house, failed[0], answer)
+    await deliver(house, failed[0], failed[1], shadow)
+    await deliver(house, shadow, failed[1], other, other)
+    await deliver(house, other)
+    await deliver(house, shadow, other, inference("r3"))
+    assert sorted(await listed(house), key=str) == [
+        ("r1", "shadow", None),
+        ("r1", "stable", "engine lost"),
+        ("r1", "stable", "engine lost"),
+        ("r1", "stable", None),
+        ("r2", "stable", "lost"),
+        ("r3", "stable", None),
+    ]
+
+
+async def test_two_roles_that_answered_one_request_in_one_batch_are_two_rows(house: House) -> None:
+    answer, shadow = inference("r1"), inference("r1", role=Role.SHADOW)
+    for _ in range(2):
+        await deliver(house, answer, shadow)
+    assert await listed(house) == [("r1", "stable", None), ("r1", "shadow", None)]
