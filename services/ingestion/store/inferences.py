@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from itertools import groupby
 from typing import Any
 
-from sqlalchemy import delete, select, tuple_
+from sqlalchemy import delete, exists, select, tuple_
 
 from libs.contracts.inference import Role
 from libs.outbox.database import Database
@@ -74,9 +74,14 @@ async def answers(database: Database, most: int, least: int) -> AsyncIterator[tu
 
 
 async def forget(unit: UnitOfWork, before: float) -> int:
-    """Drop joinable inferences and what was said, stored before `before` (epoch seconds); segments stay."""
+    """Drop joinable inferences stored before `before` (epoch seconds), and what was said of responses of which nothing
+    was said since; segments stay.
+    """
     gone = await unit.session.execute(delete(INFERENCES).where(INFERENCES.c.stored_at < before))
-    await unit.session.execute(delete(SAID).where(SAID.c.stored_at < before))
+    # Revisions are counted: of a response that is still spoken of the first must not be missing.
+    later = SAID.alias()
+    spoken = exists().where(later.c.response == SAID.c.response, later.c.stored_at >= before)
+    await unit.session.execute(delete(SAID).where(SAID.c.stored_at < before, ~spoken))
     return int(gone.rowcount)  # type: ignore[attr-defined]
 
 

@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 
 from libs.contracts.answers import answer_digest
 from libs.contracts.inference import Message, ToolCall
@@ -15,6 +16,7 @@ from libs.testing.wait import eventually
 from services.ingestion.handlers import feedback
 from services.ingestion.handlers.progress import Progress
 from services.ingestion.store import inferences, signals
+from services.ingestion.store.tables import SAID
 from services.ingestion.tests.conftest import House, all_acknowledged, inference, settled
 
 
@@ -264,3 +266,23 @@ async def test_a_signal_from_before_its_inference_is_heard_with_those_after_it(h
     rows = sorted(await house.rows("triage"), key=lambda row: row["revision"])
     assert [row["revision"] for row in rows] == [1, 2]
     assert json.loads(rows[1]["judgement"])["bad"] == 2
+
+
+async def test_a_response_is_forgotten_whole_so_that_who_speaks_of_it_later_is_heard(house: House) -> None:
+    await house.consume()
+    await house.answer(inference("r1"), "triage")
+    await eventually(partial(_all_logged, house, ["r1"]))
+    for at in range(3):
+        await house.say("triage", kind="rating", rating=0, id=f"{at}", source="app", request_id="r1", user=f"u{at}")
+        await settled(house, {"rating": at + 1})
+    async with house.database.unit() as unit:
+        await unit.session.execute(SAID.update().where(SAID.c.revision < 3).values(stored_at=1.0))
+        await inferences.forget(unit, 2.0)
+    await house.say("triage", kind="rating", rating=0, id="late", source="app", request_id="r1", user="late")
+    await settled(house, {"rating": 4})
+    assert max(row["revision"] for row in await house.rows("triage")) == 4
+    async with house.database.unit() as unit:
+        await unit.session.execute(SAID.update().values(stored_at=1.0))
+        await inferences.forget(unit, 2.0)
+    async with house.database.reading() as session:
+        assert (await session.execute(select(SAID.c.revision))).all() == []
