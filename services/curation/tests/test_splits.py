@@ -5,10 +5,13 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from libs.contracts.task import SplitSpec
 from services.curation.compute.build import context_of
 from services.curation.compute.pipeline import Version, curate
 from services.curation.domain.grouping import groups_of, public_names
-from services.curation.domain.split import SPLITS, TEST, TRAIN, VALIDATION
+from services.curation.domain.split import SPLITS, TEST, TRAIN, VALIDATION, salt_of, split_of
 from services.curation.domain.suite import Item, item_id_of
 from services.curation.domain.synthesis import Lineage, places_of, row_of
 from services.curation.tests.conftest import (
@@ -147,7 +150,7 @@ def test_synthetic_rows_stand_with_their_seed_and_never_outside_training() -> No
     found = places(version)
     assert found["syn-1"] == TRAIN
     assert version.ledger.removed["syn-2"] == "synthetic_held_out"
-    assert version.ledger.removed["syn-3"] == "label_conflict_lost"
+    assert version.ledger.removed["syn-3"] == "withheld_exact"
     assert judged.row_id in found
 
 
@@ -196,3 +199,20 @@ def test_a_conversation_that_begins_like_another_group_belongs_to_it_for_good() 
 
 
 ALL_TRAIN = {"train": 0.999, "validation": 0.0, "test": 0.001}
+
+
+@pytest.mark.parametrize("answer", ["yes", "no"])
+def test_a_row_neither_merges_nor_votes_across_splits(answer: str) -> None:
+    salt = salt_of("default", "triage")
+    test = next(name for name in map(str, range(99)) if split_of(salt, f"g:{name}", SplitSpec()) == TEST)
+    text = "does my cat eat tuna fish only"
+    rows = [
+        row(300, "the green hill railway is late", group=test),
+        row(301, text, answer, group=train_group()), row(302, text, answer, group=train_group()),
+        row(303, text, "yes", group=test),
+    ]  # fmt: skip
+    version = build_rows([*tickets(120), *rows])
+    assert places(version)["row-00303"] == TEST
+    assert version.ledger.removed["row-00301"] == "withheld_exact"
+    assert version.ledger.removed["row-00302"] == "exact_duplicate"
+    assert item_id_of("row-00303") in {each.item_id for each in version.items}

@@ -14,7 +14,9 @@ _TIE = "label_conflict_tie"
 
 
 class Exact:
-    """Merges rows that ask the same, to a reader, and teach the same; those of several categories only within each."""
+    """Merges rows that ask the same, to a reader, and teach the same, within a split; those of several categories only
+    within each.
+    """
 
     name, version = "exact", 5
 
@@ -26,20 +28,20 @@ class Exact:
 
         def key(row: Row) -> Hashable:
             found = keys[row.row_id]
-            return found, row.category if found in disputed else None
+            return row.split, found, row.category if found in disputed else None
 
         return Result(conflicts.merge_exact(rows, key, ledger), ledger)
 
 
 class Conflicts:
-    """Settles texts with several answers by vote; ties go to review."""
+    """Settles texts with several answers by vote, within a split; ties go to review."""
 
     name, version = "conflicts", 5
 
     def __call__(self, rows: Sequence[Row], context: Context) -> Result:
         """As `Step`."""
         ledger, same = Ledger(), Identity(context.spec)
-        seen = conflicts.resolve_labels(rows, same.disputed, ledger, context.approved)
+        seen = conflicts.resolve_labels(rows, lambda row: (row.split, *same.disputed(row)), ledger, context.approved)
         examples = [
             {"input": each.rows[0].input[:200], "answers": [str(row.answer)[:200] for row in each.rows[:_SHOWN]]}
             for each in seen[:_SHOWN]
