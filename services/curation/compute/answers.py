@@ -26,7 +26,9 @@ class AnswerCheck:
             self._validator = Draft202012Validator(output.schema_)
 
     def fault(self, answer: str) -> tuple[str, str] | None:
-        """Reason of removal and detail, or None for a good answer."""
+        """Reason of removal and detail, or None for a good answer. No detail quotes the answer: a breach is told by the
+        place in the schema that is broken.
+        """
         if not answer:
             return "answer_empty", ""
         if not self._json:
@@ -40,4 +42,6 @@ class AnswerCheck:
         worst: ValidationError | None = best_match(self._validator.iter_errors(value))
         if worst is None:
             return None
-        return "answer_breaks_schema", f"{'.'.join(map(str, worst.path)) or 'answer'}: {worst.message}"
+        # What is missing is a word of the schema.
+        missing = f": {worst.message}" if worst.validator == "required" else ""
+        return "answer_breaks_schema", ".".join(map(str, worst.absolute_schema_path)) + missing

@@ -169,7 +169,7 @@ def _faults(rows: Sequence[Row], open_: Mapping[str, Row], context: Context) -> 
             continue
         counts[fault[0]] += 1
         shown = open_.get(row.row_id)
-        # Told of what may be read: a fault quotes the answer.
+        # Told of rows that may be read alone.
         told = check.fault(shown.answer) if shown is not None and shown.answer is not None else None
         if told is not None and len(examples) < _SHOWN:
             examples.append({"row_id": row.row_id, "fault": told[0], "detail": told[1][:200]})

@@ -155,6 +155,23 @@ def test_an_answer_must_be_what_the_task_declares(answer: str, why: str | None) 
     assert found.get("row-00000") == why
 
 
+@pytest.mark.parametrize(
+    ("answer", "detail"),
+    [
+        ('{"priority": "a secret of mine"}', "properties.priority.enum"),
+        ('{"priority": "P1", "a secret of mine": 1}', "additionalProperties"),
+        ('{"priority": "P1", "note": "a secret of mine"}', "properties.note.type"),
+        ('{"note": 1}', "required: 'priority' is a required property"),
+        ('{"a secret of mine"}', "Expecting ':' delimiter: line 1 column 20 (char 19)"),
+    ],
+)
+def test_evidence_says_what_is_wrong_with_an_answer_and_quotes_none_of_it(answer: str, detail: str) -> None:
+    properties = {"priority": {"enum": ["P1", "P2"]}, "note": {"type": "integer"}}
+    schema = {"type": "object", "required": ["priority"], "properties": properties, "additionalProperties": False}
+    version = build_rows([row(0, "q", answer)], output={"format": "json", "schema": schema})
+    assert [each.evidence for each in version.ledger.entries] == [detail]
+
+
 def test_personal_data_gets_the_same_pseudonym_in_input_and_answer() -> None:
     text = (
         "I am Ann, write to ann@example.com or Bob@example.org, not to ANN@example.com; my card is 4111 1111 1111 1111"
