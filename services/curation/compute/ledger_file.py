@@ -13,6 +13,7 @@ from libs.contracts.errors import DataLoss, NotFound
 from services.curation.domain.ledger import Ledger
 from services.curation.domain.rows import Row
 from services.curation.domain.rules import rule_of
+from services.curation.domain.suite import item_id_of
 
 SCHEMA = pa.schema(
     [
@@ -93,16 +94,27 @@ def lineages(path: Path) -> dict[str, dict[str, Any]]:
 
 
 def without(path: Path, row_ids: frozenset[str], target: Path) -> int:
-    """Write the ledger without these rows, and without their names in what it says of others; counts entries gone."""
+    """Write the ledger without these rows, and without their names in what it says of others; counts entries gone.
+
+    An item of a suite is named after its row.
+    """
     table = _read(path, SCHEMA.names, None)
     gone = pa.array(sorted(row_ids), pa.string())
+    names = row_ids | {item_id_of(row_id) for row_id in row_ids}
     left = table.filter(pc.invert(pc.is_in(table.column("row_id"), gone)))
-    named = pc.is_in(left.column("other"), gone)
+    quoting = [text for text in pc.unique(left.column("evidence")).to_pylist() if not names.isdisjoint(_words(text))]
+    named = pc.or_(
+        pc.is_in(left.column("other"), gone), pc.is_in(left.column("evidence"), pa.array(quoting, pa.string()))
+    )
     for name, instead in (("other", ""), ("evidence", "of an erased row")):
         column = pc.if_else(named, instead, left.column(name))
         left = left.set_column(left.schema.get_field_index(name), SCHEMA.field(name), column)
     pq.write_table(left.cast(SCHEMA), target, compression="zstd")
     return int(table.num_rows - left.num_rows)
+
+
+def _words(evidence: str) -> set[str]:
+    return {word.strip(".,:;()") for word in evidence.split()}
 
 
 def _read(path: Path, columns: list[str], where: Any) -> pa.Table:

@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 
 from libs.contracts.task import SplitSpec
+from services.curation.compute import ledger_file
 from services.curation.compute.erasure import erase
 from services.curation.domain.rows import Row
 from services.curation.domain.split import SPLITS, TEST, TRAIN, salt_of, split_of
+from services.curation.domain.suite import item_id_of
 from services.curation.store import review
 from services.curation.tests.conftest import House, build_files, row, tickets
 from services.curation.workflows.erasing import hash_of
@@ -98,3 +100,19 @@ def test_what_a_teacher_made_of_an_erased_row_enters_no_version(tmp_path: Path) 
     assert result["removed"]["erased_subject"] == 3
     told = b"".join(files.values())
     assert not any(f"called {name}".encode() in told for name in ("syn-1", "syn-2"))
+
+
+def test_no_evidence_of_others_names_what_an_erased_row_held_out(tmp_path: Path) -> None:
+    text = "can you tell me where the grey umbrella went"
+    hers = row(980, text, "a", group=group_of(TEST), user="bob")
+    # Something of the group that trains stands before, so that the copy is no row of test.
+    his = [
+        row(979, "completely other words begin this talk here", "b", group=group_of(TRAIN)),
+        row(981, text + " now", "b", group=group_of(TRAIN)),
+    ]
+    build_files(tmp_path / "h", [*tickets(60), his[0], hers, his[1]])
+    (before,) = ledger_file.history(tmp_path / "h/out/ledger.parquet", his[1].row_id)
+    assert any(name in before["evidence"] for name in (hers.row_id, item_id_of(hers.row_id)))
+    (touched,) = erased(tmp_path / "h", "bob")["touched"]
+    (after,) = ledger_file.history(Path(touched["ledger"]), his[1].row_id)
+    assert (after["rule"], after["evidence"]) == (before["rule"], "of an erased row")
