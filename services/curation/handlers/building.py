@@ -10,7 +10,7 @@ from typing import Any
 
 from libs.artifacts.files import digest_file
 from libs.contracts.commands import BuildDataset
-from libs.contracts.errors import FailedPrecondition, Unavailable
+from libs.contracts.errors import FailedPrecondition, NotFound, Unavailable
 from libs.contracts.task import JudgeSpec
 from libs.outbox.database import Database
 from services.curation.clients import child
@@ -133,8 +133,22 @@ class Builder:
             "erased": [each.user for each in gone],
             "erased_rows": sorted({row_id for each in gone for row_id in each.row_ids}),
             "verdicts": await policy.verdicts(database, tenant, task) if curation.judge is not None else {},
-            "suites": {digest: str(await self._library.items(tenant, digest)) for digest in sorted(suites)},
+            "suites": {digest: str(await self._suite(tenant, digest)) for digest in sorted(suites)},
         }
+
+    async def _suite(self, tenant: str, digest: str) -> Path:
+        """The items of another suite; FailedPrecondition says which to name where an erasure rewrote it."""
+        try:
+            return await self._library.items(tenant, digest)
+        except NotFound:
+            now = await store.suite_now(self._database, tenant, digest)
+            if now is None:
+                raise
+            task, current = now
+            raise FailedPrecondition(
+                f"suite {digest} of task {task} was rewritten when a subject was erased: name {current} in its place",
+                reason="SUITE_REWRITTEN", field="data.curation.leakage.suites",
+            ) from None  # fmt: skip
 
     async def _judged(self, command: BuildDataset, unjudged: Sequence[dict[str, str]]) -> dict[str, int]:
         spec: JudgeSpec | None = command.spec.data.curation.judge

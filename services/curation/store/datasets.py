@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import and_, select, update
 
 from libs.contracts.errors import NotFound, Unavailable
 from libs.contracts.events import RewrittenSegment, SegmentWritten
@@ -142,6 +142,19 @@ async def of_tenant(database: Database, tenant: str) -> list[Dataset]:
     query = select(DATASETS).where(DATASETS.c.tenant == tenant, DATASETS.c.refused.is_(None))
     async with database.reading() as session:
         return [_dataset(row) for row in (await session.execute(query)).all()]
+
+
+async def suite_now(database: Database, tenant: str, digest: str) -> tuple[str, str] | None:
+    """Task and digest of the suite that an erasure put in place of this one; None where it put none."""
+    query = (
+        select(SUITES.c.task, DATASETS.c.suite_digest)
+        .join(DATASETS, and_(DATASETS.c.tenant == SUITES.c.tenant, DATASETS.c.task == SUITES.c.task))
+        .where(SUITES.c.tenant == tenant, SUITES.c.digest == digest, DATASETS.c.refused.is_(None))
+        .order_by(DATASETS.c.number.desc())
+    )
+    async with database.reading() as session:
+        newest = (await session.execute(query.limit(1))).first()
+    return (str(newest[0]), str(newest[1])) if newest is not None and newest[1] != digest else None
 
 
 def held_by(versions: Iterable[Dataset]) -> tuple[set[str], set[str]]:

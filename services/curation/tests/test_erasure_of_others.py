@@ -6,13 +6,15 @@ from typing import Any
 
 import pytest
 
-from libs.contracts.task import SplitSpec
+from libs.contracts.commands import BuildDataset
+from libs.contracts.errors import FailedPrecondition
+from libs.contracts.task import SplitSpec, TaskSpec
 from services.curation.compute import ledger_file
 from services.curation.compute.erasure import erase
 from services.curation.domain.rows import Row
 from services.curation.domain.split import SPLITS, TEST, TRAIN, salt_of, split_of
 from services.curation.domain.suite import item_id_of
-from services.curation.store import review
+from services.curation.store import datasets, review
 from services.curation.tests.conftest import House, build_files, row, tickets
 from services.curation.workflows.erasing import hash_of
 
@@ -116,3 +118,18 @@ def test_no_evidence_of_others_names_what_an_erased_row_held_out(tmp_path: Path)
     (touched,) = erased(tmp_path / "h", "bob")["touched"]
     (after,) = ledger_file.history(Path(touched["ledger"]), his[1].row_id)
     assert (after["rule"], after["evidence"]) == (before["rule"], "of an erased row")
+
+
+async def test_a_build_kept_clean_of_a_suite_that_an_erasure_rewrote_says_which_to_name(house: House) -> None:
+    ann = hash_of("default", "ann")
+    first = await house.built([*tickets(100), row(990, "her words", "a", group=group_of(TEST), user=ann)])
+    await house.erasing.erase("default", "triage", "ann", by="dpo", reason="17")
+    now = await datasets.get(house.database, "default", "triage", 1)
+    assert now.suite_digest != first.suite_digest
+    pinned = {"data": {"curation": {"leakage": {"suites": [first.suite_digest]}}}}
+    command = BuildDataset(
+        tenant="default", task="other", turn_id="t", number=1, watermark=1,
+        spec=TaskSpec.model_validate({"task": "other", "base": "base", **pinned}),
+    )  # fmt: skip
+    with pytest.raises(FailedPrecondition, match=f"of task triage was rewritten .* name {now.suite_digest}"):
+        await house.builder.build(command, [])
