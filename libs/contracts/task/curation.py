@@ -164,7 +164,9 @@ class CurationSpec(Section):
         description="rules that do not apply, by name; label_conflict_tie where a question may have many good answers",
     )
     holdout_after: datetime | None = Field(
-        None, description="groups that begin at or after this time are test; fixed by the first dataset version"
+        None,
+        description="groups that begin at or after this time are test, but for those that an earlier version placed; "
+        "what comes at or after it never trains",
     )
     validation_sources: tuple[str, ...] = Field(
         (), description="groups that a row of these sources begins are validation, and none of their rows trains"

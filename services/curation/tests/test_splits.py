@@ -105,6 +105,13 @@ def test_what_begins_after_the_temporal_holdout_is_test_for_ever() -> None:
     late = version.ledger.removed.get("row-00150", found.get("row-00150"))
     assert late in ("withheld_after_holdout", TEST)
     assert all(each.created_at < cut for each in version.splits[TRAIN])
+    # Moved back, it moves no group that has its place: what would train is withheld.
+    earlier = START + timedelta(minutes=60)
+    policy = {"data": {"curation": {"holdout_after": earlier.isoformat()}}}
+    again = curate(rows, context_for(version.items, {"placed": version.placed}, **policy))
+    assert again.placed == version.placed
+    assert all(each.created_at < earlier for each in again.splits[TRAIN])
+    assert again.ledger.reasons()["withheld_after_holdout"] > 0
 
 
 def test_a_file_that_validates_is_validation_whole_and_never_trains_whatever_its_rows_are_like() -> None:
