@@ -1,7 +1,6 @@
 """Segments, ledgers and suites at hand: fetched once by digest, kept on disk, and forgotten when erased."""
 
 import asyncio
-import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -72,10 +71,6 @@ class Library:
         for digest in digests:
             for suffix in (".parquet", ".jsonl"):
                 await asyncio.to_thread(self._path(tenant, digest, suffix).unlink, missing_ok=True)
-
-    async def clear(self) -> None:
-        """Drop everything from disk."""
-        await asyncio.to_thread(shutil.rmtree, self._root, ignore_errors=True)
 
     def _path(self, tenant: str, digest: str, suffix: str) -> Path:
         return self._root / tenant / f"{digest.removeprefix('sha256:')}{suffix}"

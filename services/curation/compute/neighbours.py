@@ -19,11 +19,10 @@ _FULL = 256
 class MinHashNeighbours:
     """Implements `domain.clusters.Neighbours` over word sets known from the start.
 
-    A bucket takes no more than 256 rows, so that boilerplate costs linear time; `crowded` counts what it turned away.
+    A bucket takes no more than 256 rows, so that boilerplate costs linear time.
     """
 
     def __init__(self, sets: Sequence[frozenset[str]]) -> None:
-        self.crowded = 0
         self._keys = array("q")
         for at in range(0, len(sets), _CHUNK):
             # Sorted: what a set yields first differs from process to process.
@@ -38,8 +37,6 @@ class MinHashNeighbours:
             bucket = self._buckets[band].setdefault(self._keys[at * BANDS + band], [])
             if len(bucket) < _FULL:
                 bucket.append(at)
-            else:
-                self.crowded += 1
 
     def near(self, at: int) -> Sequence[int]:
         """Rows added that share a band with row `at`, ascending, without itself."""

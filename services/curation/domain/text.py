@@ -136,15 +136,6 @@ def masked(tokens: list[str]) -> frozenset[str]:
     return frozenset(map(_mask, tokens))
 
 
-def critical(tokens: list[str]) -> tuple[str, ...]:
-    """What carries a critical difference, in order: numbers, identifiers, dates, measures, negations and opposites.
-
-    Texts that differ here say different things, however similar they look (near-duplicate detection by word sets
-    alone merges all of these).
-    """
-    return tuple(mark for mark in map(mark_of, tokens) if mark)
-
-
 def jaccard(left: frozenset[str], right: frozenset[str]) -> float:
     """Jaccard similarity of two sets, in [0, 1]; two empty sets are the same."""
     if not left and not right:
