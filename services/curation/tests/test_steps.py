@@ -106,6 +106,22 @@ def test_style_cuts_what_is_unwanted_and_takes_out_what_is_forbidden() -> None:
     assert raised.value.field == "data.curation.style.forbid[1]"
 
 
+def test_a_rule_that_is_undone_ends_nothing_that_the_next_rules_do() -> None:
+    undone = {"undone": frozenset({"style_forbidden", "input_too_short", "toxic"})}
+    style = {"forbid": ["never"], "remove": [r"Yours, Bot$"]}
+    kept = only(built([row(0, "why", "never again. Yours, Bot")], undone, style=style))
+    assert kept.answer == "never again."
+    insult = row(0, "why", "ok you idiot")
+    quality = {"min_input": 5, "toxicity": "drop"}
+    without = {"undone": frozenset({"input_too_short"})}
+    assert built([insult], without, quality=quality).ledger.removed == {"row-00000": "toxic"}
+    both = row(0, "why", "I'm sorry, but I can't help with that, you idiot.")
+    quality = {"toxicity": "drop", "refusals": "drop"}
+    assert built([both], quality=quality).ledger.removed == {"row-00000": "toxic"}
+    assert built([both], undone, quality=quality).ledger.removed == {"row-00000": "refusal"}
+    assert built([both], quality={**quality, "toxicity": "keep"}).ledger.removed == {"row-00000": "refusal"}
+
+
 def test_lengths_refusals_insults_and_loops_are_acted_on_as_the_policy_says() -> None:
     rows = [
         row(0, "fix the printer upstairs", "I'm sorry, but I can't help with that."),

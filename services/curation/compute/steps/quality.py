@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 
+from libs.contracts.task import Act
 from services.curation.domain.acts import suspect
 from services.curation.domain.heuristics import insults, refuses, repeats
 from services.curation.domain.ledger import Ledger
@@ -14,7 +15,7 @@ from services.curation.domain.steps import Context, Result
 class Quality:
     """Takes out what is too short or too long, and acts on suspicious answers as the policy says."""
 
-    name, version = "quality", 2
+    name, version = "quality", 3
 
     def __call__(self, rows: Sequence[Row], context: Context) -> Result:
         """As `Step`."""
@@ -33,18 +34,19 @@ class Quality:
                 continue
             if wrong:
                 continue
-            insult = insults(answer)
-            looped = repeats(answer) if prose else None
-            if insult is not None:
-                found["toxic"] += 1
-                questions += suspect(row, "toxic", "quality", policy.toxicity, insult, 0.8, ledger, context)
-            elif prose and refuses(answer):
-                found["refusal"] += 1
-                detail = "the answer begins with a refusal"
-                questions += suspect(row, "refusal", "quality", policy.refusals, detail, 0.5, ledger, context)
-            elif looped is not None:
-                found["repetitive"] += 1
-                questions += suspect(row, "repetitive", "quality", policy.repetition, looped, 0.6, ledger, context)
+            refused = "the answer begins with a refusal" if prose and refuses(answer) else None
+            suspicions: tuple[tuple[str, Act, str | None, float], ...] = (
+                ("toxic", policy.toxicity, insults(answer), 0.8),
+                ("refusal", policy.refusals, refused, 0.5),
+                ("repetitive", policy.repetition, repeats(answer) if prose else None, 0.6),
+            )
+            for rule, act, detail, doubt in suspicions:
+                if detail is not None:
+                    found[rule] += 1
+                    questions += suspect(row, rule, "quality", act, detail, doubt, ledger, context)
+                    # What is kept, or undone, is no answer to the next suspicion.
+                    if act is not Act.KEEP and rule not in context.undone:
+                        break
         return Result(ledger.kept(rows), ledger, {"quality": dict(sorted(found.items()))}, questions)
 
 
@@ -55,8 +57,8 @@ def _length(asked_for: int, answered: int | None, context: Context) -> tuple[str
         ("answer", answered, policy.min_answer, policy.max_answer),
     )
     for name, has, least, most in limits:
-        if has is not None and has < least:
+        if has is not None and has < least and f"{name}_too_short" not in context.undone:
             return f"{name}_too_short", f"{has} characters, the limit is {least}"
-        if has is not None and has > most:
+        if has is not None and has > most and f"{name}_too_long" not in context.undone:
             return f"{name}_too_long", f"{has} characters, the limit is {most}"
     return None

@@ -13,7 +13,7 @@ from services.curation.domain.steps import Context, Result
 class Style:
     """Cuts out what the task does not want to hear, and takes out answers that say what is forbidden."""
 
-    name, version = "style", 2
+    name, version = "style", 3
 
     def __call__(self, rows: Sequence[Row], context: Context) -> Result:
         """As `Step`; InvalidInput names an expression that is none."""
@@ -27,7 +27,7 @@ class Style:
                 edited.append(row)
                 continue
             hit = next((each.pattern for each in forbid if each.search(answer)), None)
-            if hit is not None:
+            if hit is not None and "style_forbidden" not in context.undone:
                 ledger.remove(row, "style_forbidden", hit)
                 continue
             for each in remove:
