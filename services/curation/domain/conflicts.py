@@ -59,9 +59,11 @@ class _Voice:
         )  # fmt: skip
 
 
-def reconcile(rows: Sequence[Row], ledger: Ledger, approved: Callable[[str], bool]) -> Reconciled:
+def reconcile(
+    rows: Sequence[Row], ledger: Ledger, approved: Callable[[str], bool], rejected: Callable[[str], bool]
+) -> Reconciled:
     """One answer per request: the one a reviewer let in, the latest correction, the latest preference, else praise
-    nobody contradicted.
+    nobody contradicted. Where a reviewer rejected that same answer in another row, it is this row that stands.
     """
     by_request: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
@@ -77,6 +79,10 @@ def reconcile(rows: Sequence[Row], ledger: Ledger, approved: Callable[[str], boo
         if not answers:
             continue
         best = max(answers, key=lambda row: (approved(row.row_id), trust(row), row.created_at, row.row_id))
+        if not approved(best.row_id):
+            said = canonical_answer(best.answer or "")
+            known = (row for row in answers if rejected(row.row_id) and canonical_answer(row.answer or "") == said)
+            best = next(known, best)
         if len(given) > 1 or (blamed and praised):
             contradicting.append(best)
         for row in answers:

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 from libs.contracts.errors import DataLoss
 from libs.contracts.task import SplitSpec, TaskSpec
 from services.curation.domain.ledger import Ledger
-from services.curation.domain.review import Decision, Question
+from services.curation.domain.review import REJECTED, Decision, Question
 from services.curation.domain.rows import Row
 from services.curation.domain.rules import Outcome, rule_of
 from services.curation.domain.suite import Item
@@ -43,6 +43,11 @@ class Context:
         """Whether a reviewer let the row in: no suspicion keeps it out again."""
         found = self.decisions.get(row_id)
         return found is not None and found.lets_in
+
+    def rejected(self, row_id: str) -> bool:
+        """Whether a reviewer keeps the row out."""
+        found = self.decisions.get(row_id)
+        return found is not None and found.state == REJECTED
 
 
 @dataclass(slots=True)

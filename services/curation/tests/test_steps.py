@@ -289,6 +289,14 @@ def test_what_a_reviewer_decided_outlasts_later_signals_on_the_request(state: st
     assert [each.answer for each in version.splits[TRAIN]] == left
 
 
+def test_an_answer_that_a_reviewer_rejected_is_not_let_in_by_later_praise() -> None:
+    rejected = {"decisions": {"row-00000": Decision("row-00000", "rejected", by="ann")}}
+    first, *later = [row(at, "q", "bad", kind="rating", request_id="r") for at in range(2)]
+    assert built([first, *later], rejected).splits[TRAIN] == []
+    other = row(2, "q", "good", kind="correction", request_id="r")
+    assert only(built([first, *later, other], rejected)).answer == "good"
+
+
 @pytest.mark.parametrize(
     ("unheard", "known"),
     [

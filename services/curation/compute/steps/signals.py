@@ -13,14 +13,14 @@ from services.curation.domain.steps import Context, Result
 class Signals:
     """Reconciles several signals on one request: by ingestion's judgement, or by hand where it gave none."""
 
-    name, version = "signals", 6
+    name, version = "signals", 7
 
     def __call__(self, rows: Sequence[Row], context: Context) -> Result:
         """As `Step`."""
         ledger = Ledger()
         judged = judgement.settle(judgement.heard(rows), ledger, context.decisions)
         by_hand = [row for row in judged.rows if not row.judgement]
-        reconciled = conflicts.reconcile(by_hand, ledger, context.approved)
+        reconciled = conflicts.reconcile(by_hand, ledger, context.approved, context.rejected)
         doubtful = {
             row.row_id: (row, "signals on one answer contradict each other") for row in reconciled.contradicting
         }
