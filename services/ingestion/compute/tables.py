@@ -11,11 +11,18 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from libs.contracts.errors import InvalidInput
+from services.ingestion.compute import dictionaries
 from services.ingestion.compute.lines import KEPT_BYTES, MAX_RECORD_BYTES, Fault, Record
 
 MAGIC = b"PAR1"
 _ROWS = 512
-_MAX_COLUMN_BYTES = 2 * 1024**3
+_MAX_GROUP_BYTES = 1024**3
+"""Of the columns of a row group: as much is held where each has one page."""
+_MAX_DICTIONARY_BYTES = 16 * 1024**2
+_MAX_WRITTEN_OUT_BYTES = 64 * 1024**2
+"""Of the values of dictionaries that are written out at a time."""
+_MAX_HELD_BYTES = 256 * 1024**2
+"""Of columns of a row group that are read as dictionaries: all their values are held, some four times over."""
 _MAX_COLUMNS = 2000
 _MAX_VALUES = 32 * 1024**2
 """Values of a nested column in one row group: a run of equal ones takes no bytes in the file, and all of them here."""
@@ -26,17 +33,18 @@ _MAX_FIXED_BYTES = 4096
 
 def columns(path: Path, name: str) -> list[str]:
     """The columns of the file; InvalidInput when it is not Parquet that can be read."""
-    with _opened(path, name) as file:
+    with _opened(path, name)[0] as file:
         return [str(each) for each in file.schema_arrow.names]
 
 
 def rows(path: Path, name: str) -> Iterator[Record | Fault]:
     """Every row, numbered from 1. Nested values come as lists and objects, times as aware datetimes."""
-    with _opened(path, name) as file:
+    file, size = _opened(path, name)
+    with file:
         number = 0
         written_out = pa.schema([field.with_type(_written_out(field.type)) for field in file.schema_arrow])
         try:
-            for batch in file.iter_batches(batch_size=_ROWS):
+            for batch in file.iter_batches(batch_size=size):
                 for piece in _pieces(batch):
                     if piece is None:
                         number += 1
@@ -61,7 +69,7 @@ def written(fields: dict[str, Any]) -> bytes:
 
 def fractions(path: Path, name: str) -> int:
     """How many rows the file says it has."""
-    with _opened(path, name) as file:
+    with _opened(path, name)[0] as file:
         return int(file.metadata.num_rows)
 
 
@@ -190,34 +198,59 @@ def _length(value: Any) -> int:
     return len(value) if isinstance(value, (str, bytes)) else 0
 
 
-def _opened(path: Path, name: str) -> pq.ParquetFile:
+def _opened(path: Path, name: str) -> tuple[pq.ParquetFile, int]:
+    """The file, and how many of its rows may be read at a time."""
     try:
-        schema = pq.read_metadata(path).schema
-        # Values that repeat are held once: a file of a few bytes may mean one of a hundred megabytes in every row.
-        leaves = [schema.column(at) for at in range(len(schema))]
-        texts = [leaf.path for leaf in leaves if leaf.physical_type == "BYTE_ARRAY"]
-        file = pq.ParquetFile(path, memory_map=False, pre_buffer=False, buffer_size=1024 * 1024, read_dictionary=texts)
+        metadata = pq.read_metadata(path)
+        leaves = [metadata.schema.column(at) for at in range(len(metadata.schema))]
+        if len(leaves) > _MAX_COLUMNS:
+            raise InvalidInput(f"{name} has {len(leaves)} columns, more than {_MAX_COLUMNS}", field="file")
+        held, size = _plan(metadata, leaves, dictionaries.sizes(path, metadata), name)
+        file = pq.ParquetFile(path, memory_map=False, pre_buffer=False, buffer_size=1024 * 1024, read_dictionary=held)
     except (pa.ArrowException, OSError) as error:
         raise InvalidInput(f"{name} is not a Parquet file that can be read: {_line(error)}", field="file") from error
-    if len(leaves) > _MAX_COLUMNS:
-        raise InvalidInput(f"{name} has {len(leaves)} columns, more than {_MAX_COLUMNS}", field="file")
     names = file.schema_arrow.names
     twice = sorted({each for each in names if names.count(each) > 1})
     if twice:
         raise InvalidInput(f"{name} has the column {twice[0]!r} twice", field="file")
-    for group in range(file.metadata.num_row_groups):
-        for at, leaf in enumerate(leaves):
-            _check(
-                file.metadata.row_group(group).column(at), leaf, f"{name}: column {leaf.path!r} of row group {group}"
-            )
-    return file
+    return file, size
+
+
+def _plan(metadata: Any, leaves: list[Any], sizes: list[list[int]], name: str) -> tuple[list[str], int]:
+    """Which columns are read as dictionaries, and how many rows at a time.
+
+    A file of a few bytes may mean a text of a hundred megabytes in every row, so that one like it is held once and not
+    written out. To hold a column so takes all of its row group into memory: an ordinary one is read page by page.
+    """
+    held, size = dict[str, None](), _ROWS
+    for at, of_columns in enumerate(sizes):
+        group = metadata.row_group(at)
+        here, written_out = 0, 0
+        for column, (leaf, dictionary) in enumerate(zip(leaves, of_columns, strict=True)):
+            chunk = group.column(column)
+            _check(chunk, leaf, f"{name}: column {leaf.path!r} of row group {at}")
+            meant = dictionary * (chunk.num_values if leaf.max_repetition_level else 1)
+            if leaf.physical_type == "BYTE_ARRAY" and meant > _MAX_DICTIONARY_BYTES:
+                held[leaf.path] = None
+                here += chunk.total_uncompressed_size
+            else:
+                written_out += meant
+        for told, most in ((group.total_byte_size, _MAX_GROUP_BYTES), (here, _MAX_HELD_BYTES)):
+            if told > most:
+                raise InvalidInput(
+                    f"{name}: row group {at} unpacks to {told} bytes, more than {most}: write row groups of at most "
+                    f"{max(1, group.num_rows * most // told)} rows (row_group_size of pyarrow)",
+                    reason="COMPRESSION_BOMB",
+                    field="file",
+                )
+        row = group.total_byte_size // max(group.num_rows, 1)
+        size = min(size, _MAX_WRITTEN_OUT_BYTES // max(written_out, 1), _MAX_PIECE_BYTES // max(row, 1))
+    return list(held), max(size, 1)
 
 
 def _check(chunk: Any, leaf: Any, what: str) -> None:
     """Refuse a column of a row group that would take more memory than a file can ask for."""
-    if chunk.total_uncompressed_size > _MAX_COLUMN_BYTES:
-        wrong = f"unpacks to {chunk.total_uncompressed_size} bytes, more than {_MAX_COLUMN_BYTES}"
-    elif leaf.max_repetition_level and chunk.num_values > _MAX_VALUES:
+    if leaf.max_repetition_level and chunk.num_values > _MAX_VALUES:
         wrong = f"unpacks to {chunk.num_values} values, more than {_MAX_VALUES}"
     elif leaf.physical_type == "FIXED_LEN_BYTE_ARRAY" and leaf.length > _MAX_FIXED_BYTES:
         wrong = f"has values of {leaf.length} bytes each, more than {_MAX_FIXED_BYTES}"

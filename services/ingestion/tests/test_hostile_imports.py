@@ -7,6 +7,7 @@ import json
 import resource
 from datetime import UTC, datetime
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -198,3 +199,18 @@ async def test_json_too_deep_to_be_written_again_costs_its_row(house: House, nam
     assert record.rows == 270
     assert record.accepted >= 150
     assert {reason for _, reason in bad} <= {"nested too deeply", "not JSON that can be read: nested too deeply"}
+
+
+def test_a_row_group_is_held_no_more_than_a_page_at_a_time_and_one_too_large_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = pa.array([f"{at:06}" * 150 for at in range(100_000)])
+    pq.write_table(pa.table({"input": texts, "output": texts}), tmp_path / "t")
+    before = pa.total_allocated_bytes()
+    held = [pa.total_allocated_bytes() - before for _ in tables.rows(tmp_path / "t", "a.parquet")]
+    assert (len(held), max(held) < 64 * 1024**2) == (100_000, True), max(held)
+    pq.write_table(pa.table({"input": repeated(32 * 1024**2, 5)}), tmp_path / "t")
+    for limit in ("_MAX_HELD_BYTES", "_MAX_GROUP_BYTES"):
+        monkeypatch.setattr(tables, limit, 10 * 1024**2)
+        with pytest.raises(InvalidInput, match="at most 1 rows"):
+            list(tables.rows(tmp_path / "t", "a.parquet"))
