@@ -43,6 +43,16 @@ def user_hash(tenant: str, user: str) -> str:
     return hashlib.sha256(f"{tenant}/{user}".encode("utf-8", "surrogatepass")).hexdigest()
 
 
+def versioned(row_id: str, *terms: object) -> str:
+    """The id of a record's row under terms of its own, such as consent: `<id>~<8 hex>`."""
+    return f"{row_id}~{hashlib.sha256(repr(terms).encode('utf-8', 'surrogatepass')).hexdigest()[:8]}"
+
+
+def record_of(row_id: str) -> str:
+    """The id of a row whatever the terms: rows of several are one record, and the last of them stands."""
+    return row_id.partition("~")[0]
+
+
 def digest_bytes(data: bytes) -> str:
     """`sha256:<64 hex>` of the bytes."""
     return f"sha256:{hashlib.sha256(data).hexdigest()}"

@@ -10,6 +10,7 @@ from typing import Any
 import polars as pl
 
 from libs.contracts.errors import DataLoss
+from libs.contracts.ids import record_of
 from services.curation.compute import ledger_file
 from services.curation.compute.build import run_child
 from services.curation.domain.suite import item_id_of
@@ -58,7 +59,8 @@ def _rows_of(path: Path, user: str) -> set[str]:
     try:
         table = pl.scan_parquet(path)
         named = [pl.col(name) == user for name in ("user", "subject") if name in table.collect_schema()]
-        return set(table.filter(pl.any_horizontal(named)).collect()["row_id"].to_list()) if named else set()
+        mine = table.filter(pl.any_horizontal(named)).collect()["row_id"].to_list() if named else []
+        return {record_of(row_id) for row_id in mine}
     except (pl.exceptions.PolarsError, OSError) as error:
         raise DataLoss(f"segment {path.name} cannot be read: {error}", field="segment") from error
 

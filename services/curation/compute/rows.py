@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import polars as pl
 
 from libs.contracts.errors import DataLoss
+from libs.contracts.ids import record_of
 from services.curation.domain.messages import dump, flat, history_of, text_of
 from services.curation.domain.rows import Row
 
@@ -25,8 +27,9 @@ NUMBER = "number"
 
 
 def load(segments: Sequence[tuple[int, Path]]) -> list[Row]:
-    """Rows of the segments (number and file), in order, each id once; DataLoss names a segment that is not one.
+    """Rows of the segments (number and file), in order, each record once; DataLoss names a segment that is not one.
 
+    Of a record that was imported again with other terms (consent, licence, user) the last version stands, under its id.
     Small segments that follow each other may lie in one file, whose column `number` tells them apart.
     """
     rows: dict[str, Row] = {}
@@ -43,7 +46,13 @@ def load(segments: Sequence[tuple[int, Path]]) -> list[Row]:
             table = table.filter(pl.col(NUMBER).is_in(numbers))
         present = [name for name in (*_NEEDED, *_OPTIONAL) if name in table.columns]
         for row in table.select(present).iter_rows(named=True):
-            rows.setdefault(row["row_id"], _row(row, path.name))
+            version = row["row_id"]
+            row["row_id"] = record = record_of(version)
+            before = rows.get(record)
+            if before is None or version != record:
+                now = _row(row, path.name)
+                # Whose it is was said once: an erasure must find it.
+                rows[record] = replace(now, user=before.user) if before is not None and now.user is None else now
     return list(rows.values())
 
 

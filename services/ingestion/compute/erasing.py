@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from libs.contracts.ids import record_of
 from services.ingestion.compute.lines import MAX_RECORD_BYTES
 from services.ingestion.compute.segments import segment_of, written
 from services.ingestion.domain.rows import hashed_user
@@ -49,10 +50,12 @@ def held(data: bytes, user: str, asked: Collection[str] = ()) -> Held:
 def rows_without(data: bytes, gone: Held, numbers: Sequence[int]) -> tuple[bytes, list[int]] | None:
     """An object without the rows that are gone, and the rows of each of its segments; None where it holds none of them.
 
-    A judgement that heard one of them is taken back: what it says may be what they said.
+    A judgement that heard one of them is taken back: what it says may be what they said. A record that is the subject's
+    under one version is his under all of them.
     """
     table = pq.read_table(pa.BufferReader(data))
-    left = table.filter(pc.invert(pc.is_in(table.column("row_id"), _strings(gone.rows))))
+    records = pc.replace_substring_regex(table.column("row_id"), "~.*", "")
+    left = table.filter(pc.invert(pc.is_in(records, _strings({record_of(each) for each in gone.rows}))))
     spoiled = pa.array(_spoiled(left, gone))
     if left.num_rows == table.num_rows and not pc.any(spoiled).as_py():
         return None

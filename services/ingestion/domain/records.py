@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from libs.contracts.ids import versioned
 from services.ingestion.domain import shapes
 from services.ingestion.domain.columns import Columns
 from services.ingestion.domain.faults import BadRowError, json_type, name_fault
@@ -28,7 +29,7 @@ def row_of(record: Mapping[str, Any], number: int, columns: Columns, origin: Ori
     """The row of record `number`; BadRowError names the field.
 
     Its id derives from the import's name, the content and the record's own id, else its place in the file: importing
-    the file again gives the same ids.
+    the file again gives the same ids. With another consent, licence or user it is another version of the same record.
     """
     category = _name(record, columns.category, "category")
     example = columns.read(record)
@@ -53,8 +54,12 @@ def row_of(record: Mapping[str, Any], number: int, columns: Columns, origin: Ori
         example.output or "", category or "", group or "",
     )  # fmt: skip
     told = (example.rejected, example.label, example.messages, example.tools)
+    row_id = stable_id("imp", *parts, *(told if any(each is not None for each in told) else ()))
+    terms = (_yes(record, columns.consent), _name(record, columns.licence, "licence"), user)
+    if any(each is not None for each in terms):
+        row_id = versioned(row_id, *terms)
     return Row(
-        row_id=stable_id("imp", *parts, *(told if any(each is not None for each in told) else ())),
+        row_id=row_id,
         kind=EXAMPLE,
         source=origin.source,
         system=example.system,
@@ -66,8 +71,8 @@ def row_of(record: Mapping[str, Any], number: int, columns: Columns, origin: Ori
         group=group,
         user=hashed_user(origin.tenant, user),
         signal="bad" if example.label is False else "good",
-        consent=_yes(record, columns.consent),
-        licence=_name(record, columns.licence, "licence"),
+        consent=terms[0],
+        licence=terms[1],
         created_at=_moment(record, columns.created_at) or origin.imported_at,
         arrived_at=origin.imported_at,
         messages=example.messages,

@@ -177,6 +177,15 @@ def test_a_name_is_found_however_a_record_that_was_set_aside_writes_it(tmp_path:
     assert quarantine_without(before, after, "default", str(hashed_user("default", "somebody"))) == []
 
 
+async def test_a_record_that_is_his_under_one_version_is_erased_under_all(house: House, tmp_path: Path) -> None:
+    data = json.dumps({"input": SECRET, "output": "a", "who": "ann"}).encode()
+    await house.import_bytes(data)
+    await house.import_bytes(data, columns={"user": "who"})
+    assert len(await house.rows("triage")) == 2
+    await erasing(house, tmp_path).erase(asked())
+    assert await house.rows("triage") == []
+
+
 async def test_an_erasure_of_somebody_unknown_rewrites_nothing(house: House, tmp_path: Path) -> None:
     await house.import_bytes(b'{"input": "q", "output": "a"}\n')
     before = await segments_after(house.database, "default", "triage", 0, 10)

@@ -14,6 +14,7 @@ import pytest
 
 from libs.contracts.errors import InvalidInput, NotFound
 from libs.contracts.events import ImportCompleted, SegmentWritten
+from libs.contracts.ids import record_of
 from libs.testing.wait import eventually
 from services.ingestion.rpc import quarantine
 from services.ingestion.store import imports, signals
@@ -52,6 +53,21 @@ async def test_importing_the_same_file_again_takes_nothing_twice(house: House) -
     longer = await house.import_bytes(data + jsonl({"input": "new", "output": "a"}))
     assert (longer.accepted, longer.already_seen) == (1, 10)
     assert len(await house.rows("triage")) == 11
+
+
+async def test_an_import_with_the_terms_that_one_before_left_out_is_taken_as_another_version(house: House) -> None:
+    data = jsonl(*({"input": f"q{at}", "output": "a", "may": at > 0, "terms": "CC0"} for at in range(3)))
+    await house.import_bytes(data)
+    for columns in ({"consent": "may"}, {"consent": "may", "licence": "terms"}):
+        assert (await house.import_bytes(data, columns=columns)).accepted == 3
+        longer = await house.import_bytes(data + b"\n", columns=columns)
+        assert (longer.accepted, longer.already_seen) == (0, 3)
+    rows = await house.rows("triage")
+    assert [row["consent"] for row in rows] == [*[None] * 3, *[False, True, True] * 2]
+    assert [row["licence"] for row in rows] == [*[None] * 6, *["CC0"] * 3]
+    records = [record_of(row["row_id"]) for row in rows]
+    assert records == records[:3] * 3
+    assert [row["row_id"] for row in rows[:3]] == records[:3]
 
 
 async def test_a_bad_row_costs_itself_alone_and_is_named(house: House) -> None:
