@@ -197,62 +197,6 @@ def test_what_the_task_maps_is_read_of_a_record_far_down_a_file_whose_first_ones
     assert row_of(first, 1, columns, ORIGIN).consent is None
 
 
-BESIDE: list[dict[str, Any]] = [
-    {"messages": [USER, ANSWER]},
-    {"conversations": [{"from": "human", "value": USER["content"]}, {"from": "gpt", "value": ANSWER["content"]}]},
-    {"prompt": USER["content"], "completion": ANSWER["content"]},
-    {"prompt": [USER], "completion": [ANSWER]},
-    {"question": USER["content"], "answer": ANSWER["content"]},
-    {"instruction": USER["content"], "output": ANSWER["content"]},
-    {"input": USER["content"], "output": ANSWER["content"]},
-    {"input": [USER], "output": [ANSWER]},
-    {"prompt": [USER], "chosen": [ANSWER], "rejected": [{"role": "assistant", "content": "No."}]},
-]
-
-
-@pytest.mark.parametrize("record", BESIDE)
-def test_a_system_prompt_and_tools_beside_what_is_asked_are_never_left_out(record: dict[str, Any]) -> None:
-    told, row = read({**record, "system": "Be brief.", "tools": TOOLS})
-    assert (row.system, row.input, row.output) == ("Be brief.", USER["content"], ANSWER["content"]), told
-    assert json.loads(row.tools or "") == TOOLS
-    if row.messages is not None:
-        assert json.loads(row.messages)[0] == {"role": "system", "content": "Be brief."}
-    assert read({**record, "system": " ", "tools": []})[1].system is None
-    with pytest.raises(BadRowError, match="system: must be text"):
-        read({**record, "system": 3})
-
-
-def test_a_system_prompt_is_said_once() -> None:
-    told = {"role": "system", "content": "Be brief."}
-    _, row = read({"messages": [told, USER, ANSWER], "system": "Be brief. "})
-    assert row.system == "Be brief."
-    assert read({"messages": [told, USER, ANSWER], "system": "And kind."})[1].system == "And kind.\n\nBe brief."
-
-
-def test_a_mapped_system_prompt_stands_in_the_conversation_too() -> None:
-    record = {"m": [USER, ANSWER, {"role": "user", "content": "And here?"}], "o": "Rain.", "s": "Be brief."}
-    _, row = read(record, input="m", output="o", system="s")
-    assert row.system == "Be brief."
-    assert json.loads(row.messages or "")[0] == {"role": "system", "content": "Be brief."}
-    # What is called so beside columns that somebody mapped may be anything.
-    assert read({"q": "2+2?", "a": "4", "system": "SAP", "tools": "hammer"}, input="q", output="a")[1].system is None
-    assert read({"input": "2+2?", "output": "4", "tools": "hammer"})[1].tools is None
-
-
-def test_a_category_is_the_answer_only_where_no_record_of_the_file_has_one() -> None:
-    chat, open_ = {"messages": [USER, ANSWER], "topic": "weather"}, {"messages": [USER], "topic": "weather"}
-    wish = resolve(ColumnMap(), {"category": "topic"})
-    assert row_of(open_, 1, settle(wish, list(open_), [open_, open_]), ORIGIN).output == "weather"
-    columns = settle(wish, list(chat), [open_, chat])
-    assert row_of(chat, 1, columns, ORIGIN).output == ANSWER["content"]
-    with pytest.raises(BadRowError, match="messages: there is no answer to learn"):
-        row_of(open_, 2, columns, ORIGIN)
-    # By whichever door the conversation is named.
-    mapped = settle(resolve(ColumnMap(), {"input": "messages", "category": "topic"}), list(chat), [open_, chat])
-    with pytest.raises(BadRowError, match="there is no answer to learn"):
-        row_of(open_, 2, mapped, ORIGIN)
-
-
 @pytest.mark.parametrize("asked", [{"instruction": "Weather?"}, {"prompt": "Weather?"}, {"question": "Weather?"}])
 def test_an_answer_with_more_to_it_than_its_text_keeps_all_of_it(asked: dict[str, Any]) -> None:
     answer = {"instruction": "output", "prompt": "completion", "question": "answer"}[next(iter(asked))]
