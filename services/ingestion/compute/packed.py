@@ -18,6 +18,8 @@ _FREE_BYTES = 256 * 1024**2
 _MAX_RATIO = 200
 """Text packs 4 to 30 times, logs of one line a hundred; a bomb a thousand times and more."""
 _BUFFER = 1024 * 1024
+_AHEAD = _BUFFER + 256 * 1024
+"""What may have been read of a file and has become no record yet: an unpacked buffer, and one that is packed."""
 
 
 def packing(path: Path) -> str:
@@ -52,8 +54,8 @@ class Source:
         return self._checked(self._guard(self._file.readline, size))
 
     def fraction(self) -> float:
-        """How much of the file was read, 0 to 1."""
-        return min(self._at / self._size, 1.0) if self._size else 1.0
+        """How much of the file was read at least, 0 to 1: what is read ahead does not count."""
+        return max(self._at - _AHEAD, 0) / self._size if self._size else 1.0
 
     def _checked(self, data: bytes) -> bytes:
         self._expanded += len(data)

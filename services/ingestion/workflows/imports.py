@@ -1,6 +1,7 @@
 """An import from its first byte to its facts: spool, read, quarantine, store, and become visible as a whole."""
 
 import asyncio
+import math
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
@@ -39,6 +40,8 @@ _MAX_NAME = 300
 _MAX_TICKETS = 1000
 _EARLY_ROWS = 1000
 """Bad rows before an import is stopped on the way: fewer cost nothing to read to the end."""
+_SHORTER = 4
+"""How many times shorter than those before the rows to come may be."""
 
 
 class Importer:
@@ -174,8 +177,8 @@ class Importer:
             reasons += [_told(each) for each in bad[: _SHOWN_REASONS - len(reasons)]]
             share = reading.fraction()
             self._say(request, Progress("reading", record.rows, record.accepted, record.quarantined, share))
-            # Were every row still to come a good one, there would be too many bad ones all the same.
-            most = record.rows / share if share else 0.0
+            # Were every row still to come a short and good one, there would be too many bad ones all the same.
+            most = record.rows * (1 + _SHORTER * (1 - share) / share) if share else math.inf
             if record.quarantined > max(_EARLY_ROWS, spec.data.few_import_errors, spec.data.max_import_errors * most):
                 break
         return record, segments, reasons
