@@ -17,6 +17,9 @@ from libs.contracts.inference import Message
 from services.ingestion.domain.judgement import Judgement
 
 EXAMPLE = "example"
+OTHER = "other"
+MOST_NAMES = 200
+"""Sources, or categories, of a segment that are told by name."""
 
 
 class Row(msgspec.Struct, frozen=True, gc=False):
@@ -81,7 +84,10 @@ class Prompt(msgspec.Struct, frozen=True, gc=False):
 
 
 def count(rows: Sequence[Row]) -> Counts:
-    """Count rows per kind, source and category (rows without a category are not counted there)."""
+    """Count rows per kind, source and category (rows without a category are not counted there).
+
+    Of each the `MOST_NAMES` commonest are told by name.
+    """
     # Few differ in all three, so that the rows are gone through once.
     kinds, sources, corrections, categories = (Counter[str]() for _ in range(4))
     for (kind, source, category), held in Counter((row.kind, row.source, row.category) for row in rows).items():
@@ -91,7 +97,15 @@ def count(rows: Sequence[Row]) -> Counts:
             corrections[source] += held
         if category:
             categories[category] += held
-    return Counts(*(dict(sorted(each.items())) for each in (kinds, sources, corrections, categories)))
+    return Counts(*(_told(each) for each in (kinds, sources, corrections, categories)))
+
+
+def _told(counted: Counter[str]) -> dict[str, int]:
+    """The commonest names, and what the rest of them count together as `other`: a fact has a bounded size."""
+    told = Counter(dict(counted.most_common(MOST_NAMES)))
+    if rest := counted.total() - told.total():
+        told[OTHER] += rest
+    return dict(sorted(told.items()))
 
 
 def prompt_of(messages: Sequence[Message]) -> Prompt:

@@ -310,3 +310,14 @@ async def test_bad_rows_that_lie_together_stop_no_import_that_ends_well_packed_o
     data = packed.get(name.rpartition(".")[2], bytes)(data)
     record = await house.import_bytes(data, name=name)
     assert (record.state, record.accepted, record.quarantined) == ("completed", 12_000, 1500)
+
+
+async def test_a_segment_of_more_categories_than_a_fact_can_tell_is_told_all_the_same(house: House) -> None:
+    house.importer._segment_rows = 5000
+    rows = [{"input": f"q{at}", "output": "a", "kind": f"{min(at, 4800):04}" + "c" * 196} for at in range(5000)]
+    record = await house.import_bytes(jsonl(*rows), columns={"category": "kind"})
+    assert record.accepted == 5000
+    await eventually(lambda: _all_facts(house, 2))
+    told = (await house.stored("EVT"))[0][1]["categories"]
+    assert (len(told), sum(told.values())) == (201, 5000)
+    assert (told["4800" + "c" * 196], told["other"]) == (200, 5000 - 200 - 199)
