@@ -34,7 +34,7 @@ from services.ingestion.rpc import SERVICE, IngestionServicer, quarantine
 from services.ingestion.settings import Settings
 from services.ingestion.store import inferences
 from services.ingestion.store.erasing import ERASURES
-from services.ingestion.store.imports import BadRow, ImportRecord, get, quarantine_of
+from services.ingestion.store.imports import BadRow, ImportRecord, owned, quarantine_of
 from services.ingestion.store.puts import JournalledStore, PutJournal
 from services.ingestion.store.tables import METADATA
 from services.ingestion.workflows.imports import Importer
@@ -166,9 +166,7 @@ def import_door(
     """The HTTP door over an importer."""
 
     async def find(tenant: str, import_id: str) -> tuple[ImportRecord, list[BadRow]]:
-        record = await get(database, import_id)
-        if record.tenant != tenant:
-            raise NotFound(f"no import {import_id!r}", field="import_id")
+        record = await owned(database, tenant, import_id)
         return record, await quarantine_of(database, import_id, _SHOWN_QUARANTINE)
 
     def aside(tenant: str, import_id: str) -> AsyncIterator[bytes]:

@@ -34,11 +34,11 @@ class IngestionServicer(IngestionServiceServicer):
         tasks: Tasks,
         objects: ObjectStore,
         run_import: RunImport,
-        progress: Callable[[str], Progress | None],
+        progress: Callable[[str, str], Progress | None],
         *,
         tenant: str,
     ) -> None:
-        """`objects` is the tenant's store; `progress` knows how far the import of a ticket has come."""
+        """`objects` is the tenant's store; `progress` knows how far the import of a tenant's ticket has come."""
         self._database = database
         self._tasks = tasks
         self._objects = objects
@@ -60,7 +60,7 @@ class IngestionServicer(IngestionServiceServicer):
 
     async def GetImport(self, request: pb.GetImportRequest, context: Any) -> pb.GetImportResponse:  # noqa: N802, ARG002
         """One import with its first quarantined rows."""
-        record = await imports.get(self._database, request.import_id)
+        record = await imports.owned(self._database, self._tenant, request.import_id)
         return pb.GetImportResponse(**{"import": await self._import(record)})
 
     async def GetImportProgress(  # noqa: N802
@@ -69,7 +69,7 @@ class IngestionServicer(IngestionServiceServicer):
         context: Any,  # noqa: ARG002
     ) -> pb.GetImportProgressResponse:
         """How far an import has come."""
-        told = self._progress(request.ticket)
+        told = self._progress(self._tenant, request.ticket)
         if told is None:
             raise NotFound(f"no import is known by the ticket {request.ticket!r}", field="ticket")
         return pb.GetImportProgressResponse(
@@ -83,6 +83,7 @@ class IngestionServicer(IngestionServiceServicer):
         context: Any,  # noqa: ARG002
     ) -> AsyncIterator[pb.DownloadQuarantineResponse]:
         """Every record that an import set aside."""
+        await imports.owned(self._database, self._tenant, request.import_id)
         async for chunk in quarantine(self._database, self._objects, request.import_id):
             yield pb.DownloadQuarantineResponse(chunk=chunk)
 

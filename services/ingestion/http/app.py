@@ -40,7 +40,7 @@ class ImportDoor:
         fetch: Callable[[str], AsyncIterator[bytes]],
         find: Callable[[str, str], Awaitable[tuple[ImportRecord, list[BadRow]]]],
         quarantine: Callable[[str, str], AsyncIterator[bytes]],
-        progress: Callable[[str], Progress | None],
+        progress: Callable[[str, str], Progress | None],
     ) -> None:
         self._caller = caller
         self._run = run
@@ -102,8 +102,8 @@ class ImportDoor:
         return StreamingResponse(rows, media_type="application/jsonl", headers={"content-disposition": name})
 
     async def _far(self, request: Request) -> Response:
-        self._key(request)
-        told = self._progress(request.path_params["ticket"])
+        key = self._key(request)
+        told = self._progress(key.tenant, request.path_params["ticket"])
         if told is None:
             raise NotFound("no import is known by this ticket", field="ticket")
         return JSONResponse(asdict(told))

@@ -74,6 +74,14 @@ async def get(database: Database, import_id: str) -> ImportRecord:
     return record
 
 
+async def owned(database: Database, tenant: str, import_id: str) -> ImportRecord:
+    """The tenant's import of that id; NotFound when there is none, or it is another tenant's."""
+    record = await get(database, import_id)
+    if record.tenant != tenant:
+        raise NotFound(f"no import {import_id!r}", field="import_id")
+    return record
+
+
 async def quarantine_of(database: Database, import_id: str, limit: int) -> list[BadRow]:
     """The first `limit` quarantined records of an import."""
     query = select(QUARANTINE).where(QUARANTINE.c.import_id == import_id).order_by(QUARANTINE.c.row).limit(limit)

@@ -198,7 +198,7 @@ async def test_json_too_deep_to_be_written_again_costs_its_row(house: House, nam
     record, bad = await settled(house, data, name)
     assert record.rows == 270
     assert record.accepted >= 150
-    assert {reason for _, reason in bad} <= {"nested too deeply", "not JSON that can be read: nested too deeply"}
+    assert all("too deeply" in reason for _, reason in bad), bad
 
 
 def test_a_row_group_is_held_no_more_than_a_page_at_a_time_and_one_too_large_is_refused(

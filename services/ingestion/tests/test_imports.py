@@ -2,23 +2,26 @@
 
 import asyncio
 import base64
+import errno
 import gzip
 import io
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from libs.contracts.errors import InvalidInput, NotFound
+from libs.contracts.errors import InvalidInput, NotFound, ResourceExhausted
 from libs.contracts.events import ImportCompleted, SegmentWritten
 from libs.contracts.ids import record_of
+from libs.contracts.stubs.pawl.ingestion.v1 import ingestion_pb2 as pb
 from libs.testing.wait import eventually
-from services.ingestion.rpc import quarantine
+from services.ingestion.rpc import IngestionServicer, quarantine
 from services.ingestion.store import imports, signals
 from services.ingestion.tests.conftest import House
+from services.ingestion.workflows.spool import Spool
 
 SUPPORT = Path(__file__).parents[4] / "shared" / "data" / "customer_support.csv"
 
@@ -290,14 +293,15 @@ async def test_an_import_that_cannot_be_saved_any_more_is_stopped_on_the_way(hou
 
 
 async def test_progress_can_be_asked_for_by_the_callers_ticket(house: House) -> None:
-    assert house.importer.progress("t1") is None
+    assert house.importer.progress("default", "t1") is None
     await house.import_bytes(jsonl(*({"input": f"q{at}", "output": "a"} for at in range(250))), ticket="t1")
-    told = house.importer.progress("t1")
+    told = house.importer.progress("default", "t1")
     assert told is not None
     assert (told.state, told.rows, told.accepted, told.fraction) == ("completed", 250, 250, 1.0)
+    assert house.importer.progress("another", "t1") is None
     with pytest.raises(InvalidInput):
         await house.import_bytes(b"", ticket="t2")
-    assert getattr(house.importer.progress("t2"), "state", "") == "failed"
+    assert getattr(house.importer.progress("default", "t2"), "state", "") == "failed"
 
 
 @pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz", "a.jsonl.zst"])
@@ -321,3 +325,21 @@ async def test_a_segment_of_more_categories_than_a_fact_can_tell_is_told_all_the
     told = (await house.stored("EVT"))[0][1]["categories"]
     assert (len(told), sum(told.values())) == (201, 5000)
     assert (told["4800" + "c" * 196], told["other"]) == (200, 5000 - 200 - 199)
+
+
+@pytest.mark.parametrize(("number", "told"), [(errno.ENOSPC, ResourceExhausted), (errno.EACCES, PermissionError)])
+def test_only_a_full_disk_is_called_one(tmp_path: Path, number: int, told: type[Exception]) -> None:
+    with pytest.raises(told), Spool(tmp_path, 10).directory():
+        raise OSError(number, "refused")
+
+
+async def test_an_import_of_another_tenant_is_none(house: House) -> None:
+    record = await house.import_bytes(jsonl({"input": "q", "output": "a"}))
+    assert (await imports.owned(house.database, "default", record.import_id)).import_id == record.import_id
+    servicer = IngestionServicer(
+        house.database, house.tasks, house.objects, cast("Any", None), house.importer.progress, tenant="another"
+    )
+    with pytest.raises(NotFound, match="no import"):
+        await servicer.GetImport(pb.GetImportRequest(import_id=record.import_id), None)
+    with pytest.raises(NotFound, match="no import"):
+        await anext(servicer.DownloadQuarantine(pb.DownloadQuarantineRequest(import_id=record.import_id), None))

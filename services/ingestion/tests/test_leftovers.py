@@ -151,7 +151,7 @@ async def test_an_import_that_ends_in_any_other_way_is_closed_too(
     monkeypatch.setattr(ObjectStore, "put_bytes", fails)
     with pytest.raises(error):
         await house.import_bytes(lines(*GOOD), ticket="t")
-    told = house.importer.progress("t")
+    told = house.importer.progress("default", "t")
     assert told is not None
     assert (told.state, await state_of(house)) == ("failed", ["failed"])
     assert (await objects(house), await held(house)) == (set(), (0, 0))

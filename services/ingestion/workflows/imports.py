@@ -63,15 +63,15 @@ class Importer:
         self._spool = Spool(spool, max_bytes)
         self._segment_rows = segment_rows
         self._turns: dict[tuple[str, str], asyncio.Lock] = {}
-        self._progress: OrderedDict[str, Progress] = OrderedDict()
+        self._progress: OrderedDict[tuple[str, str], Progress] = OrderedDict()
 
     def sweep(self) -> None:
         """Drop what a process before this one left half received."""
         self._spool.sweep()
 
-    def progress(self, ticket: str) -> Progress | None:
-        """How far the import of that ticket has come; None when this process has not seen it."""
-        return self._progress.get(ticket)
+    def progress(self, tenant: str, ticket: str) -> Progress | None:
+        """How far the tenant's import of that ticket has come; None when this process has not seen it."""
+        return self._progress.get((tenant, ticket))
 
     async def run(self, request: ImportRequest, chunks: AsyncIterator[bytes]) -> ImportRecord:
         """Import a file and return its counts; the same file under the same name takes nothing twice.
@@ -93,7 +93,10 @@ class Importer:
                     with span("import file", task=request.task, file=request.name):
                         record = await self._import(request, directory, digest, wish, spec)
         except BaseException:
-            self._say(request, replace(self._progress.get(request.ticket, Progress("")), state=staged.FAILED))
+            self._say(
+                request,
+                replace(self._progress.get((request.tenant, request.ticket), Progress("")), state=staged.FAILED),
+            )
             raise
         done = Progress(record.state, record.rows, record.accepted, record.quarantined, 1.0)
         self._say(request, done)
@@ -217,8 +220,9 @@ class Importer:
 
     def _say(self, request: ImportRequest, progress: Progress) -> None:
         if request.ticket:
-            self._progress[request.ticket] = progress
-            self._progress.move_to_end(request.ticket)
+            key = (request.tenant, request.ticket)
+            self._progress[key] = progress
+            self._progress.move_to_end(key)
             while len(self._progress) > _MAX_TICKETS:
                 self._progress.popitem(last=False)
 

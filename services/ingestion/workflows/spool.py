@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import errno
 import hashlib
 import json
 import shutil
@@ -13,6 +14,8 @@ from typing import IO
 
 from libs.contracts.errors import InvalidInput, ResourceExhausted
 from services.ingestion.store.imports import BadRow
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class Spool:
@@ -28,7 +31,7 @@ class Spool:
 
     @contextmanager
     def directory(self) -> Iterator[Path]:
-        """A fresh directory, gone at the end. Raises ResourceExhausted for what the disk refuses."""
+        """A fresh directory, gone at the end. Raises ResourceExhausted where the disk has no room left."""
         try:
             self._root.mkdir(parents=True, exist_ok=True)
             directory = Path(mkdtemp(dir=self._root))
@@ -37,6 +40,8 @@ class Spool:
             finally:
                 shutil.rmtree(directory, ignore_errors=True)
         except OSError as error:
+            if error.errno not in _FULL:
+                raise
             raise ResourceExhausted(
                 f"the import cannot be spooled: {error.strerror or error}", reason="DISK_FULL"
             ) from error
