@@ -146,7 +146,9 @@ def dump(value: object) -> str:
     """Compact JSON with the text as it is; BadRowError where a value is none that JSON has."""
     try:
         return _COMPACT.encode(value)
-    except (ValueError, TypeError, RecursionError) as error:
+    except RecursionError:
+        raise BadRowError("", "nested too deeply") from None
+    except (ValueError, TypeError) as error:
         raise BadRowError("", f"holds what JSON cannot say: {error}"[:200]) from None
 
 
