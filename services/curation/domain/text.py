@@ -30,9 +30,8 @@ _SPELT = str.maketrans(
     | {"\u3002": ".", "\u3001": ",", "\u2026": "..."}
     | {chr(wide): chr(wide - 0xFEE0) for wide in range(0xFF01, 0xFF5F)}
 )
-# What only opens or ends a sentence; after a number a quote is a measure, and `!` a factorial.
-_OPENING = re.compile("^[\\s\"'\u00bf\u00a1]+")
-_ENDING = re.compile(r"(?:[\s.,;:?]|(?<![0-9])[!\"'])+$")
+# What only opens or ends a sentence.
+_OPENING, _ENDING = " \"'\u00bf\u00a1", " .,;:?!\"'"
 _OPERATOR = r"[+*/<>=^&|~\u00d7\u00f7\u00b1\u2248\u2260\u2264\u2265]{1,3}"
 _OPERATORS = re.compile(
     rf"(?<=[^\W\d_])(?:\+{{1,2}}|#)(?!\w)|(?<=\w)(?:{_OPERATOR}|\s{_OPERATOR}\s)(?=\w)|(?<=\d) - (?=\d)"
@@ -101,7 +100,12 @@ def spelling_of(text: str) -> str:
     counts, since `C++` is not `C#`, nor `7 + 8` the question `7 * 8`.
     """
     plain = " ".join(normalise(text).translate(_SPELT).casefold().split())
-    return _ENDING.sub("", _OPENING.sub("", plain)) or plain
+    bare = plain.rstrip(_ENDING)
+    if "0" <= bare[-1:] <= "9":
+        # After a number a quote is a measure, and `!` a factorial.
+        rest = plain[len(bare) :]
+        bare += rest[: len(rest) - len(rest.lstrip("!\"'"))]
+    return bare.lstrip(_OPENING) or plain
 
 
 def operators(text: str) -> str:

@@ -145,3 +145,10 @@ def test_case_blanks_typography_and_the_end_of_a_sentence_make_no_other_question
 )
 def test_operators_are_the_signs_that_stand_as_words_do(text: str, signs: str) -> None:
     assert operators(text) == signs
+
+
+def test_a_long_run_of_signs_costs_no_more_than_its_length() -> None:
+    # Read back and forth, as a pattern at the end would be, this takes minutes.
+    for sign in '!?"':
+        text = f"why {sign * 200_000} so?"
+        assert spelling_of(text) == text.rstrip("?")
