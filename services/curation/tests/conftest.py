@@ -48,6 +48,9 @@ SECRET = b"the secret of the tenant, by hand"
 PLACES = ("in the kitchen", "at the harbour", "upstairs", "on the train", "next to my desk", "under the bridge")
 
 
+ALL_TRAIN = {"split": {"train": 1.0, "validation": 0.0, "test": 0.0}}
+
+
 def spec_of(**fields: Any) -> TaskSpec:
     """A task called triage with the given sections."""
     return TaskSpec.model_validate({"task": "triage", "base": "base", **fields})
@@ -87,6 +90,16 @@ def train_group() -> str:
     """A group whose rows train."""
     salt = salt_of("default", "triage")
     return next(name for name in map(str, range(99)) if split_of(salt, f"g:{name}", SplitSpec()) == TRAIN)
+
+
+def built(rows: list[Row], known: dict[str, Any] | None = None, **curation: Any) -> Version:
+    """All rows train, under this policy of curation."""
+    return curate(rows, context_for(known=known, data={**ALL_TRAIN, "curation": curation}))
+
+
+def only(version: Version) -> Row:
+    (kept,) = version.splits[TRAIN]
+    return kept
 
 
 def write_segment(path: Path, rows: Sequence[Row]) -> Path:

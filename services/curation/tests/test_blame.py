@@ -10,10 +10,9 @@ from libs.contracts.errors import NotFound
 from services.curation.compute.pipeline import Version
 from services.curation.domain.review import Decision
 from services.curation.domain.split import TRAIN
-from services.curation.tests.conftest import build_rows, row
+from services.curation.tests.conftest import ALL_TRAIN, build_rows, row
 from services.curation.workflows.synthesising import seeds_of
 
-ALL_TRAIN = {"split": {"train": 1.0, "validation": 0.0, "test": 0.0}}
 WRONG = (
     "I cannot help with that.", "You idiot, no.", "as an AI I would say so", "ha ha ha ha ha ha ha ha ha ha ha ha",
     "no",

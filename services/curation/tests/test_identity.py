@@ -7,9 +7,8 @@ import pytest
 
 from services.curation.domain.split import TRAIN
 from services.curation.domain.text import operators, spelling_of
-from services.curation.tests.conftest import build_rows, row
+from services.curation.tests.conftest import ALL_TRAIN, build_rows, row
 
-ALL_TRAIN = {"split": {"train": 1.0, "validation": 0.0, "test": 0.0}}
 TOOL = [{"type": "function", "function": {"name": "look_up", "parameters": {"type": "object"}}}]
 DPO = {"recipe": {"method": "dpo"}}
 ASKED = "where is the parcel that I sent to my sister last week"

@@ -15,9 +15,7 @@ from services.curation.domain.rows import Row
 from services.curation.domain.rules import RULES, Outcome, optional, rule_of
 from services.curation.domain.split import SPLITS
 from services.curation.domain.steps import Context, Result, run
-from services.curation.tests.conftest import build_rows, context_for, row, tickets
-
-ALL_TRAIN = {"split": {"train": 1.0, "validation": 0.0, "test": 0.0}}
+from services.curation.tests.conftest import ALL_TRAIN, build_rows, context_for, row, tickets
 
 
 class Losing:

@@ -16,9 +16,8 @@ from services.curation.domain.review import Decision
 from services.curation.domain.rows import Row
 from services.curation.domain.split import TRAIN
 from services.curation.domain.text import normalise
-from services.curation.tests.conftest import build_rows, context_for, row, write_segment
+from services.curation.tests.conftest import ALL_TRAIN, build_rows, context_for, row, write_segment
 
-ALL_TRAIN = {"split": {"train": 1.0, "validation": 0.0, "test": 0.0}}
 IMAGE = {"type": "image_url", "image_url": {"url": "https://shop.test/a.png"}}
 
 

@@ -12,9 +12,7 @@ from hypothesis import strategies as st
 
 from services.curation.domain.rows import Row
 from services.curation.domain.split import SPLITS, TEST, TRAIN
-from services.curation.tests.conftest import SECRET, build_files, build_rows, row, tickets
-
-ALL_TRAIN = {"split": {"train": 1.0, "validation": 0.0, "test": 0.0}}
+from services.curation.tests.conftest import ALL_TRAIN, SECRET, build_files, build_rows, row, tickets
 
 
 def reason(rows: list[Row], **fields: Any) -> dict[str, str]:

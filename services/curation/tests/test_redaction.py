@@ -15,6 +15,7 @@ from services.curation.domain.messages import flat
 from services.curation.domain.review import Decision
 from services.curation.domain.split import TRAIN
 from services.curation.tests.conftest import (
+    ALL_TRAIN,
     SECRET,
     build_files,
     build_rows,
@@ -26,7 +27,6 @@ from services.curation.tests.conftest import (
 )
 
 MAIL, PHONE, IBAN = "ann.lee@example.org", "+49 170 1234567", "DE89 3704 0044 0532 0130 00"
-ALL_TRAIN = {"split": {"train": 1.0, "validation": 0.0, "test": 0.0}}
 
 
 def test_every_column_of_a_line_passes_the_policy(tmp_path: Path) -> None:

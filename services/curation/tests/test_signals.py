@@ -5,23 +5,12 @@ from typing import Any
 
 import pytest
 
-from services.curation.compute.pipeline import Version, curate
+from services.curation.compute.pipeline import curate
 from services.curation.domain.judgement import heard
 from services.curation.domain.review import Decision
 from services.curation.domain.rows import Row
 from services.curation.domain.split import TRAIN
-from services.curation.tests.conftest import context_for, row
-
-ALL_TRAIN = {"split": {"train": 1.0, "validation": 0.0, "test": 0.0}}
-
-
-def built(rows: list[Row], known: dict[str, Any] | None = None, **curation: Any) -> Version:
-    return curate(rows, context_for(known=known, data={**ALL_TRAIN, "curation": curation}))
-
-
-def only(version: Version) -> Row:
-    (kept,) = version.splits[TRAIN]
-    return kept
+from services.curation.tests.conftest import ALL_TRAIN, built, context_for, only, row
 
 
 def test_who_reviews_reads_what_users_said_of_the_answer() -> None:

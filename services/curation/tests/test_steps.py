@@ -8,25 +8,14 @@ import pytest
 
 from libs.contracts.errors import FailedPrecondition, InvalidInput
 from services.curation.compute.mislabels import suspects
-from services.curation.compute.pipeline import Version, curate
+from services.curation.compute.pipeline import curate
 from services.curation.domain.balance import lacking, shares
 from services.curation.domain.heuristics import insults, refuses, repeats
 from services.curation.domain.review import Decision
 from services.curation.domain.rows import Row
 from services.curation.domain.split import TRAIN
 from services.curation.domain.suite import messages_of
-from services.curation.tests.conftest import TOPICS, build_rows, context_for, row, tickets
-
-ALL_TRAIN = {"split": {"train": 1.0, "validation": 0.0, "test": 0.0}}
-
-
-def built(rows: list[Row], known: dict[str, Any] | None = None, **curation: Any) -> Version:
-    return curate(rows, context_for(known=known, data={**ALL_TRAIN, "curation": curation}))
-
-
-def only(version: Version) -> Row:
-    (kept,) = version.splits[TRAIN]
-    return kept
+from services.curation.tests.conftest import ALL_TRAIN, TOPICS, build_rows, built, context_for, only, row, tickets
 
 
 def test_neighbouring_turns_of_one_role_become_one_and_unknown_roles_are_named() -> None:
