@@ -61,14 +61,25 @@ class RawMessage(NamedTuple):
             await self.raw.term()
 
 
-BatchHandle = Callable[[list[RawMessage]], Awaitable[None]]
+BatchHandle = Callable[[list[RawMessage]], Awaitable["asyncio.Task[None] | None"]]
+"""Returns None when all is done, or what must still come to its end before the acknowledgement (a confirmation that is
+waited for, say): the next batch is handled meanwhile.
+"""
+
+
+class _Behind(NamedTuple):
+    """A handled batch whose acknowledgement waits for the end of `left`."""
+
+    batch: list[RawMessage]
+    left: "asyncio.Task[None]"
 
 
 class BatchConsumer:
     """Fetches up to `size` messages (waiting `wait` seconds for the first), hands them over, then acknowledges them.
 
-    One batch is handled at a time; a full one means that more is there, and the next is fetched meanwhile. The handler
-    must be idempotent: an acknowledgement may be lost. While it fails with `Transient` the batch is held
+    One batch is handled at a time; a full one means that more is there, and the next is fetched meanwhile. What a
+    handler leaves to be waited for goes on beside the batch after it, and where that fails its batch is handled anew.
+    The handler must be idempotent: an acknowledgement may be lost. While it fails with `Transient` the batch is held
     (leased by beats) and tried again in place with backoff: order is kept, no delivery is used up, an outage loses
     nothing. Any other failure is narrowed down by halving the batch; the message that fails alone becomes a dead letter
     when the error is `Permanent` or came back `attempts` times.
@@ -96,6 +107,7 @@ class BatchConsumer:
         self._stopping = asyncio.Event()
         self._held: list[RawMessage] = []
         self._ahead: list[RawMessage] = []
+        self._behind: _Behind | None = None
         self._trouble: str | None = None
         self._failing_since = 0.0
         self._failures = 0
@@ -135,6 +147,7 @@ class BatchConsumer:
         pull = await self._link.js.pull_subscribe_bind(durable=self._row.durable, stream=self._row.stream)
         self._pull = pull
         self.watchdog.start()
+        beat = launch(self._beat(), f"lease-{self._row.durable}", self._link.fail)
         coming: asyncio.Task[None] | None = None
         try:
             while not self._stopping.is_set():
@@ -145,32 +158,39 @@ class BatchConsumer:
                 coming = asyncio.create_task(self._fetch(pull)) if full else None
                 if self._held:
                     await self._handled()
+                if not full:
+                    await self._settle()
+            await self._settle()
         finally:
-            await asyncio.shield(self._return_ahead(coming))
+            await asyncio.shield(self._return(coming))
+            await end(beat)
 
     async def _fetch(self, pull: GuardedPull) -> None:
         """Put what comes next into `_ahead`; nothing, where nothing comes."""
         with suppress(NatsTimeoutError):
             self._ahead = [read(message) for message in await pull.fetch_many(self._size, self._wait)]
 
-    async def _return_ahead(self, coming: "asyncio.Task[None] | None") -> None:
+    async def _return(self, coming: "asyncio.Task[None] | None") -> None:
+        """Hand back what was fetched ahead, and what was left behind."""
         if coming is not None:
             # A pull that was told to stop comes back by itself, with nothing.
             await asyncio.wait({coming}, timeout=self._wait)
             await end(coming)
-        ahead, self._ahead = self._ahead, []
-        if ahead and self._link.connected:
-            await hand_back([message.raw for message in ahead])
+        back, self._ahead = self._ahead, []
+        if self._behind is not None:
+            await end(self._behind.left)
+            back += [message for message in self._behind.batch if not message.raw.is_acked]
+            self._behind = None
+        if back and self._link.connected:
+            await hand_back([message.raw for message in back])
 
     async def _handled(self) -> None:
-        beat = asyncio.create_task(self._beat(self._held), name=f"lease-{self._row.durable}")
         try:
             await self._take(self._held)
         except asyncio.CancelledError:
             await asyncio.shield(hand_back([held.raw for held in self._held if not held.raw.is_acked]))
             raise
         finally:
-            beat.cancel()
             self._held = []
 
     async def _take(self, batch: list[RawMessage]) -> None:
@@ -180,20 +200,41 @@ class BatchConsumer:
         rest = [message for message in batch if message.delivered <= CRASH_LIMIT]
         # A message that may have killed its holder goes alone, so that it takes no others down with it.
         suspects = [message for message in rest if message.delivered > _SUSPICIOUS]
-        await self._try([message for message in rest if message.delivered <= _SUSPICIOUS])
+        plain = [message for message in rest if message.delivered <= _SUSPICIOUS]
+        left = await self._try(plain, wait=False)
+        await self._settle()
+        self._behind = _Behind(plain, left) if left is not None else None
         for message in suspects:
             await self._try([message])
 
-    async def _try(self, batch: list[RawMessage]) -> None:
-        if not batch:
+    async def _settle(self) -> None:
+        """Acknowledge what was left behind once it is done; handle it anew where that failed."""
+        if self._behind is None:
             return
+        try:
+            await self._behind.left
+        except Exception as error:  # noqa: BLE001 - whatever it is, the batch is tried as one that failed
+            log.warning("batch tried anew", consumer=self._row.durable, reason=last_line(error))
+            await self._try(self._behind.batch)
+        else:
+            await self._acknowledge(self._behind.batch)
+        self._behind = None
+
+    async def _try(self, batch: list[RawMessage], *, wait: bool = True) -> "asyncio.Task[None] | None":
+        """Handle and acknowledge; unless told to `wait`, what the handler left to be waited for comes back instead."""
+        if not batch:
+            return None
         failure: Exception = Permanent("no attempt was made")
         tries = 0
         while tries < (self._attempts if len(batch) == 1 else 1):
             try:
-                await self._handle(batch)
+                left = await self._handle(batch)
+                if left is not None and not wait:
+                    return left
+                if left is not None:
+                    await left
                 await self._acknowledge(batch)
-                return
+                return None
             except Transient as error:
                 await self._hold(error)
             except Permanent as error:
@@ -206,10 +247,11 @@ class BatchConsumer:
                 await asyncio.sleep(backoff(tries) if len(batch) == 1 else 0)
         if len(batch) == 1:
             await self._bury(batch[0], last_line(failure))
-            return
+            return None
         middle = len(batch) // 2
         await self._try(batch[:middle])
         await self._try(batch[middle:])
+        return None
 
     async def _hold(self, error: Transient) -> None:
         now = time.monotonic()
@@ -244,12 +286,13 @@ class BatchConsumer:
             except Transient as error:
                 await self._hold(error)
 
-    async def _beat(self, batch: list[RawMessage]) -> None:
-        # Not only until cancelled: nats-py swallows a cancellation that meets it while flushing.
-        while self._held is batch:
+    async def _beat(self) -> None:
+        """Lease what is in hand, before it and behind it; until `end`ed."""
+        while True:
             await asyncio.sleep(self._row.ack_wait / 3)
+            behind = self._behind.batch if self._behind is not None else []
             try:
-                for message in [*batch, *self._ahead]:
+                for message in [*behind, *self._held, *self._ahead]:
                     if not message.raw.is_acked:
                         await message.raw.in_progress()
             except NatsError as error:

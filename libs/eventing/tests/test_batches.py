@@ -179,6 +179,86 @@ async def test_a_batch_in_hand_is_finished_before_the_drain_ends(link: NatsLink)
     assert await done(link)
 
 
+class Leaving(Rows):
+    """Leaves a confirmation to be waited for, which comes (or fails) when told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.confirmed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    async def handle(self, batch: list[RawMessage]) -> "asyncio.Task[None]":
+        await self(batch)
+        return asyncio.create_task(self._confirmation())
+
+    async def _confirmation(self) -> None:
+        await asyncio.shield(self.confirmed)
+
+
+async def test_a_batch_that_waits_for_a_confirmation_holds_up_none_after_it_and_is_acknowledged_after_that(
+    link: NatsLink,
+) -> None:
+    rows = Leaving()
+    consumer = BatchConsumer(link, DURABLE, 5, 0.3, rows.handle)
+    await send(link, *range(20))
+    await consumer.start()
+    # One waits for its confirmation, one is handled, one is fetched: more are not held.
+    await eventually(lambda: rows.kept == list(range(10)))
+    await eventually(lambda: handed_out(link, 15))
+    await asyncio.sleep(0.5)
+    assert rows.kept == list(range(10))
+    assert await handed_out(link, 15)
+    rows.confirmed.set_result(None)
+    await eventually(lambda: done(link))
+    assert rows.kept == list(range(20))
+    await consumer.stop()
+
+
+async def test_the_last_batch_is_acknowledged_as_soon_as_it_is_confirmed(link: NatsLink) -> None:
+    rows = Leaving()
+    consumer = BatchConsumer(link, DURABLE, 5, 30.0, rows.handle)
+    await send(link, 1, 2)
+    await consumer.start()
+    await eventually(lambda: rows.kept == [1, 2])
+    rows.confirmed.set_result(None)
+    await eventually(lambda: done(link), 5)
+    await consumer.stop(1)
+
+
+async def test_a_batch_whose_confirmation_failed_is_handled_anew_and_leased_until_then(link: NatsLink) -> None:
+    changed = table(DURABLE, ack_wait=0.6)
+    await apply(link.js, changed)
+    rows = Leaving()
+    consumer = BatchConsumer(link, DURABLE, 5, 0.3, rows.handle, consumers=changed)
+    await send(link, *range(10))
+    await consumer.start()
+    await eventually(lambda: rows.kept == list(range(10)))
+    await asyncio.sleep(1.5)
+    failed, rows.confirmed = rows.confirmed, asyncio.get_running_loop().create_future()
+    failed.set_exception(Unavailable("the broker is away"))
+    await eventually(lambda: len(rows.calls) > 2)
+    assert rows.calls[2] == [0, 1, 2, 3, 4]
+    rows.confirmed.set_result(None)
+    await eventually(lambda: done(link))
+    assert sorted(rows.kept) == sorted([*range(10), *range(10)])
+    assert (await link.js.consumer_info("FEEDBACK", DURABLE)).num_redelivered == 0
+    assert await list_dead(link.js) == []
+    await consumer.stop()
+
+
+async def test_what_is_left_behind_goes_back_at_the_drain(link: NatsLink) -> None:
+    rows, next_rows = Leaving(), Rows()
+    consumer = BatchConsumer(link, DURABLE, 5, 0.3, rows.handle)
+    await send(link, *range(8))
+    await consumer.start()
+    await eventually(lambda: rows.kept == list(range(8)))
+    await consumer.stop(0.5)
+    replica = BatchConsumer(link, DURABLE, 30, 0.3, next_rows)
+    await replica.start()
+    await eventually(lambda: sorted(next_rows.kept) == list(range(8)), 5)
+    await eventually(lambda: done(link))
+    await replica.stop()
+
+
 async def test_rows_keep_coming_after_the_broker_was_killed_and_the_consumer_made_anew(
     private_nats: NatsServer,
 ) -> None:

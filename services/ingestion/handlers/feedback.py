@@ -87,8 +87,11 @@ class FeedbackIntake:
         self.wake = asyncio.Event()
         """Set when inferences arrived that somebody may wait for."""
 
-    async def take(self, batch: list[RawMessage]) -> None:
-        """Count every valid signal of the batch once; invalid ones become dead letters with their reason."""
+    async def take(self, batch: list[RawMessage]) -> "asyncio.Task[None] | None":
+        """Count every valid signal of the batch once; invalid ones become dead letters with their reason.
+
+        Returns, when all is stored, the telling of the outcomes, which must end before the batch is acknowledged.
+        """
         await self._pace.wait(len(batch))
         specs: dict[Owner, TaskSpec] = {}
         arrivals = await self._read(batch, specs)
@@ -99,13 +102,14 @@ class FeedbackIntake:
             doubtful = self._wary > 0 or any(message.delivered > 1 for message in batch)
             async with self.turn:
                 try:
-                    await self._take(arrivals, specs, ask_first=doubtful)
+                    outcomes = await self._take(arrivals, specs, ask_first=doubtful)
                     self._wary = max(0, self._wary - 1)
                 except Conflict:
                     # Most batches hold nothing seen before, so that asking first would be in vain: the database says
                     # when one does, and then it is asked.
                     self._wary = _WARY_BATCHES
-                    await self._take(arrivals, specs, ask_first=True)
+                    outcomes = await self._take(arrivals, specs, ask_first=True)
+            return asyncio.create_task(self._outcomes.tell(outcomes)) if outcomes else None
 
     async def release(self) -> int:
         """Let signals go on whose inference came, or whose patience ended; returns how many.
@@ -151,7 +155,9 @@ class FeedbackIntake:
             # The task is gone since; what waits for it must not stand in the way of the others.
             return TaskSpec(task=owner[1], base="gone")
 
-    async def _take(self, arrivals: Sequence[Arrival], specs: dict[Owner, TaskSpec], *, ask_first: bool) -> None:
+    async def _take(
+        self, arrivals: Sequence[Arrival], specs: dict[Owner, TaskSpec], *, ask_first: bool
+    ) -> list[tuple[Arrival, OutcomeWords]]:
         mark = await self._joining.mark()
         fresh, again, duplicates = await self._once(arrivals, ask_first=ask_first)
         by_owner: dict[Owner, list[Arrival]] = {owner: [] for owner in duplicates}
@@ -173,10 +179,10 @@ class FeedbackIntake:
                 await erasing.none_since(unit, mark)
                 await store.take_in(unit, fresh, parts, self._patience)
             self._joining.stored(tally, fresh)
-        await self._outcomes.tell([*outcomes, *await self._told_before(again)])
         if any(part.waiting for part in parts):
             self.wake.set()
         counter("feedback_counted", "signals counted once").inc(len(fresh))
+        return [*outcomes, *await self._told_before(again)]
 
     async def _part(
         self, owner: Owner, spec: TaskSpec, pairs: Pairs, tally: Tally, *, ask_first: bool

@@ -80,10 +80,10 @@ async def test_a_crash_between_the_object_and_the_commit_counts_once(
 async def test_while_the_disk_is_full_nothing_is_acknowledged_and_nothing_is_lost(house: House) -> None:
     full = True
 
-    async def take(batch: list[RawMessage]) -> None:
+    async def take(batch: list[RawMessage]) -> Any:
         if full:
             raise ResourceExhausted("the disk is full", reason="DISK_FULL")
-        await house.feedback.take(batch)
+        return await house.feedback.take(batch)
 
     consumer = BatchConsumer(house.link, "ingestion-feedback", 100, 0.2, take)
     await consumer.start()
