@@ -1,10 +1,11 @@
-"""Durable intake beside a bare consumer, in one run: `python -m bench.intake [--rounds 3] [--before 1000000]`.
+"""Durable intake beside a bare consumer, in a run: `python -m bench.intake [--rounds 3] [--before 1000000] [--timed]`.
 
 Both read the same 512-byte feedback events from a nats-server of the bench's own, one core for the client and the rest
 for broker and object storage. The bare one is nats-py's `fetch(100)` with an `ack` for each message. Ours validates,
 counts once, joins to the logged inference, judges, redacts, writes Parquet to S3, commits, publishes the outcomes with
 confirmation, and only then acknowledges. Every tenth event holds an e-mail address. `--before` is how many signals were
-counted before: each new one is looked for among them.
+counted before: each new one is looked for among them. `--timed`: ids of signals and requests are UUIDs of version 7,
+which begin with the time (as our gateway gives them out); without it they lie anywhere in the indexes.
 """
 
 import argparse
@@ -54,13 +55,22 @@ from services.ingestion.handlers.memory import RecentInferences
 from services.ingestion.store.tables import METADATA
 
 EVENT_BYTES = 512
+_FIRST_MILLISECOND = 1_793_526_000_000
 TITLE = "Durable intake beside a bare consumer"
 
 
-def event(number: int) -> bytes:
+def name_of(prefix: str, number: int, timed: bool) -> str:
+    """An id; `timed` ones are UUIDs of version 7, 20 of a millisecond."""
+    if not timed:
+        return f"{prefix}-{number:09d}"
+    return f"{prefix}-{_FIRST_MILLISECOND + number // 20:012x}7{number % 20:03x}8{number:015x}"
+
+
+def event(number: int, timed: bool = False) -> bytes:
     """A correction of exactly 512 bytes about a request of its own."""
     fields = {
-        "kind": "correction", "id": f"fb-{number:09d}", "source": "desk", "request_id": f"req-{number:09d}",
+        "kind": "correction", "id": name_of("fb", number, timed), "source": "desk",
+        "request_id": name_of("req", number, timed),
         "category": "billing", "user": f"u{number % 5000}", "consent": True, "created_at": "2026-11-01T10:00:00Z",
         "correction": "",
     }  # fmt: skip
@@ -70,10 +80,10 @@ def event(number: int) -> bytes:
     return json.dumps(fields).encode()
 
 
-def inference(number: int) -> Inference:
+def inference(number: int, timed: bool = False) -> Inference:
     """What the model answered to that request."""
     return Inference(
-        request_id=f"req-{number:09d}", generation=1, version=1, role=Role.STABLE, unit=f"u{number % 5000}",
+        request_id=name_of("req", number, timed), generation=1, version=1, role=Role.STABLE, unit=f"u{number % 5000}",
         assignment_probability=1.0, output="Please contact support.", created_at=datetime.now(UTC),
         messages=(Message(role="user", content=f"case {number}: I was charged twice for my plan this month"),),
         provenance=Provenance(base_digest=BASE),
@@ -229,7 +239,7 @@ async def ours(link: NatsLink, objects: ObjectStore, home: Path, events: int, ba
     return events / seconds, cpu / events * 1e6, by_stage
 
 
-async def one_round(events: int, batch: int, before: int = 0) -> Any:
+async def one_round(events: int, batch: int, before: int = 0, timed: bool = False) -> Any:
     async with AsyncExitStack() as held:
         folder = held.enter_context(tempfile.TemporaryDirectory())
         server = held.enter_context(NatsServer(Path(folder) / "nats"))
@@ -248,9 +258,9 @@ async def one_round(events: int, batch: int, before: int = 0) -> Any:
                 spec = TaskSpec(task=OWNER[1], base="base")
                 applied = TaskApplied(tenant=OWNER[0], task=OWNER[1], revision=1, spec=spec, base_digest=BASE)
                 await kv_put(link, TASKS, task_key(*OWNER), applied)
-                log = (inference(number).model_dump_json().encode() for number in range(events))
+                log = (inference(number, timed).model_dump_json().encode() for number in range(events))
                 await publish(link, "inference.default.bench", log)
-                await publish(link, "feedback.default.bench", (event(number) for number in range(events)))
+                await publish(link, "feedback.default.bench", (event(number, timed) for number in range(events)))
                 first = await bare(server.url, events)
                 whole = await ours(link, objects, Path(folder), events, batch, before)
                 second = await bare(server.url, events)
@@ -266,8 +276,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--batch", type=int, default=5000)
     parser.add_argument("--before", type=int, default=0)
+    parser.add_argument("--timed", action="store_true")
     chosen = parser.parse_args()
-    rounds = [uvloop.run(one_round(chosen.events, chosen.batch, chosen.before)) for _ in range(chosen.rounds)]
+    asked = (chosen.events, chosen.batch, chosen.before, chosen.timed)
+    rounds = [uvloop.run(one_round(*asked)) for _ in range(chosen.rounds)]
     lines = ["| round | bare events/s | ours events/s | ratio | bare us CPU | ours us CPU | ratio of CPU |"]
     lines.append("|---|---|---|---|---|---|---|")
     clock, cpu = [], []
@@ -284,9 +296,10 @@ def main() -> None:
     stages = {name: statistics.median(each[1][2][name] for each in rounds) for name in rounds[0][1][2]}
     lines += [f"| {name} | {spent:.1f} |" for name, spent in sorted(stages.items(), key=lambda each: -each[1])]
     command = f"python -m bench.intake --events {chosen.events} --rounds {chosen.rounds} --batch {chosen.batch}"
+    command += " --timed" if chosen.timed else ""
     if chosen.before:
         command, title = f"{command} --before {chosen.before}", f"{TITLE}, {chosen.before:,} signals counted before"
-        write("intake_later", title, command, lines)
+        write("intake_later_timed" if chosen.timed else "intake_later", title, command, lines)
     else:
         write("intake", TITLE, command, lines)
 
