@@ -29,7 +29,8 @@ NUMBER = "number"
 def load(segments: Sequence[tuple[int, Path]]) -> list[Row]:
     """Rows of the segments (number and file), in order, each record once; DataLoss names a segment that is not one.
 
-    Of a record that was imported again with other terms (consent, licence, user) the last version stands, under its id.
+    Of a record that was imported again with other terms (consent, licence, user) the last version stands, under its id;
+    where it says nothing of one of them, what was said of that before.
     Small segments that follow each other may lie in one file, whose column `number` tells them apart.
     """
     rows: dict[str, Row] = {}
@@ -51,8 +52,7 @@ def load(segments: Sequence[tuple[int, Path]]) -> list[Row]:
             before = rows.get(record)
             if before is None or version != record:
                 now = _row(row, path.name)
-                # Whose it is was said once: an erasure must find it.
-                rows[record] = replace(now, user=before.user) if before is not None and now.user is None else now
+                rows[record] = now if before is None else _unsaid(now, before)
     return list(rows.values())
 
 
@@ -70,6 +70,16 @@ def _row(given: dict[str, Any], segment: str) -> Row:
     given["dated"] = given.pop("arrived_at", None) != given["created_at"]
     given["named"] = frozenset(json.loads(given.pop("pseudonyms", None) or "[]"))
     return Row(answer=given.pop("output"), **given)
+
+
+def _unsaid(now: Row, before: Row) -> Row:
+    """Who knows nothing of a consent takes none back, nor gives one; and an erasure must find whose it is."""
+    return replace(
+        now,
+        user=before.user if now.user is None else now.user,
+        consent=before.consent if now.consent is None else now.consent,
+        licence=before.licence if now.licence is None else now.licence,
+    )
 
 
 def _is_turns(history: str) -> bool:

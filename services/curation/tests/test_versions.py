@@ -39,6 +39,20 @@ def test_the_last_terms_of_a_record_stand_and_whose_it_is_stays(tmp_path: Path) 
     assert told(second, first) == [("imp-1", True, "ann")]
 
 
+def test_what_a_later_version_says_nothing_of_stays_as_it_was(tmp_path: Path) -> None:
+    withheld = segment(tmp_path, 1, versioned("imp-1", False, "MIT", None), consent=False, licence="MIT")
+    licensed = segment(tmp_path, 2, versioned("imp-1", None, "CC0", None), licence="CC0")
+    given = segment(tmp_path, 3, versioned("imp-1", True, None, None), consent=True)
+    again = segment(tmp_path, 4, versioned("imp-1", False, "MIT", None) + ".0123abcd", consent=False, licence="MIT")
+
+    def told(*segments: tuple[int, Path]) -> list[tuple[str, bool | None, str | None]]:
+        return [(each.row_id, each.consent, each.licence) for each in load(segments)]
+
+    assert told(withheld, licensed) == [("imp-1", False, "CC0")]
+    assert told(withheld, licensed, given) == [("imp-1", True, "CC0")]
+    assert told(withheld, licensed, given, again) == [("imp-1", False, "MIT")]
+
+
 def test_an_erasure_names_the_record_and_not_one_of_its_versions(tmp_path: Path) -> None:
     _, path = segment(tmp_path, 1, versioned("imp-1", None, None, "ann"), user="ann")
     assert _rows_of(path, "ann") == {"imp-1"}

@@ -9,8 +9,10 @@ from sqlalchemy import delete, select, update
 
 from libs.contracts.errors import Conflict, NotFound
 from libs.contracts.events import ImportCompleted
+from libs.contracts.ids import record_of
 from libs.outbox.database import Database
 from libs.outbox.unit import UnitOfWork
+from services.ingestion.domain.rows import Row
 from services.ingestion.store import staged
 from services.ingestion.store.segments import Stored, list_segment
 from services.ingestion.store.staged import FAILED, RUNNING
@@ -135,8 +137,52 @@ async def known_rows(database: Database, record: ImportRecord, row_ids: Collecti
     return found
 
 
+async def consents(database: Database, record: ImportRecord, records: Collection[str]) -> dict[str, bool]:
+    """Whether these records of a task may be learnt: what the last completed import, or this one, said of each."""
+    found: dict[str, tuple[bool, int, bool]] = {}
+    ids = sorted(records)
+    async with database.reading() as session:
+        for at in range(0, len(ids), _CHUNK):
+            query = (
+                select(IMPORTED.c.record, IMPORTED.c.import_id, IMPORTS.c.watermark, IMPORTED.c.consent)
+                .join(IMPORTS, IMPORTS.c.import_id == IMPORTED.c.import_id)
+                .where(
+                    IMPORTED.c.tenant == record.tenant,
+                    IMPORTED.c.task == record.task,
+                    IMPORTED.c.record.in_(ids[at : at + _CHUNK]),
+                    (IMPORTS.c.state == COMPLETED) | (IMPORTED.c.import_id == record.import_id),
+                )
+            )
+            for told, import_id, watermark, consent in await session.execute(query):
+                said = (import_id == record.import_id, int(watermark), bool(consent))
+                found[told] = max(found.get(told, said), said)
+    return {told: consent for told, (_, _, consent) in found.items()}
+
+
+async def overtaken(database: Database, record: ImportRecord) -> bool:
+    """Whether a completed import took back, by consent given later, what this one withheld."""
+    later, its = IMPORTED.alias(), IMPORTS.alias()
+    query = (
+        select(IMPORTED.c.row_id)
+        .join(later, later.c.record == IMPORTED.c.record)
+        .join(its, its.c.import_id == later.c.import_id)
+        .where(
+            IMPORTED.c.import_id == record.import_id,
+            IMPORTED.c.consent.is_(False),
+            later.c.tenant == record.tenant,
+            later.c.task == record.task,
+            later.c.consent.is_(True),
+            its.c.state == COMPLETED,
+            its.c.watermark > record.watermark,
+        )
+        .limit(1)
+    )
+    async with database.reading() as session:
+        return (await session.scalar(query)) is not None
+
+
 async def stage(
-    unit: UnitOfWork, record: ImportRecord, row_ids: Sequence[str], bad: Sequence[BadRow], digest: str | None = None
+    unit: UnitOfWork, record: ImportRecord, rows: Sequence[Row], bad: Sequence[BadRow], digest: str | None = None
 ) -> None:
     """Remember what a running import took and refused so far, and the object that it is about to put.
 
@@ -146,7 +192,7 @@ async def stage(
         raise _ended(record)
     if digest is not None:
         await staged.note(unit, record.tenant, record.import_id, digest)
-    await _take_over(unit, record, row_ids)
+    await _take_over(unit, record, rows)
     listed = bad[: max(0, MOST_LISTED - record.quarantined)]
     if listed:
         refused = [
@@ -209,23 +255,25 @@ def _named(record: ImportRecord, digests: list[str]) -> list[str]:
     return [*digests, *([record.quarantine] if record.quarantine else [])]
 
 
-async def _take_over(unit: UnitOfWork, record: ImportRecord, row_ids: Sequence[str]) -> None:
+async def _take_over(unit: UnitOfWork, record: ImportRecord, rows: Sequence[Row]) -> None:
     """Stage rows; one that an import left staged when it was killed is taken over."""
-    if not row_ids:
+    if not rows:
         return
+    told = [(row.row_id, None if row.consent is None else record_of(row.row_id), row.consent) for row in rows]
     if unit.session.get_bind().dialect.name != "sqlite":
         statement = insert(unit.session, IMPORTED)
         taken_over = statement.on_conflict_do_update(
             index_elements=["tenant", "task", "row_id"], set_={"import_id": statement.excluded.import_id}
         )
         values = {"tenant": record.tenant, "task": record.task, "import_id": record.import_id}
-        await unit.session.execute(taken_over, [{**values, "row_id": each} for each in row_ids])
+        named = [{**values, "row_id": row, "record": of, "consent": consent} for row, of, consent in told]
+        await unit.session.execute(taken_over, named)
         return
     # The driver takes values as they are; SQLAlchemy would look at each of them twice.
     await (await unit.session.connection()).exec_driver_sql(
-        "INSERT INTO imported (tenant, task, row_id, import_id) VALUES (?, ?, ?, ?) "
+        "INSERT INTO imported (tenant, task, row_id, import_id, record, consent) VALUES (?, ?, ?, ?, ?, ?) "
         "ON CONFLICT (tenant, task, row_id) DO UPDATE SET import_id = excluded.import_id",
-        [(record.tenant, record.task, each, record.import_id) for each in row_ids],
+        [(record.tenant, record.task, row, record.import_id, of, consent) for row, of, consent in told],
     )
 
 

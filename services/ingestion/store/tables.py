@@ -1,6 +1,6 @@
 """Tables of ingestion; times are epoch seconds."""
 
-from sqlalchemy import BigInteger, Column, Float, Index, Integer, LargeBinary, MetaData, String, Table, Text
+from sqlalchemy import BigInteger, Boolean, Column, Float, Index, Integer, LargeBinary, MetaData, String, Table, Text
 from sqlalchemy.dialects.postgresql import insert as postgres_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -151,8 +151,13 @@ IMPORTED = Table(
     *_owner(),
     Column("row_id", String(64), primary_key=True),
     Column("import_id", String(80), nullable=False),
+    # Of rows that came with a word on consent: the record that they are a version of, and that word.
+    Column("record", String(64), nullable=True),
+    Column("consent", Boolean, nullable=True),
 )
 Index("ix_imported_import_id", IMPORTED.c.import_id)
+_TOLD = IMPORTED.c.record.is_not(None)
+Index("ix_imported_record", IMPORTED.c.record, sqlite_where=_TOLD, postgresql_where=_TOLD)
 
 outbox_table(METADATA)
 inbox_table(METADATA)

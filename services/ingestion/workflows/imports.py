@@ -8,10 +8,12 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+import msgspec
+
 from libs.artifacts import ObjectStore
 from libs.artifacts.files import digest_file
 from libs.contracts.errors import InvalidInput, PawlError
-from libs.contracts.ids import derived_id, digest_bytes
+from libs.contracts.ids import derived_id, digest_bytes, record_of
 from libs.contracts.task import DataSpec, TaskSpec
 from libs.outbox.database import Database
 from libs.telemetry import get_logger, span
@@ -110,9 +112,8 @@ class Importer:
         available, sample = await asyncio.to_thread(files.look, path, request.name, format_)
         columns = settle(wish, available, [each.fields for each in sample])
         cause = f"{request.tenant}/{request.task}/{request.name}/{request.source}/{digest}/{columns}"
-        import_id = f"import-{derived_id(cause, 'import')}"
-        before = await store.find(self._database, import_id)
-        if before is not None and before.state == COMPLETED:
+        before, import_id = await self._before(cause)
+        if before is not None and not (columns.consent and await store.overtaken(self._database, before)):
             return replace(before, accepted=0, already_seen=before.accepted + before.already_seen)
         record = ImportRecord(
             import_id, request.tenant, request.task, request.name, format_, staged.RUNNING, shape=columns.shape
@@ -131,6 +132,14 @@ class Importer:
         except BaseException:  # a cancelled import, too, leaves nothing behind
             await self._give_up(record)
             raise
+
+    async def _before(self, cause: str) -> tuple[ImportRecord | None, str]:
+        """The last completed import of this very file, and the id of the one after it."""
+        before, import_id, times = None, f"import-{derived_id(cause, 'import')}", 0
+        while (found := await store.find(self._database, import_id)) is not None and found.state == COMPLETED:
+            before, times = found, times + 1
+            import_id = f"import-{derived_id(cause, f'import/{times}')}"
+        return before, import_id
 
     async def _put_aside(self, record: ImportRecord, path: Path) -> str:
         digest, _ = await asyncio.to_thread(digest_file, path)
@@ -164,7 +173,7 @@ class Importer:
             bad = [BadRow(each.number, each.field, each.reason) for each in part.faults]
             async with self._database.unit() as unit:
                 named = digest_bytes(data) if fresh else None
-                await store.stage(unit, record, [row.row_id for row in fresh], bad, named)
+                await store.stage(unit, record, fresh, bad, named)
             if fresh:
                 digest = await self._objects(request.tenant).put_bytes(data, kind="segment")
                 segments.append(Stored(digest, len(fresh), weight(data), count(fresh)))
@@ -214,9 +223,16 @@ class Importer:
         return replace(record, state=COMPLETED, watermark=watermark)
 
     async def _fresh(self, record: ImportRecord, rows: list[Row]) -> list[Row]:
+        """Rows that were not imported before; consent that is taken back once more is news, under an id of its own."""
         first = {row.row_id: row for row in rows}
         known = await store.known_rows(self._database, record, list(first))
-        return [row for row_id, row in first.items() if row_id not in known]
+        back = {row_id: record_of(row_id) for row_id, row in first.items() if row_id in known and row.consent is False}
+        given = await store.consents(self._database, record, set(back.values())) if back else {}
+        return [row for row_id, row in first.items() if row_id not in known] + [
+            msgspec.structs.replace(first[row_id], row_id=f"{row_id}.{record.import_id[-8:]}")
+            for row_id, of in back.items()
+            if given.get(of)
+        ]
 
     def _say(self, request: ImportRequest, progress: Progress) -> None:
         if request.ticket:
