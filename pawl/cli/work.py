@@ -70,6 +70,9 @@ def import_file(
     counts = f"{done.accepted} accepted, {done.already_seen} already known, {done.quarantined} set aside"
     kind = f"{done.format}, {done.shape}" if done.shape else done.format
     out.print(f"{done.name} ({kind}): {done.rows} rows, {counts}", highlight=False)
+    if done.unread:
+        names = ", ".join(done.unread[:SHOWN_ROWS]) + (", ..." if len(done.unread) > SHOWN_ROWS else "")
+        out.print(f"not read, as no field is mapped to them: {names}", highlight=False, markup=False)
     if done.quarantined:
         table = Table("row", "field", "reason", box=None, pad_edge=False)
         for row in done.quarantine[:SHOWN_ROWS]:

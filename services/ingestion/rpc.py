@@ -129,6 +129,7 @@ class IngestionServicer(IngestionServiceServicer):
             shape=record.shape,
             quarantine_digest=record.quarantine or "",
             state=record.state,
+            unread=record.unread,
         )
 
 

@@ -43,6 +43,16 @@ class Columns:
         """The columns of the fields that say what is asked and answered."""
         return {name: getattr(self, name) for name in _CONTENT}
 
+    def unread(self, available: Collection[str]) -> list[str]:
+        """Those of a table's columns that no field is mapped to: what they hold becomes part of no row.
+
+        Of a known shape nothing is named; it says itself what it reads.
+        """
+        if self.shape != shapes.COLUMNS:
+            return []
+        read = {getattr(self, name) for name in FIELDS} | (set() if self.named else shapes.BESIDE_COLUMNS)
+        return sorted(name for name in available if name not in read)
+
     def read(self, record: Mapping[str, Any]) -> Example:
         """What a record says, without an answer where it has none; BadRowError names the field."""
         if self.shape == shapes.COLUMNS:

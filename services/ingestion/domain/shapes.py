@@ -29,6 +29,8 @@ from services.ingestion.domain.faults import BadRowError, need_text
 from services.ingestion.domain.rendered import turns_in
 
 COLUMNS = "columns"
+BESIDE_COLUMNS = frozenset(("system", "tools", KTO_TAG, LABEL))
+"""Columns that are read beside mapped ones without being mapped, unless somebody named the shape."""
 NO_QUESTION = (
     "a text alone does not say what is asked and what is to be answered: bring prompt and completion, or messages, or "
     "the text as a chat template renders a conversation, or map 'input' and 'output' to columns"

@@ -126,7 +126,7 @@ def _told(record: ImportRecord, bad: list[BadRow]) -> dict[str, Any]:
         "import_id": record.import_id, "task": record.task, "name": record.name, "format": record.format,
         "shape": record.shape, "state": record.state, "rows": record.rows, "accepted": record.accepted,
         "quarantined": record.quarantined, "already_seen": record.already_seen, "watermark": record.watermark,
-        "quarantine_digest": record.quarantine,
+        "quarantine_digest": record.quarantine, "unread": list(record.unread),
         "quarantine": [{"row": each.row, "field": each.field, "reason": each.reason} for each in bad],
     }  # fmt: skip
 

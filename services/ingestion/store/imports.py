@@ -1,5 +1,6 @@
 """Imports: staged while they run, visible as a whole or not at all."""
 
+import json
 import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
@@ -53,6 +54,8 @@ class ImportRecord:
     """Digest of the object with every quarantined record."""
     attempt: int = 0
     """Which attempt at this import speaks: one that another overtook changes nothing any more."""
+    unread: tuple[str, ...] = ()
+    """Columns of the file that no field was mapped to."""
 
 
 async def find(database: Database, import_id: str) -> ImportRecord | None:
@@ -64,7 +67,7 @@ async def find(database: Database, import_id: str) -> ImportRecord | None:
     return ImportRecord(
         row.import_id, row.tenant, row.task, row.name, row.format, row.state,
         int(row.rows), int(row.accepted), int(row.quarantined), int(row.already_seen), int(row.watermark),
-        row.shape, row.quarantine, int(row.attempt),
+        row.shape, row.quarantine, int(row.attempt), tuple(json.loads(row.unread or "[]")),
     )  # fmt: skip
 
 
@@ -291,4 +294,5 @@ def _values(record: ImportRecord) -> dict[str, Any]:
         "watermark": record.watermark,
         "shape": record.shape,
         "quarantine": record.quarantine,
+        "unread": json.dumps(record.unread) if record.unread else None,
     }

@@ -127,6 +127,7 @@ IMPORTS = Table(
     Column("quarantine", String(80), nullable=True),
     Column("seen_at", Float, nullable=True),
     Column("attempt", BigInteger, nullable=False, server_default="0"),
+    Column("unread", Text, nullable=True),
 )
 STAGED = Table(
     "staged",

@@ -58,6 +58,18 @@ async def test_importing_the_same_file_again_takes_nothing_twice(house: House) -
     assert len(await house.rows("triage")) == 11
 
 
+async def test_columns_that_no_field_is_mapped_to_are_named(house: House) -> None:
+    data = b"question,answer,agent,priority,label\nq,a,Ann,high,true\n"
+    columns = {"input": "question", "output": "answer", "user": "agent"}
+    done = await house.import_bytes(data, name="a.csv", columns=columns)
+    assert (done.accepted, done.unread) == (1, ("priority",))
+    assert (await imports.get(house.database, done.import_id)).unread == ("priority",)
+    shaped = await house.import_bytes(data, name="b.csv", columns=columns, shape="columns")
+    assert shaped.unread == ("label", "priority")
+    whole = await house.import_bytes(jsonl({"prompt": "q", "completion": "a", "language": "en"}), name="c.jsonl")
+    assert (whole.shape, whole.unread) == ("trl-prompt-completion", ())
+
+
 def may(*consents: bool | None, end: bytes = b"") -> bytes:
     return jsonl(*({"input": f"q{at}", "output": "a", "may": each} for at, each in enumerate(consents))) + end
 

@@ -39,6 +39,7 @@ APPLY_SECONDS = 3.0
 QUARANTINE = "quarantine"
 _SHOWN_REASONS = 5
 _MAX_NAME = 300
+_MOST_UNREAD = 100
 _MAX_TICKETS = 1000
 _EARLY_ROWS = 1000
 """Bad rows before an import is stopped on the way: fewer cost nothing to read to the end."""
@@ -116,8 +117,9 @@ class Importer:
         if before is not None and not (columns.consent and await store.overtaken(self._database, before)):
             return replace(before, accepted=0, already_seen=before.accepted + before.already_seen)
         record = ImportRecord(
-            import_id, request.tenant, request.task, request.name, format_, staged.RUNNING, shape=columns.shape
-        )
+            import_id, request.tenant, request.task, request.name, format_, staged.RUNNING, shape=columns.shape,
+            unread=tuple(columns.unread(available)[:_MOST_UNREAD]),
+        )  # fmt: skip
         async with self._database.unit() as unit:
             record = await store.begin(unit, record)
         aside = Quarantine(directory / QUARANTINE)

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!pawl/ingestion/v1/ingestion.proto\x12\x11pawl.ingestion.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe5\x01\n\x0cImportHeader\x12\x0c\n\x04task\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0e\n\x06\x66ormat\x18\x03 \x01(\t\x12=\n\x07\x63olumns\x18\x04 \x03(\x0b\x32,.pawl.ingestion.v1.ImportHeader.ColumnsEntry\x12\x0e\n\x06source\x18\x05 \x01(\t\x12\r\n\x05shape\x18\x06 \x01(\t\x12\x0e\n\x06ticket\x18\x07 \x01(\t\x12\x0b\n\x03uri\x18\x08 \x01(\t\x1a.\n\x0c\x43olumnsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"_\n\x11ImportFileRequest\x12\x31\n\x06header\x18\x01 \x01(\x0b\x32\x1f.pawl.ingestion.v1.ImportHeaderH\x00\x12\x0f\n\x05\x63hunk\x18\x02 \x01(\x0cH\x00\x42\x06\n\x04part\"<\n\x0eQuarantinedRow\x12\x0b\n\x03row\x18\x01 \x01(\x04\x12\r\n\x05\x66ield\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\"\x95\x02\n\x06Import\x12\x11\n\timport_id\x18\x01 \x01(\t\x12\x0c\n\x04task\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x0e\n\x06\x66ormat\x18\x04 \x01(\t\x12\x0c\n\x04rows\x18\x05 \x01(\x04\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x06 \x01(\x04\x12\x13\n\x0bquarantined\x18\x07 \x01(\x04\x12\x14\n\x0c\x61lready_seen\x18\x08 \x01(\x04\x12\x35\n\nquarantine\x18\t \x03(\x0b\x32!.pawl.ingestion.v1.QuarantinedRow\x12\x11\n\twatermark\x18\n \x01(\x04\x12\r\n\x05shape\x18\x0b \x01(\t\x12\x19\n\x11quarantine_digest\x18\x0c \x01(\t\x12\r\n\x05state\x18\r \x01(\t\"?\n\x12ImportFileResponse\x12)\n\x06import\x18\x01 \x01(\x0b\x32\x19.pawl.ingestion.v1.Import\"%\n\x10GetImportRequest\x12\x11\n\timport_id\x18\x01 \x01(\t\">\n\x11GetImportResponse\x12)\n\x06import\x18\x01 \x01(\x0b\x32\x19.pawl.ingestion.v1.Import\"*\n\x18GetImportProgressRequest\x12\x0e\n\x06ticket\x18\x01 \x01(\t\"q\n\x19GetImportProgressResponse\x12\r\n\x05state\x18\x01 \x01(\t\x12\x0c\n\x04rows\x18\x02 \x01(\x04\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x03 \x01(\x04\x12\x13\n\x0bquarantined\x18\x04 \x01(\x04\x12\x10\n\x08\x66raction\x18\x05 \x01(\x01\".\n\x19\x44ownloadQuarantineRequest\x12\x11\n\timport_id\x18\x01 \x01(\t\"+\n\x1a\x44ownloadQuarantineResponse\x12\r\n\x05\x63hunk\x18\x01 \x01(\x0c\" \n\x10GetIntakeRequest\x12\x0c\n\x04task\x18\x01 \x01(\t\"\xd9\x01\n\x11GetIntakeResponse\x12>\n\x05kinds\x18\x01 \x03(\x0b\x32/.pawl.ingestion.v1.GetIntakeResponse.KindsEntry\x12\x12\n\nduplicates\x18\x02 \x01(\x04\x12\x10\n\x08rejected\x18\x03 \x01(\x04\x12\x1d\n\x15waiting_for_inference\x18\x04 \x01(\x04\x12\x11\n\twatermark\x18\x05 \x01(\x04\x1a,\n\nKindsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\"A\n\x13ListSegmentsRequest\x12\x0c\n\x04task\x18\x01 \x01(\t\x12\r\n\x05\x61\x66ter\x18\x02 \x01(\x04\x12\r\n\x05limit\x18\x03 \x01(\r\"g\n\x07Segment\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\x12\x0c\n\x04rows\x18\x03 \x01(\x04\x12.\n\nwritten_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"D\n\x14ListSegmentsResponse\x12,\n\x08segments\x18\x01 \x03(\x0b\x32\x1a.pawl.ingestion.v1.Segment2\xe5\x04\n\x10IngestionService\x12[\n\nImportFile\x12$.pawl.ingestion.v1.ImportFileRequest\x1a%.pawl.ingestion.v1.ImportFileResponse(\x01\x12V\n\tGetImport\x12#.pawl.ingestion.v1.GetImportRequest\x1a$.pawl.ingestion.v1.GetImportResponse\x12n\n\x11GetImportProgress\x12+.pawl.ingestion.v1.GetImportProgressRequest\x1a,.pawl.ingestion.v1.GetImportProgressResponse\x12s\n\x12\x44ownloadQuarantine\x12,.pawl.ingestion.v1.DownloadQuarantineRequest\x1a-.pawl.ingestion.v1.DownloadQuarantineResponse0\x01\x12V\n\tGetIntake\x12#.pawl.ingestion.v1.GetIntakeRequest\x1a$.pawl.ingestion.v1.GetIntakeResponse\x12_\n\x0cListSegments\x12&.pawl.ingestion.v1.ListSegmentsRequest\x1a\'.pawl.ingestion.v1.ListSegmentsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!pawl/ingestion/v1/ingestion.proto\x12\x11pawl.ingestion.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe5\x01\n\x0cImportHeader\x12\x0c\n\x04task\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0e\n\x06\x66ormat\x18\x03 \x01(\t\x12=\n\x07\x63olumns\x18\x04 \x03(\x0b\x32,.pawl.ingestion.v1.ImportHeader.ColumnsEntry\x12\x0e\n\x06source\x18\x05 \x01(\t\x12\r\n\x05shape\x18\x06 \x01(\t\x12\x0e\n\x06ticket\x18\x07 \x01(\t\x12\x0b\n\x03uri\x18\x08 \x01(\t\x1a.\n\x0c\x43olumnsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"_\n\x11ImportFileRequest\x12\x31\n\x06header\x18\x01 \x01(\x0b\x32\x1f.pawl.ingestion.v1.ImportHeaderH\x00\x12\x0f\n\x05\x63hunk\x18\x02 \x01(\x0cH\x00\x42\x06\n\x04part\"<\n\x0eQuarantinedRow\x12\x0b\n\x03row\x18\x01 \x01(\x04\x12\r\n\x05\x66ield\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\"\xa5\x02\n\x06Import\x12\x11\n\timport_id\x18\x01 \x01(\t\x12\x0c\n\x04task\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x0e\n\x06\x66ormat\x18\x04 \x01(\t\x12\x0c\n\x04rows\x18\x05 \x01(\x04\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x06 \x01(\x04\x12\x13\n\x0bquarantined\x18\x07 \x01(\x04\x12\x14\n\x0c\x61lready_seen\x18\x08 \x01(\x04\x12\x35\n\nquarantine\x18\t \x03(\x0b\x32!.pawl.ingestion.v1.QuarantinedRow\x12\x11\n\twatermark\x18\n \x01(\x04\x12\r\n\x05shape\x18\x0b \x01(\t\x12\x19\n\x11quarantine_digest\x18\x0c \x01(\t\x12\r\n\x05state\x18\r \x01(\t\x12\x0e\n\x06unread\x18\x0e \x03(\t\"?\n\x12ImportFileResponse\x12)\n\x06import\x18\x01 \x01(\x0b\x32\x19.pawl.ingestion.v1.Import\"%\n\x10GetImportRequest\x12\x11\n\timport_id\x18\x01 \x01(\t\">\n\x11GetImportResponse\x12)\n\x06import\x18\x01 \x01(\x0b\x32\x19.pawl.ingestion.v1.Import\"*\n\x18GetImportProgressRequest\x12\x0e\n\x06ticket\x18\x01 \x01(\t\"q\n\x19GetImportProgressResponse\x12\r\n\x05state\x18\x01 \x01(\t\x12\x0c\n\x04rows\x18\x02 \x01(\x04\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x03 \x01(\x04\x12\x13\n\x0bquarantined\x18\x04 \x01(\x04\x12\x10\n\x08\x66raction\x18\x05 \x01(\x01\".\n\x19\x44ownloadQuarantineRequest\x12\x11\n\timport_id\x18\x01 \x01(\t\"+\n\x1a\x44ownloadQuarantineResponse\x12\r\n\x05\x63hunk\x18\x01 \x01(\x0c\" \n\x10GetIntakeRequest\x12\x0c\n\x04task\x18\x01 \x01(\t\"\xd9\x01\n\x11GetIntakeResponse\x12>\n\x05kinds\x18\x01 \x03(\x0b\x32/.pawl.ingestion.v1.GetIntakeResponse.KindsEntry\x12\x12\n\nduplicates\x18\x02 \x01(\x04\x12\x10\n\x08rejected\x18\x03 \x01(\x04\x12\x1d\n\x15waiting_for_inference\x18\x04 \x01(\x04\x12\x11\n\twatermark\x18\x05 \x01(\x04\x1a,\n\nKindsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\"A\n\x13ListSegmentsRequest\x12\x0c\n\x04task\x18\x01 \x01(\t\x12\r\n\x05\x61\x66ter\x18\x02 \x01(\x04\x12\r\n\x05limit\x18\x03 \x01(\r\"g\n\x07Segment\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\x12\x0c\n\x04rows\x18\x03 \x01(\x04\x12.\n\nwritten_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"D\n\x14ListSegmentsResponse\x12,\n\x08segments\x18\x01 \x03(\x0b\x32\x1a.pawl.ingestion.v1.Segment2\xe5\x04\n\x10IngestionService\x12[\n\nImportFile\x12$.pawl.ingestion.v1.ImportFileRequest\x1a%.pawl.ingestion.v1.ImportFileResponse(\x01\x12V\n\tGetImport\x12#.pawl.ingestion.v1.GetImportRequest\x1a$.pawl.ingestion.v1.GetImportResponse\x12n\n\x11GetImportProgress\x12+.pawl.ingestion.v1.GetImportProgressRequest\x1a,.pawl.ingestion.v1.GetImportProgressResponse\x12s\n\x12\x44ownloadQuarantine\x12,.pawl.ingestion.v1.DownloadQuarantineRequest\x1a-.pawl.ingestion.v1.DownloadQuarantineResponse0\x01\x12V\n\tGetIntake\x12#.pawl.ingestion.v1.GetIntakeRequest\x1a$.pawl.ingestion.v1.GetIntakeResponse\x12_\n\x0cListSegments\x12&.pawl.ingestion.v1.ListSegmentsRequest\x1a\'.pawl.ingestion.v1.ListSegmentsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -45,33 +45,33 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_QUARANTINEDROW']._serialized_start=418
   _globals['_QUARANTINEDROW']._serialized_end=478
   _globals['_IMPORT']._serialized_start=481
-  _globals['_IMPORT']._serialized_end=758
-  _globals['_IMPORTFILERESPONSE']._serialized_start=760
-  _globals['_IMPORTFILERESPONSE']._serialized_end=823
-  _globals['_GETIMPORTREQUEST']._serialized_start=825
-  _globals['_GETIMPORTREQUEST']._serialized_end=862
-  _globals['_GETIMPORTRESPONSE']._serialized_start=864
-  _globals['_GETIMPORTRESPONSE']._serialized_end=926
-  _globals['_GETIMPORTPROGRESSREQUEST']._serialized_start=928
-  _globals['_GETIMPORTPROGRESSREQUEST']._serialized_end=970
-  _globals['_GETIMPORTPROGRESSRESPONSE']._serialized_start=972
-  _globals['_GETIMPORTPROGRESSRESPONSE']._serialized_end=1085
-  _globals['_DOWNLOADQUARANTINEREQUEST']._serialized_start=1087
-  _globals['_DOWNLOADQUARANTINEREQUEST']._serialized_end=1133
-  _globals['_DOWNLOADQUARANTINERESPONSE']._serialized_start=1135
-  _globals['_DOWNLOADQUARANTINERESPONSE']._serialized_end=1178
-  _globals['_GETINTAKEREQUEST']._serialized_start=1180
-  _globals['_GETINTAKEREQUEST']._serialized_end=1212
-  _globals['_GETINTAKERESPONSE']._serialized_start=1215
-  _globals['_GETINTAKERESPONSE']._serialized_end=1432
-  _globals['_GETINTAKERESPONSE_KINDSENTRY']._serialized_start=1388
-  _globals['_GETINTAKERESPONSE_KINDSENTRY']._serialized_end=1432
-  _globals['_LISTSEGMENTSREQUEST']._serialized_start=1434
-  _globals['_LISTSEGMENTSREQUEST']._serialized_end=1499
-  _globals['_SEGMENT']._serialized_start=1501
-  _globals['_SEGMENT']._serialized_end=1604
-  _globals['_LISTSEGMENTSRESPONSE']._serialized_start=1606
-  _globals['_LISTSEGMENTSRESPONSE']._serialized_end=1674
-  _globals['_INGESTIONSERVICE']._serialized_start=1677
-  _globals['_INGESTIONSERVICE']._serialized_end=2290
+  _globals['_IMPORT']._serialized_end=774
+  _globals['_IMPORTFILERESPONSE']._serialized_start=776
+  _globals['_IMPORTFILERESPONSE']._serialized_end=839
+  _globals['_GETIMPORTREQUEST']._serialized_start=841
+  _globals['_GETIMPORTREQUEST']._serialized_end=878
+  _globals['_GETIMPORTRESPONSE']._serialized_start=880
+  _globals['_GETIMPORTRESPONSE']._serialized_end=942
+  _globals['_GETIMPORTPROGRESSREQUEST']._serialized_start=944
+  _globals['_GETIMPORTPROGRESSREQUEST']._serialized_end=986
+  _globals['_GETIMPORTPROGRESSRESPONSE']._serialized_start=988
+  _globals['_GETIMPORTPROGRESSRESPONSE']._serialized_end=1101
+  _globals['_DOWNLOADQUARANTINEREQUEST']._serialized_start=1103
+  _globals['_DOWNLOADQUARANTINEREQUEST']._serialized_end=1149
+  _globals['_DOWNLOADQUARANTINERESPONSE']._serialized_start=1151
+  _globals['_DOWNLOADQUARANTINERESPONSE']._serialized_end=1194
+  _globals['_GETINTAKEREQUEST']._serialized_start=1196
+  _globals['_GETINTAKEREQUEST']._serialized_end=1228
+  _globals['_GETINTAKERESPONSE']._serialized_start=1231
+  _globals['_GETINTAKERESPONSE']._serialized_end=1448
+  _globals['_GETINTAKERESPONSE_KINDSENTRY']._serialized_start=1404
+  _globals['_GETINTAKERESPONSE_KINDSENTRY']._serialized_end=1448
+  _globals['_LISTSEGMENTSREQUEST']._serialized_start=1450
+  _globals['_LISTSEGMENTSREQUEST']._serialized_end=1515
+  _globals['_SEGMENT']._serialized_start=1517
+  _globals['_SEGMENT']._serialized_end=1620
+  _globals['_LISTSEGMENTSRESPONSE']._serialized_start=1622
+  _globals['_LISTSEGMENTSRESPONSE']._serialized_end=1690
+  _globals['_INGESTIONSERVICE']._serialized_start=1693
+  _globals['_INGESTIONSERVICE']._serialized_end=2306
 # @@protoc_insertion_point(module_scope)

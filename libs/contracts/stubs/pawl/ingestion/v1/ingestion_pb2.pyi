@@ -156,6 +156,7 @@ class Import(_message.Message):
     SHAPE_FIELD_NUMBER: _builtins.int
     QUARANTINE_DIGEST_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
+    UNREAD_FIELD_NUMBER: _builtins.int
     import_id: _builtins.str
     task: _builtins.str
     name: _builtins.str
@@ -173,6 +174,10 @@ class Import(_message.Message):
     """running, completed or failed"""
     @_builtins.property
     def quarantine(self) -> _containers.RepeatedCompositeFieldContainer[Global___QuarantinedRow]: ...
+    @_builtins.property
+    def unread(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """columns of the file that no field was mapped to"""
+
     def __init__(
         self,
         *,
@@ -189,10 +194,11 @@ class Import(_message.Message):
         shape: _builtins.str = ...,
         quarantine_digest: _builtins.str = ...,
         state: _builtins.str = ...,
+        unread: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "already_seen", b"already_seen", "format", b"format", "import_id", b"import_id", "name", b"name", "quarantine", b"quarantine", "quarantine_digest", b"quarantine_digest", "quarantined", b"quarantined", "rows", b"rows", "shape", b"shape", "state", b"state", "task", b"task", "watermark", b"watermark"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "already_seen", b"already_seen", "format", b"format", "import_id", b"import_id", "name", b"name", "quarantine", b"quarantine", "quarantine_digest", b"quarantine_digest", "quarantined", b"quarantined", "rows", b"rows", "shape", b"shape", "state", b"state", "task", b"task", "unread", b"unread", "watermark", b"watermark"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
