@@ -111,7 +111,7 @@ class BatchConsumer:
         self._trouble: str | None = None
         self._failing_since = 0.0
         self._failures = 0
-        self.watchdog = Watchdog(link, [self._row], lambda _: len(self._held))
+        self.watchdog = Watchdog(link, [self._row], lambda _: len(self._unacknowledged()))
 
     async def start(self) -> None:
         """Begin to consume in the background, now or once connected."""
@@ -202,7 +202,11 @@ class BatchConsumer:
         suspects = [message for message in rest if message.delivered > _SUSPICIOUS]
         plain = [message for message in rest if message.delivered <= _SUSPICIOUS]
         left = await self._try(plain, wait=False)
-        await self._settle()
+        try:
+            await self._settle()
+        except asyncio.CancelledError:
+            await end(left)
+            raise
         self._behind = _Behind(plain, left) if left is not None else None
         for message in suspects:
             await self._try([message])
@@ -286,13 +290,15 @@ class BatchConsumer:
             except Transient as error:
                 await self._hold(error)
 
+    def _unacknowledged(self) -> list[RawMessage]:
+        return [*(self._behind.batch if self._behind is not None else []), *self._held]
+
     async def _beat(self) -> None:
         """Lease what is in hand, before it and behind it; until `end`ed."""
         while True:
             await asyncio.sleep(self._row.ack_wait / 3)
-            behind = self._behind.batch if self._behind is not None else []
             try:
-                for message in [*behind, *self._held, *self._ahead]:
+                for message in [*self._unacknowledged(), *self._ahead]:
                     if not message.raw.is_acked:
                         await message.raw.in_progress()
             except NatsError as error:

@@ -245,6 +245,32 @@ async def test_a_batch_whose_confirmation_failed_is_handled_anew_and_leased_unti
     await consumer.stop()
 
 
+async def test_a_consumer_that_waits_for_a_confirmation_is_no_wedged_loop(link: NatsLink) -> None:
+    away = True
+
+    async def confirm() -> None:
+        if away:
+            raise Unavailable("the stream of outcomes is full")
+
+    async def handle(_: list[RawMessage]) -> "asyncio.Task[None]":
+        return asyncio.create_task(confirm())
+
+    consumer = BatchConsumer(link, DURABLE, 5, 0.3, handle)
+    consumer.watchdog._look_seconds, consumer.watchdog._stall_seconds = 0.1, 0.5
+    await send(link, 1, 2)
+    await consumer.start()
+    await eventually(lambda: "the stream of outcomes is full" in (consumer.check() or ""))
+    seen = set()
+    for _ in range(20):
+        await asyncio.sleep(0.1)
+        seen.add(consumer.check())
+    assert seen == {"ingestion-feedback waits: UNAVAILABLE: the stream of outcomes is full"}
+    away = False
+    await eventually(lambda: done(link), 5)
+    await eventually(lambda: consumer.check() is None)
+    await consumer.stop(1)
+
+
 async def test_what_is_left_behind_goes_back_at_the_drain(link: NatsLink) -> None:
     rows, next_rows = Leaving(), Rows()
     consumer = BatchConsumer(link, DURABLE, 5, 0.3, rows.handle)
