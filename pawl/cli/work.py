@@ -50,7 +50,7 @@ def import_file(
     task: Task,
     column: Annotated[
         list[str] | None,
-        typer.Option("--column", "-c", help="field=column, overriding the task's map; may be repeated"),
+        typer.Option("--column", "-c", help="field=column, over the task's map; field= for no column; may be repeated"),
     ] = None,
     file_format: Annotated[
         str, typer.Option("--format", help="jsonl, json, csv or parquet (default: told from the file)")
@@ -150,6 +150,6 @@ def _event(line: str, place: str) -> dict[str, Any]:
 
 def _pair(option: str) -> tuple[str, str]:
     name, separator, column = option.partition("=")
-    if not separator or not name or not column:
-        raise InvalidInput(f"--column {option}: must look like field=column", field="--column")
+    if not separator or not name:
+        raise InvalidInput(f"--column {option}: must look like field=column, or field= for none", field="--column")
     return name, column

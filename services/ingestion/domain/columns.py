@@ -128,7 +128,7 @@ def _settled(wish: Wish, available: Collection[str], sample: Sequence[Mapping[st
     for field in FIELDS:
         column = getattr(columns, field)
         if column is not None:
-            _require(field, column, available)
+            _require(field, column, available, optional=field not in wish.asked | {"input"})
     return columns
 
 
@@ -166,9 +166,10 @@ def _has_answer(columns: Columns, record: Mapping[str, Any]) -> bool:
     return example.output is not None or example.rejected is not None
 
 
-def _require(field: str, column: str, available: Collection[str]) -> None:
+def _require(field: str, column: str, available: Collection[str], *, optional: bool = False) -> None:
     if column not in available:
         hint = nearest(column, available) or f"; there are {_listed(available)}"
+        hint += f"; {field}= (no column) leaves it out" if optional else ""
         raise InvalidInput(f"the file has no column {column!r} for {field!r}{hint}", field=field)
 
 

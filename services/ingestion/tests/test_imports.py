@@ -204,6 +204,15 @@ async def test_an_unreadable_file_is_refused_with_the_reason(
     assert await house.rows("triage") == []
 
 
+async def test_a_field_that_the_task_maps_and_the_file_has_not_can_be_left_out(house: House) -> None:
+    await house.apply("mapped", columns={"input": "input", "output": "output", "category": "kind"})
+    data = b"input,output\nq,a\n"
+    with pytest.raises(InvalidInput, match=r"no column 'kind' for 'category'.*category= \(no column\) leaves it out"):
+        await house.import_bytes(data, task="mapped", name="a.csv")
+    done = await house.import_bytes(data, task="mapped", name="a.csv", columns={"category": ""})
+    assert (done.accepted, done.unread) == (1, ())
+
+
 async def test_an_unknown_task_is_named_with_the_known_ones(house: House) -> None:
     await house.apply("billing")
     await eventually(lambda: len(house.tasks._state.values) == 2)
