@@ -125,10 +125,12 @@ def _settled(wish: Wish, available: Collection[str], sample: Sequence[Mapping[st
                 "no column gives the answer: map 'output' or 'category' to one of " + _listed(available), field="output"
             )
         columns = replace(columns, output="output")
-    for field in FIELDS:
-        column = getattr(columns, field)
-        if column is not None:
-            _require(field, column, available, optional=field not in wish.asked | {"input"})
+    missing = {
+        field: name for field in FIELDS if (name := getattr(columns, field)) is not None and name not in available
+    }
+    left_out = " ".join(f"{field}=" for field in missing if field not in wish.asked)
+    for field, column in missing.items():
+        _require(field, column, available, f"; without what the file has not: {left_out}" if left_out else "")
     return columns
 
 
@@ -166,10 +168,9 @@ def _has_answer(columns: Columns, record: Mapping[str, Any]) -> bool:
     return example.output is not None or example.rejected is not None
 
 
-def _require(field: str, column: str, available: Collection[str], *, optional: bool = False) -> None:
+def _require(field: str, column: str, available: Collection[str], more: str = "") -> None:
     if column not in available:
-        hint = nearest(column, available) or f"; there are {_listed(available)}"
-        hint += f"; {field}= (no column) leaves it out" if optional else ""
+        hint = (nearest(column, available) or f"; there are {_listed(available)}") + more
         raise InvalidInput(f"the file has no column {column!r} for {field!r}{hint}", field=field)
 
 
