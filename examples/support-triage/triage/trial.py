@@ -36,9 +36,9 @@ class Recipe:
     lora_alpha: int = 32
     lora_dropout: float = 0.0
     target_modules: str = "all-linear"
-    learning_rate: float = 4e-3
+    learning_rate: float = 3e-3
     warmup_steps: int = 10
-    epochs: float = 2.0
+    epochs: float = 3.0
     batch_size: int = 8
     max_length: int = 256
     schedule: str = "linear"
