@@ -38,7 +38,7 @@ class Recipe:
     target_modules: str = "all-linear"
     learning_rate: float = 3e-3
     warmup_steps: int = 10
-    epochs: float = 3.0
+    epochs: float = 4.0
     batch_size: int = 8
     max_length: int = 256
     schedule: str = "linear"
