@@ -1,5 +1,6 @@
 """Personal data in text: found by pattern, checksum and label, and redacted, dropped or kept by policy."""
 
+from bisect import bisect, insort
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -62,9 +63,15 @@ def find(text: str, kinds: Collection[str] = KINDS, patterns: Iterable[Pattern] 
                 if length is None:
                     continue
                 end = start + length
-            if pattern.valid(text[start:end]) and not any(start < each.end and each.start < end for each in taken):
-                taken.append(Span(start, end, pattern.kind))
-    return sorted(each for each in taken if each.kind in kinds)
+            if pattern.valid(text[start:end]) and _is_free(start, end, taken):
+                insort(taken, Span(start, end, pattern.kind))
+    return [each for each in taken if each.kind in kinds]
+
+
+def _is_free(start: int, end: int, taken: Sequence[Span]) -> bool:
+    """Whether none of `taken`, ascending and none over another, lies over these characters."""
+    at = bisect(taken, start, key=lambda each: each.start)
+    return (at == 0 or taken[at - 1].end <= start) and (at == len(taken) or end <= taken[at].start)
 
 
 def redact(

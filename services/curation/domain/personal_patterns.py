@@ -19,7 +19,8 @@ _STATES = "A[AEKLPRZ]|C[AOT]|D[CE]|FL|GA|I[AL]|K[SY]|LA|M[ADINOST]|N[CDEHJMVY]|P
 _STATES_AND_WORDS = f"{_STATES}|HI|IN|ME|O[HKR]"
 # Where a door within a house is named, what ends a line soon after, with no sentence between, is the code of the place.
 _DOOR = r"\b(?:apt|apartment|suite|ste|unit|flat|p\.? ?o\.? box)\.?\s*\d+\b"
-_NUMBERED = r"(?:\s*(?:number|no\.?|nr\.?|#))?\s*(?:is|was|:|=|#)?\s*"
+# No two runs of blanks side by side: a long run would be parted in every way there is.
+_NUMBERED = r"(?:\s*(?:number|no\.?|nr\.?|#))?\s*(?:(?:is|was|:|=|#)\s*)?"
 # Printed forms of telephone numbers that need no word beside them.
 _PHONE = (
     r"(?<![\w.@+-])(?:\+\d{1,3}[ .-]?(?:\(0?\d{0,4}\)[ .-]?)?\d{1,5}(?:[ ./-]?\d{2,6}){1,5}"

@@ -3,6 +3,7 @@
 import ipaddress
 import random
 import sys
+import time
 from collections.abc import Collection, Sequence
 from itertools import pairwise
 
@@ -159,3 +160,17 @@ def test_what_presidio_finds_stands_beside_what_the_patterns_find_and_never_over
 
     (found,) = BothFinders(PatternFinder(), Names()).find(["Ann at ann@b.org"])
     assert found == [Span(0, 3, "person"), Span(7, 16, "email")]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "phone" + " " * 100_000 + "x",
+        "passport" + "\n" * 100_000,
+        "\n".join(f"10.{n % 250}.{n // 250}.7" for n in range(30_000)),
+    ],
+)
+def test_a_text_as_long_as_a_row_may_be_is_searched_in_the_time_of_its_length(text: str) -> None:
+    started = time.process_time()
+    find(text)
+    assert time.process_time() - started < 4

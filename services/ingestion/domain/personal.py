@@ -5,7 +5,9 @@ Pseudonyms are those that curation gives: the same value of a task is the same n
 
 import ipaddress
 import re
+from bisect import bisect
 from collections.abc import Callable, Collection
+from operator import itemgetter
 
 from libs.contracts.pseudonyms import Pseudonyms
 
@@ -42,10 +44,12 @@ def redact(
         pattern, end_of = _RULES[kind]
         for match in pattern.finditer(text):
             start, end = match.start(), end_of(match[0])
-            if end and not any(start < other[1] and other[0] < start + end for other in taken):
-                taken.append((start, start + end, kind))
+            at = bisect(taken, start, key=itemgetter(0))
+            before, after = taken[at - 1 : at], taken[at : at + 1]
+            if end and all(start >= each[1] for each in before) and all(start + end <= each[0] for each in after):
+                taken.insert(at, (start, start + end, kind))
     parts, found, at = list[str](), list[tuple[str, str, str]](), 0
-    for start, end, kind in sorted(taken):
+    for start, end, kind in taken:
         if kind in kinds:
             value = text[start:end]
             found.append((kind, value, names.name(kind, value)))
