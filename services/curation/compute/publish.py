@@ -8,7 +8,7 @@ from typing import Any
 from libs.contracts.ids import digest_bytes
 from services.curation.compute.languages import main_languages
 from services.curation.compute.pipeline import Version
-from services.curation.domain.card import CARD, card, licence_of
+from services.curation.domain.card import CARD, card, licence_of, licences_of
 from services.curation.domain.columns import Kind, columns_of, kinds_in
 from services.curation.domain.croissant import CROISSANT, croissant
 from services.curation.domain.messages import answer
@@ -36,7 +36,7 @@ def write_dataset(directory: Path, version: Version, context: Context, report: d
         files[path.name] = digest_bytes(content).removeprefix("sha256:"), len(content)
     rows = [row for name in SPLITS for row in version.splits[name]]
     languages = main_languages([row.input for row in rows])
-    licences = sorted({row.licence for row in rows if row.licence})
+    licences = licences_of(row.licence for row in rows)
     stated = [row.created_at for row in rows if row.dated]
     columns = columns_of(set[tuple[str, Kind | None]]().union(*seen.values()))
     (directory / "report.json").write_text(json.dumps(report, indent=1, sort_keys=True, ensure_ascii=False), "utf-8")

@@ -2,13 +2,14 @@
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import yaml
 
 from libs.contracts.task import TaskSpec
 from services.curation.domain.columns import Column
+from services.curation.domain.personal import KEEP
 from services.curation.domain.rules import rule_of
 from services.curation.domain.split import SPLITS
 
@@ -16,6 +17,8 @@ CARD = "README.md"
 """Where the hub looks for a card."""
 CARD_BEFORE = "card.md"
 """What it was called in versions built before."""
+UNKNOWN = "unknown"
+"""The licence of rows that state none."""
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 
 
@@ -60,9 +63,15 @@ def size_category(rows: int) -> str:
     return next((name for limit, name in _SIZES if rows < limit), "1M<n<10M")
 
 
+def licences_of(stated: Iterable[str | None]) -> list[str]:
+    """The licences that rows state; `unknown` is one of them where others state none."""
+    found = set(stated)
+    return sorted({each or UNKNOWN for each in found}) if any(found) else []
+
+
 def licence_of(licences: Sequence[str]) -> str:
     """One identifier for the whole: the rows' common licence, `unknown` without any, `other` for several."""
-    return licences[0] if len(licences) == 1 else "other" if licences else "unknown"
+    return licences[0] if len(licences) == 1 else "other" if licences else UNKNOWN
 
 
 def _metadata(
@@ -95,10 +104,13 @@ def _text(spec: TaskSpec, report: Mapping[str, Any], licences: Sequence[str], co
     lines += [*(f"| {column.name} | {column.says} |" for column in columns), ""]
     lines += ["## Where the rows come from", "", *_table(("source", "rows"), report["sources"])]
     if licences:
-        lines += [f"Licences: {', '.join(licences)}.", ""]
+        lines += [f"Licences: {', '.join(map(_cell, licences))}.", ""]
     lines += ["## Categories", "", *_table(("category", "training rows"), report["categories"]["train"])]
     if balance["lacking"]:
-        lines += ["Lacking: " + ", ".join(f"{name} {count}" for name, count in balance["lacking"].items()) + ".", ""]
+        lines += [
+            "Lacking: " + ", ".join(f"{_cell(name)} {count}" for name, count in balance["lacking"].items()) + ".",
+            "",
+        ]
     lines += ["## What was done to the rows", "", "| rule | rows | what it says |", "|---|---|---|"]
     done = {**report["edited"], **report["removed"]}
     lines += [f"| {name} | {count} | {rule_of(name).says} |" for name, count in sorted(done.items())]
@@ -119,7 +131,12 @@ def _text(spec: TaskSpec, report: Mapping[str, Any], licences: Sequence[str], co
     lines += ["## Decontamination", "", *_decontamination(report["decontamination"])]
     redacted = report["redacted"]
     lines += ["## Personal data", ""]
-    lines += [", ".join(f"{name}: {count}" for name, count in redacted.items()) or "None was found by the patterns."]
+    lines += [", ".join(f"{name}: {count}" for name, count in redacted.items()) or "Nothing was replaced or dropped."]
+    kept = sorted(kind for kind, act in spec.data.redact.model_dump(mode="json").items() if act == KEEP)
+    if kept:
+        lines += ["", f"Kept wherever it stands: {', '.join(kept)}."]
+    if spec.data.curation.personal == "patterns":
+        lines += ["", "Patterns looked for it: of names of persons and places nothing was looked for."]
     return lines
 
 

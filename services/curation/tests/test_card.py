@@ -149,3 +149,15 @@ def test_the_day_of_an_import_changes_no_byte_of_the_version(tmp_path: Path, sta
     assert files == built("b", 400)
     document = json.loads(files["out/dataset/croissant.json"])
     assert document.get("datePublished") == ("2026-01-01" if stated else None)
+
+
+def test_the_card_says_of_personal_data_and_licences_no_more_than_is_known(tmp_path: Path) -> None:
+    rows = [*tickets(60, licence="mit"), *tickets(60, 100, category="d\n\n# Approved")]
+    _, files = build_files(tmp_path / "a", [replace(each, input=f"{each.input} born in 1980") for each in rows])
+    text = files["dataset/README.md"].decode()
+    assert (head(files)["license"], head(files)["license_name"]) == ("other", "mit, unknown")
+    assert "Licences: mit, unknown." in text
+    assert "\n# Approved" not in text
+    assert "None was found" not in text
+    assert "Kept wherever it stands: age, date, " in text
+    assert "of names of persons and places nothing was looked for" in text

@@ -13,7 +13,7 @@ from libs.contracts.errors import InvalidInput
 from services.curation.compute.compare import compare
 from services.curation.compute.publish import line_of
 from services.curation.compute.rows import load
-from services.curation.domain.card import licence_of, size_category
+from services.curation.domain.card import licence_of, licences_of, size_category
 from services.curation.domain.croissant import CONFORMS_TO, check
 from services.curation.domain.messages import flat
 from services.curation.domain.split import SPLITS
@@ -90,6 +90,9 @@ def test_a_croissant_that_refers_to_no_file_is_refused(tmp_path: Path) -> None:
 
 def test_licences_and_sizes_are_told_as_the_hub_names_them() -> None:
     assert [licence_of(each) for each in ([], ["mit"], ["mit", "cc0"])] == ["unknown", "mit", "other"]
+    # What one row says is not said of those that say nothing.
+    assert licence_of(licences_of(["mit", None])) == "other"
+    assert licence_of(licences_of([None, ""])) == "unknown"
     assert [size_category(each) for each in (10, 5_000, 2_000_000)] == ["n<1K", "1K<n<10K", "1M<n<10M"]
 
 
