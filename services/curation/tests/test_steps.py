@@ -2,6 +2,7 @@
 
 import json
 import sys
+import time
 from typing import Any
 
 import pytest
@@ -171,6 +172,13 @@ def test_planted_label_errors_are_found_by_a_model_that_did_not_see_them() -> No
     assert len(named & wrong) >= 0.9 * len(wrong)
     assert len(named - wrong) <= 0.1 * len(named)
     assert suspects(["a"] * 10, ["x"] * 10, folds=5, max_share=0.5) == []
+
+
+def test_a_column_of_codes_in_the_place_of_categories_costs_no_more_than_two_hundred_of_them() -> None:
+    texts = [f"{TOPICS[at % 10]} trouble {at % 7} {at}" for at in range(6_000)]
+    started = time.process_time()
+    suspects(texts, [f"code {at % 1_200}" for at in range(6_000)], folds=5, max_share=0.5)
+    assert time.process_time() - started < 8
 
 
 def test_suspected_mislabels_wait_for_a_person_with_the_better_category() -> None:

@@ -15,7 +15,7 @@ from services.curation.domain.steps import Context, Result
 class Labels:
     """Acts on rows whose category equal rows, or a model that did not see them, disagree with."""
 
-    name, version = "labels", 2
+    name, version = "labels", 3
 
     def __call__(self, rows: Sequence[Row], context: Context) -> Result:
         """As `Step`."""
