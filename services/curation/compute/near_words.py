@@ -11,7 +11,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from services.curation.domain.text import fold
+from services.curation.domain.signs import fold
 
 CHUNK = 4096
 """Texts handled together: their number fits the 12 bits beside a word's hash."""

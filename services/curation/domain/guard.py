@@ -11,7 +11,8 @@ from services.curation.domain.guard_measures import DATES, UNITS
 from services.curation.domain.guard_opposites import OPPOSITES
 from services.curation.domain.guard_substitutes import SHOUTED, substituted
 from services.curation.domain.guard_words import NEGATIONS
-from services.curation.domain.text import cased_words, fold, mark_of, words
+from services.curation.domain.signs import fold
+from services.curation.domain.text import cased_words, mark_of, words
 
 NOUNS = 0.15
 """A corpus with a greater share of capitals within sentences (German) tells nothing by its case."""
@@ -113,4 +114,4 @@ def capitalised(text: str) -> set[str]:
 
 
 def _ends_word(sign: str) -> bool:
-    return sign.isalnum() or sign in "$%\u20ac\u00a3\u00a5\u00b0"
+    return sign.isalnum() or sign in "$%" or not sign.isascii()

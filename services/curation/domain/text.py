@@ -6,6 +6,7 @@ import unicodedata
 from functools import lru_cache
 
 from services.curation.domain.guard_words import MARKS
+from services.curation.domain.signs import PARTS, fold
 
 _VOCABULARY = 65_536
 
@@ -17,11 +18,8 @@ _BLANKS = re.compile(r"[^\S\n]+")
 _FOREIGN_BLANK = re.compile(r"[^\S\n\t ]")
 _EMPTY_LINES = re.compile(r"\n{4,}")
 # Currency, percent and degree belong to the number beside them, as a minus does that opens one.
-_PART = "(?:[^\\W_]|[$%\u20ac\u00a3\u00a5\u00b0])"
-_WORD = re.compile(f"(?:(?<![\\w$%\u20ac\u00a3\u00a5\u00b0'@._/:+-])-(?=[0-9]))?{_PART}+(?:['@._/:+-]{_PART}+)*")
-_FOREIGN = re.compile(r"[^\x00-\x7f]+")
-_NO_WORD = re.compile("[^\\w\x00-\x7f\u20ac\u00a3\u00a5\u00b0]")
-_FOREIGN_DIGIT = re.compile(r"[^\D0-9]")
+_PART = f"(?:[^\\W_]|[{PARTS}])"
+_WORD = re.compile(f"(?:(?<![\\w{PARTS}'@._/:+-])-(?=[0-9]))?{_PART}+(?:['@._/:+-]{_PART}+)*")
 # Signs that are spelt in several ways: typographic quotes and dashes, and wide forms of ASCII.
 _SPELT = str.maketrans(
     dict.fromkeys("\u2018\u2019\u201a\u2032", "'")
@@ -36,8 +34,6 @@ _OPERATOR = r"[+*/<>=^&|~\u00d7\u00f7\u00b1\u2248\u2260\u2264\u2265]{1,3}"
 _OPERATORS = re.compile(
     rf"(?<=[^\W\d_])(?:\+{{1,2}}|#)(?!\w)|(?<=\w)(?:{_OPERATOR}|\s{_OPERATOR}\s)(?=\w)|(?<=\d) - (?=\d)"
 )
-# Scripts without blanks between words: each character is one.
-_UNSPACED = re.compile("([\u0e00-\u0eff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff])")
 
 
 def normalise(text: str) -> str:
@@ -63,18 +59,6 @@ def _is_json(text: str) -> bool:
     except (ValueError, RecursionError):
         return False
     return True
-
-
-def fold(text: str) -> str:
-    """The text as words are read from it: outside ASCII, compatibility forms merged (NFKC), case folded, digits made
-    ASCII, punctuation blanked and unspaced scripts taken apart; ASCII stays as it is.
-    """
-    if text.isascii():
-        return text
-    plain = unicodedata.normalize("NFKC", text.replace("\u2019", "'").replace("\u2212", "-"))
-    plain = _FOREIGN.sub(lambda run: run[0].casefold(), plain)
-    plain = _FOREIGN_DIGIT.sub(lambda digit: str(unicodedata.digit(digit[0], digit[0])), plain)
-    return _UNSPACED.sub(r" \1 ", _NO_WORD.sub(" ", plain))
 
 
 def words(text: str) -> list[str]:

@@ -97,6 +97,40 @@ def test_a_near_duplicate_is_merged_and_what_differs_where_it_matters_is_told() 
     assert find_near(texts, threshold=0.8, guard=False).centres == [0, 0, 0, 0, 0]
 
 
+@pytest.mark.parametrize(
+    ("text", "this", "that"),
+    [
+        ("मुझे अपने {} के बारे में सारी जानकारी चाहिए", "दिन", "दान"),
+        ("ฉันอยากขี่{}ไปที่ตลาดพรุ่งนี้เช้า", "ม้า", "มา"),
+        ("{} الاستاذ الطالب درسا جديدا في المدرسة اليوم", "عَلَّمَ", "عُلِمَ"),
+        ("my last order came on time and I would say great {}", "\U0001f44d", "\U0001f44e"),
+        ("on the form of this customer tick the box {} and send", "\u2713", "\u2717"),
+        ("refund of {}500 for the order of yesterday", "\u20b9", "$"),
+    ],
+    ids=["vowels", "tones", "points", "thumbs", "ticks", "currencies"],
+)
+def test_what_differs_in_a_mark_or_a_picture_alone_is_not_merged(text: str, this: str, that: str) -> None:
+    left, right = text.format(this), text.format(that)
+    assert words(left) != words(right)
+    assert find_near([left, right], threshold=0.5, answers=["a", "a"]).centres == [0, 1]
+    assert find_near([left, left + "!"], threshold=0.5, answers=["a", "a"]).centres == [0, 0]
+
+
+@pytest.mark.parametrize(
+    ("left", "right"),
+    [
+        ("cafe\u0301 \u0130stanbul", "CAF\u00c9 istanbul"),
+        ("\u2764\ufe0f", "\u2764"),
+        ("\U0001f44d\U0001f3fd", "\U0001f44d"),
+        ("\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645", "\u0645\u06cc\u062e\u0648\u0627\u0647\u0645"),
+        ("\u0390", "\u03b9\u0308\u0301"),
+    ],
+    ids=["composed", "variation", "skin", "joined", "folded"],
+)
+def test_how_a_sign_is_drawn_makes_no_other_word(left: str, right: str) -> None:
+    assert words(left) == words(right)
+
+
 def test_rows_of_other_scopes_are_strangers_and_rows_with_other_answers_are_told() -> None:
     texts = [SENTENCE.format("does", "rome"), SENTENCE.format("does", "rome") + " thanks"]
     assert find_near(texts, scopes=["train", "test"]).apart_pairs == {}

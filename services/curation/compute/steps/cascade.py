@@ -25,7 +25,7 @@ class Cascade:
     is told of and not withheld from by default, while a foreign suite is never to be met in training.
     """
 
-    name, version = "cascade", 3
+    name, version = "cascade", 4
 
     def __init__(self, items: Sequence[Item]) -> None:
         self._items = items

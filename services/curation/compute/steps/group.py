@@ -20,7 +20,7 @@ from services.curation.domain.text import Reading
 class Group:
     """Sets the group and split of each row by customer, conversation, template, near and semantic duplicates."""
 
-    name, version = "group", 6
+    name, version = "group", 7
 
     def __init__(self, embeddings: Embeddings | None) -> None:
         self._embeddings = embeddings

@@ -23,7 +23,7 @@ _SHOWN = 5
 class Near:
     """Merges near duplicates within a split into the most similar earlier row, never along a chain."""
 
-    name, version = "near", 6
+    name, version = "near", 7
 
     def __call__(self, rows: Sequence[Row], context: Context) -> Result:
         """As `Step`."""
@@ -44,7 +44,7 @@ class Near:
 class Semantic:
     """Merges, within a split, rows that say the same in other words, where the policy asks for it."""
 
-    name, version = "semantic", 5
+    name, version = "semantic", 6
 
     def __init__(self, embeddings: Embeddings | None) -> None:
         self._embeddings = embeddings

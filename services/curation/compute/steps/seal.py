@@ -63,7 +63,7 @@ class Seal:
     `behind` as `domain.proof.nodes_of`.
     """
 
-    name, version = "seal", 4
+    name, version = "seal", 5
 
     def __init__(
         self, items: Sequence[Item], behind: Mapping[str, Row], near_at: float, embeddings: Embeddings | None
