@@ -27,6 +27,7 @@ NEW = "shipping"
 ENDS = ("promoted", "refused", "rolled_back", "failed", "cancelled")
 DESK_CORRECTIONS = 260
 POISON = 560
+_STEPS_BEHIND = 60
 TARGETS = ("billing", "data", "feature", "howto")
 USERS = 2000
 QUIET, BUSY = 0.5, 40.0
@@ -117,7 +118,8 @@ class Story:
             await self._kill_trainer(pawl, traffic, turn.run_id)
             await self._state(pawl, traffic, 2, "loading", "evaluating")
         run = await asyncio.to_thread(pawl.run, turn.run_id)
-        if not 0 < run.resumed_at_step <= self.ledger.resume["killed_at_step"]:
+        # The step is the last one told, and the trainer goes on until the signal reaches it.
+        if not 0 < run.resumed_at_step <= self.ledger.resume["killed_at_step"] + _STEPS_BEHIND:
             raise Unkept(f"killed at step {self.ledger.resume['killed_at_step']}, resumed at {run.resumed_at_step}")
         self.ledger.resume["resumed_at_step"] = run.resumed_at_step
         self.say(f"killed at step {self.ledger.resume['killed_at_step']}, resumed at {run.resumed_at_step}")
