@@ -14,7 +14,7 @@ import numpy as np
 from services.curation.compute.calibrate_plants import plain_words, reworded
 from services.curation.compute.decontaminate_lexical import LexicalIndex
 from services.curation.compute.near_pairs import fresh_of
-from services.curation.compute.near_words import CHUNK, I64, ODD, U64, mix, tokenise
+from services.curation.compute.near_words import I64, ODD, U64, mix, spans, tokenise
 from services.curation.compute.semantic import Embeddings, nearest
 from services.curation.domain.leakage import Hit, Policy, Recall
 from services.curation.domain.text import key_of
@@ -189,8 +189,8 @@ def _grams(texts: Sequence[str], size: int) -> tuple[U64, I64]:
     """Hashes of all n-grams and the text each stands in."""
     grams: list[U64] = [np.empty(0, np.uint64)]
     owners: list[I64] = [np.empty(0, np.int64)]
-    for start in range(0, len(texts), CHUNK):
-        tokens = tokenise(texts[start : start + CHUNK])
+    for start, stop in spans(texts):
+        tokens = tokenise(texts[start:stop])
         count = len(tokens.hashes) - size + 1
         if count <= 0:
             continue

@@ -27,7 +27,7 @@ from services.curation.compute.near_pairs import (
 )
 from services.curation.compute.near_sketch import ALGORITHM, Sketches, sketch
 from services.curation.compute.near_substitutes import substituted
-from services.curation.compute.near_words import CHUNK, I64, ODD, U64, Bools, mix, tokenise
+from services.curation.compute.near_words import I64, ODD, U64, Bools, mix, spans, tokenise
 from services.curation.domain.clusters import GROUP_THRESHOLD, Apart, NearDuplicates, alarm_of, nearest_centres
 from services.curation.domain.guard import MARKED, Kind, difference
 from services.curation.domain.guard_substitutes import COMMON
@@ -55,7 +55,7 @@ class Names:
     @classmethod
     def of(cls, texts: Sequence[str], rows: I64) -> "Names":
         """Read the texts numbered `rows`."""
-        chunks = [rows[at : at + CHUNK].tolist() for at in range(0, len(rows), CHUNK)]
+        chunks = [rows[start:stop].tolist() for start, stop in spans(texts[at] for at in rows.tolist())]
         with ThreadPoolExecutor(2) as pool:
             parts = list(pool.map(lambda chunk: tokenise([texts[at] for at in chunk], cases=True), chunks))
         known = columns.names(parts)

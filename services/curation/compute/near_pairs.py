@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from libs.contracts.errors import InvalidInput
-from services.curation.compute.near_words import CHUNK, HASH_BITS, I64, U64, Bools, distinct, tokenise
+from services.curation.compute.near_words import HASH_BITS, I64, U64, Bools, distinct, spans, tokenise
 
 FIRST, LAST = 16, 4
 """Texts of a bucket that a text is compared with: the first ones and those just before it."""
@@ -130,7 +130,7 @@ def rows_in(*pairs: U64) -> I64:
 
 def word_sets(texts: Sequence[str], rows: I64, *, masked: bool = False, threads: int = 2) -> WordSets:
     """The distinct words of the texts numbered `rows` (ascending)."""
-    chunks = [rows[at : at + CHUNK] for at in range(0, len(rows), CHUNK)]
+    chunks = [rows[start:stop] for start, stop in spans(texts[at] for at in rows.tolist())]
 
     def one(chunk: I64) -> tuple[U64, I64]:
         return distinct(tokenise([texts[at] for at in chunk.tolist()], masked=masked))

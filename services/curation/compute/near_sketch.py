@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.curation.compute.near_marks import marks
-from services.curation.compute.near_words import CHUNK, I64, ODD, U64, Tokens, mix, ordered, tokenise
+from services.curation.compute.near_words import I64, ODD, U64, Tokens, mix, ordered, spans, tokenise
 from services.curation.domain.guard import MARKED
 
 PERMUTATIONS = 126
@@ -52,7 +52,7 @@ def banding(threshold: float) -> tuple[int, int]:
 def sketch(texts: Sequence[str], threshold: float, *, masked: bool = False, threads: int = 2) -> Sketches:
     """Sketch the texts for pairs at or above the threshold."""
     bands, rows = banding(threshold)
-    chunks = [texts[at : at + CHUNK] for at in range(0, len(texts), CHUNK)]
+    chunks = [texts[start:stop] for start, stop in spans(texts)]
 
     def one(chunk: Sequence[str]) -> tuple[U64, U64, U64]:
         tokens = tokenise(chunk, masked=masked)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from services.curation.compute.near_marks import holds
 from services.curation.compute.near_pairs import Pairs, WordSets, fresh_of, packed, rows_in
-from services.curation.compute.near_words import CHUNK, HASH_BITS, I64, ODD, U64, Bools, Tokens, mix, tokenise
+from services.curation.compute.near_words import CHUNK, HASH_BITS, I64, ODD, U64, Bools, Tokens, mix, spans, tokenise
 from services.curation.domain.guard_substitutes import FEW, SHORT, SHOUTED, both_words, inflected, slipped, tells
 from services.curation.domain.text import words
 
@@ -31,14 +31,14 @@ class _Bags:
 
     @classmethod
     def of(cls, texts: Sequence[str], rows: I64) -> "_Bags":
-        def one(at: int) -> tuple[U64, Bools, I64, I64]:
-            tokens = tokenise([texts[row] for row in rows[at : at + CHUNK].tolist()], cases=True)
+        def one(span: tuple[int, int]) -> tuple[U64, Bools, I64, I64]:
+            tokens = tokenise([texts[row] for row in rows[slice(*span)].tolist()], cases=True)
             counted = _counted(tokens)
             fresh = np.bincount(tokens.rows[counted == tokens.hashes], minlength=len(tokens.first) - 1)
             return counted, _capitals(tokens), np.diff(tokens.first), fresh
 
         with ThreadPoolExecutor(2) as pool:
-            parts = list(pool.map(one, range(0, len(rows), CHUNK)))
+            parts = list(pool.map(one, spans(texts[row] for row in rows.tolist())))
         said, capital, counts, fresh = (np.concatenate(column) for column in zip(*parts, strict=True))
         return cls(rows, said, capital, np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)]), fresh)
 

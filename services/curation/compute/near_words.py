@@ -4,7 +4,7 @@ Eight bytes of every word are read as one integer from all offsets together; a w
 is the same on every machine and in every release, unlike the hash of a table engine.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -15,6 +15,8 @@ from services.curation.domain.signs import fold
 
 CHUNK = 4096
 """Texts handled together: their number fits the 12 bits beside a word's hash."""
+CHARACTERS = 4_000_000
+"""Of the texts handled together, since each takes some forty bytes on the way."""
 HASH_BITS = 52
 
 U64: TypeAlias = NDArray[np.uint64]
@@ -64,6 +66,18 @@ def mix(value: U64) -> U64:
     value = (value ^ (value >> np.uint64(30))) * _M1
     value = (value ^ (value >> np.uint64(27))) * _M2
     return value ^ (value >> np.uint64(31))
+
+
+def spans(texts: Iterable[str]) -> list[tuple[int, int]]:
+    """Where to part texts (first, and behind the last) so that none has more than `CHUNK`, nor `CHARACTERS` in all."""
+    ends = np.cumsum(np.fromiter(map(len, texts), np.int64))
+    found, start, before = list[tuple[int, int]](), 0, 0
+    while start < len(ends):
+        most = int(np.searchsorted(ends, before + CHARACTERS, "right"))
+        stop = min(start + CHUNK, max(start + 1, most))
+        found.append((start, stop))
+        start, before = stop, int(ends[stop - 1])
+    return found
 
 
 def tokenise(chunk: Sequence[str], *, masked: bool = False, cases: bool = False) -> Tokens:

@@ -19,7 +19,8 @@ from services.curation.compute.near_pairs import word_sets
 from services.curation.compute.near_words import I64, ordered
 
 METHOD = "every pair that can reach it, by its words"
-_ROWS, _HELD, _PAIRS = 1024, 4096, 1 << 16
+_ROWS, _HELD, _PAIRS, _WORDS = 1024, 4096, 1 << 16, 1 << 22
+"""Of a block: texts of the one side and of the other; pairs compared at once, and words of either side of these."""
 _COMMON = 128
 """Words, the most common ones, that a dense product counts."""
 _SPARED = 16
@@ -27,6 +28,7 @@ _SPARED = 16
 _ROUNDING = 1e-9
 
 Floats: TypeAlias = NDArray[np.float64]
+I32: TypeAlias = NDArray[np.int32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,21 +59,23 @@ class Overlap:
         _, first, self._set_of = np.unique(keys, return_index=True, return_inverse=True)
         self._threshold, self._sizes = threshold, sizes[first]
         ends = np.cumsum(self._sizes)
-        within = np.arange(int(ends[-1]) if len(ends) else 0) - np.repeat(ends - self._sizes, self._sizes)
-        _, word, counts = np.unique(
-            read.words[np.repeat(read.offsets[:-1][first], self._sizes) + within],
-            return_inverse=True,
-            return_counts=True,
-        )
-        rank: I64 = np.empty(len(counts), np.int64)
+        # Narrow integers, and nothing kept that was only on the way: there is one of each for every word of the data.
+        within = _narrow(np.arange(int(ends[-1]) if len(ends) else 0) - np.repeat(ends - self._sizes, self._sizes))
+        held = read.words[np.repeat(read.offsets[:-1][first], self._sizes) + within]
+        del read, keys
+        _, word, counts = np.unique(held, return_inverse=True, return_counts=True)
+        del held
+        rank: I32 = np.empty(len(counts), np.int32)
         rank[np.argsort(counts, kind="stable")] = np.arange(len(counts))
-        owner: I64 = np.repeat(np.arange(len(first)), self._sizes)
-        words = rank[word][np.lexsort((rank[word], owner))]
+        owner: I32 = np.repeat(np.arange(len(first), dtype=np.int32), self._sizes)
+        words = rank[word]
+        del word
+        words = words[np.lexsort((words, owner))]
 
         def matrix(kept: NDArray[np.bool_]) -> sparse.csr_matrix:
             borders = np.concatenate([np.zeros(1, np.int64), np.cumsum(np.bincount(owner[kept], minlength=len(first)))])
             ones: NDArray[np.float32] = np.ones(int(borders[-1]), np.float32)
-            return sparse.csr_matrix((ones, words[kept], borders), shape=(len(first), max(1, len(counts))))
+            return sparse.csr_matrix((ones, words[kept], _narrow(borders)), shape=(len(first), max(1, len(counts))))
 
         def prefix(share: float) -> sparse.csr_matrix:
             return matrix(within <= (self._sizes - np.ceil(share * self._sizes - _ROUNDING))[owner])
@@ -136,8 +140,10 @@ class Overlap:
         elif met:
             likely = (larger @ self._of_smaller[tile].T + smaller @ self._of_larger[tile].T).tocsr().tocoo()
             left, right = likely.row.astype(np.int64), likely.col.astype(np.int64)
-            for at in range(0, len(left), _PAIRS):
-                one, other = left[at : at + _PAIRS], right[at : at + _PAIRS]
+            longest = int(max(self._sizes[block].max(), self._sizes[tile].max()))
+            step = max(1, min(_PAIRS, _WORDS // max(1, longest)))
+            for at in range(0, len(left), step):
+                one, other = left[at : at + step], right[at : at + step]
                 together = self._whole[block[one]].multiply(self._whole[tile[other]])
                 yield one, other, np.asarray(together.sum(axis=1), np.float64).ravel()
 
@@ -150,6 +156,10 @@ class Overlap:
         least = (sizes * (self._threshold / (1 + self._threshold)) - 0.5).astype(np.float32)
         left, right = np.nonzero(shared >= least)
         return left, right, shared[left, right].astype(np.float64)
+
+
+def _narrow(places: I64) -> I32:
+    return places.astype(np.int32)
 
 
 def _products(left: sparse.csr_matrix, right: sparse.csr_matrix) -> int:

@@ -17,7 +17,7 @@ from scipy import sparse
 from services.curation.compute.near import Names, clustered, told_apart, walls
 from services.curation.compute.near_marks import marks
 from services.curation.compute.near_pairs import Pairs, packed, proposed, rows_in, unpacked
-from services.curation.compute.near_words import CHUNK, U64, mix, tokenise
+from services.curation.compute.near_words import U64, mix, spans, tokenise
 from services.curation.domain.clusters import NearDuplicates
 from services.curation.domain.guard import MARKED
 from services.curation.domain.leakage import stem
@@ -30,8 +30,8 @@ _EXACT = 8_000
 _BANDS, _BITS = 48, 12
 _BLOCK = 1024
 _ITERATIONS, _EXTRA = 2, 16
-_FITTED = 20_000
-"""Texts the embeddings are fitted on, drawn from a larger corpus."""
+_FITTED, _FITTED_CHARACTERS = 20_000, 12_000_000
+"""Texts the embeddings are fitted on, and how long these are together at most, drawn from a larger corpus."""
 
 
 class Embeddings(Protocol):
@@ -59,7 +59,9 @@ class StaticEmbeddings:
     def fit(cls, texts: Sequence[str], *, dimensions: int = 96, seed: int = 1) -> "StaticEmbeddings":
         """Fit on the texts; fewer texts than dimensions give fewer dimensions."""
         rng = np.random.default_rng(seed)
-        drawn = np.sort(rng.permutation(len(texts))[:_FITTED]).tolist()
+        chosen = rng.permutation(len(texts))[:_FITTED]
+        within = np.cumsum([len(texts[at]) for at in chosen.tolist()]) <= _FITTED_CHARACTERS
+        drawn = np.sort(chosen[: max(1, int(np.count_nonzero(within)))]).tolist()
         counts = _counted([texts[at] for at in drawn])
         seen = np.bincount(counts.indices, minlength=_BUCKETS)
         idf = np.log((len(drawn) + 1) / (seen + 1)) + 1e-9
@@ -79,8 +81,12 @@ class StaticEmbeddings:
 
     def embed(self, texts: Sequence[str]) -> Vectors:
         """As `Embeddings.embed`."""
-        found = np.asarray(_unit(_counted(texts) @ sparse.diags(self._idf)) @ self._basis)
-        return unit(found.astype(np.float32))
+        # The features of a text take a hundred times what its vector does.
+        found: Vectors = np.empty((len(texts), self._basis.shape[1]), np.float32)
+        for at in range(0, len(texts), _BLOCK):
+            weighed = _unit(_counted(texts[at : at + _BLOCK]) @ sparse.diags(self._idf))
+            found[at : at + _BLOCK] = unit(np.asarray(weighed @ self._basis).astype(np.float32))
+        return found
 
 
 def find_semantic(
@@ -94,7 +100,7 @@ def find_semantic(
 ) -> NearDuplicates:
     """Merge texts whose embeddings have a cosine at or above the threshold; the rest as `compute.near.find_near`."""
     embeddings = embeddings or StaticEmbeddings.fit(texts)
-    chunks = [tokenise(texts[at : at + CHUNK]) for at in range(0, len(texts), CHUNK)]
+    chunks = [tokenise(texts[start:stop]) for start, stop in spans(texts)]
     marked = np.concatenate([np.empty((len(MARKED), 0), np.uint64), *(marks(chunk) for chunk in chunks)], axis=1)
     wall, scope = walls(marked if guard else marked[:0], scopes, answers, len(texts))
     pairs = similar_pairs(embeddings.embed(texts), threshold) if len(texts) else Pairs.none()

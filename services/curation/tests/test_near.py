@@ -9,10 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from libs.contracts.errors import FailedPrecondition, InvalidInput
-from services.curation.compute import near_daft, near_marks, near_sketch
+from services.curation.compute import near_daft, near_marks, near_sketch, near_words
 from services.curation.compute.near import BESIDE, find_near, group_texts
 from services.curation.compute.near_pairs import proposed, unpacked
-from services.curation.compute.near_words import distinct, hash_of, tokenise
+from services.curation.compute.near_words import distinct, hash_of, spans, tokenise
+from services.curation.compute.overlap import Overlap
+from services.curation.compute.semantic import find_semantic
 from services.curation.domain.clusters import nearest_centres
 from services.curation.domain.guard import MARKED, difference, known_names, marks
 from services.curation.domain.text import jaccard, masked, words
@@ -214,6 +216,21 @@ def test_a_sketch_estimates_the_similarity_without_bias() -> None:
         right.append(" ".join(said[16:]))
     one, other = (near_sketch.minhash(tokenise(side), 126) for side in (left, right))
     assert (one == other).mean() == pytest.approx(24 / 56, abs=0.01)
+
+
+def test_long_texts_are_read_in_small_parts_and_what_is_found_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    texts, _ = planted(120, 5)
+    texts.insert(60, " ".join(texts))
+    whole = find_near(texts), find_semantic(texts), Overlap(texts, 0.5).count(np.arange(60), np.arange(60, len(texts)))
+    monkeypatch.setattr(near_words, "CHARACTERS", 400)
+    parts = spans(texts)
+    assert [start for start, _ in parts] == [0, *(stop for _, stop in parts[:-1])]
+    assert parts[-1][1] == len(texts)
+    assert all(stop == start + 1 or sum(map(len, texts[start:stop])) <= 400 for start, stop in parts)
+    assert (60, 61) in parts
+    again = find_near(texts), find_semantic(texts), Overlap(texts, 0.5).count(np.arange(60), np.arange(60, len(texts)))
+    assert again == whole
+    assert spans([]) == []
 
 
 def test_no_rows_are_no_duplicates() -> None:
