@@ -38,20 +38,25 @@ class Suspect:
     best: float
 
 
-def suspects(texts: Sequence[str], labels: Sequence[str], *, folds: int, max_share: float) -> list[Suspect]:
-    """Rows whose label is probably wrong, the clearest first, at most `max_share` of all.
+def checked(labels: Sequence[str]) -> list[int]:
+    """The rows that are checked: none where there are too few, or one class alone.
 
     Classes of fewer than five rows, and all but the 200 largest, are neither learnt nor suspected: cost grows with
-    rows times classes. Fewer than 40 rows teach nothing. Of more than 40,000 rows the newest are checked.
-    Deterministic.
+    rows times classes. Of more than 40,000 rows the newest are checked.
     """
     counts = Counter(labels)
     largest = sorted(counts, key=lambda label: (-counts[label], label))[:_MOST_CLASSES]
     learnt = {label for label in largest if counts[label] >= _LEAST_PER_CLASS}
-    at = np.array([i for i, label in enumerate(labels) if label in learnt][-_MOST_ROWS:], dtype=int)
-    classes = sorted({labels[i] for i in at})
-    if len(at) < _LEAST_ROWS or len(classes) < 2:
+    at = [i for i, label in enumerate(labels) if label in learnt][-_MOST_ROWS:]
+    return at if len(at) >= _LEAST_ROWS and len({labels[i] for i in at}) > 1 else []
+
+
+def suspects(texts: Sequence[str], labels: Sequence[str], *, folds: int, max_share: float) -> list[Suspect]:
+    """Rows whose label is probably wrong, the clearest first, at most `max_share` of those `checked`. Deterministic."""
+    at = np.array(checked(labels), dtype=int)
+    if not len(at):
         return []
+    classes = sorted({labels[i] for i in at})
     number = {label: place for place, label in enumerate(classes)}
     given = np.array([number[labels[i]] for i in at])
     features = featurise([texts[i] for i in at])

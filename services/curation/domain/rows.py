@@ -68,10 +68,10 @@ class Row:
 
     @property
     def content(self) -> tuple[Any, ...]:
-        """What an edit may change."""
+        """What an edit may change of what is learnt; a comment is for people alone."""
         return (
             self.input, self.answer, self.system, self.history, self.category, self.rejected, self.tools, self.label,
-            self.kind, self.source,
+            self.kind, self.source, self.input_as, self.answer_as,
         )  # fmt: skip
 
 

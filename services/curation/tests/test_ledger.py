@@ -30,6 +30,19 @@ def test_a_step_that_loses_a_row_without_a_word_is_refused() -> None:
         run([Losing()], [row(0, "a"), row(1, "b")], context_for())
 
 
+@pytest.mark.parametrize("name", ["input", "answer", "system", "history", "rejected", "tools", "input_as", "answer_as"])
+def test_a_step_that_changes_what_is_learnt_without_a_word_is_refused(name: str) -> None:
+    class Changing:
+        name, version = "changing", 1
+
+        def __call__(self, rows: Sequence[Row], context: Context) -> Result:
+            return Result([replace(each, **{field: "other"}) for each in rows], Ledger())
+
+    field = name
+    with pytest.raises(DataLoss, match="'changing' changed row row-00000 and does not say so"):
+        run([Changing()], [row(0, "a")], context_for())
+
+
 def test_a_ledger_that_does_not_reconcile_names_the_row() -> None:
     rows = [row(0, "a"), row(1, "b"), row(2, "c")]
     ledger = Ledger(3)

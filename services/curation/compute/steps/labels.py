@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from services.curation.compute.mislabels import suspects
+from services.curation.compute.mislabels import checked, suspects
 from services.curation.domain.acts import suspect
 from services.curation.domain.conflicts import miscategorised
 from services.curation.domain.identity import Identity
@@ -29,12 +29,9 @@ class Labels:
                 row, "suspected_mislabel", "mislabel", policy.mislabels, detail, 0.5, ledger, context, suggestion=better
             )
         labelled = [row for row in ledger.kept(rows) if row.category]
-        found = suspects(
-            [asked(row) for row in labelled],
-            [str(row.category) for row in labelled],
-            folds=policy.folds,
-            max_share=policy.max_share,
-        )
+        labels = [str(row.category) for row in labelled]
+        texts = [asked(row) for row in labelled]
+        found = suspects(texts, labels, folds=policy.folds, max_share=policy.max_share)
         for each in found:
             row = labelled[each.at]
             detail = f"{row.category} at {each.own:.2f}, {each.better} at {each.best:.2f}"
@@ -43,5 +40,5 @@ class Labels:
                 row, "suspected_mislabel", "mislabel", policy.mislabels, detail, doubt, ledger, context,
                 suggestion=each.better,
             )  # fmt: skip
-        facts = {"labels": {"checked": len(labelled), "suspected": len(found), "disputed": len(disputed)}}
+        facts = {"labels": {"checked": len(checked(labels)), "suspected": len(found), "disputed": len(disputed)}}
         return Result(ledger.kept(rows), ledger, facts, questions)
