@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -36,9 +37,9 @@ def test_a_step_that_changes_what_is_learnt_without_a_word_is_refused(name: str)
         name, version = "changing", 1
 
         def __call__(self, rows: Sequence[Row], context: Context) -> Result:
-            return Result([replace(each, **{field: "other"}) for each in rows], Ledger())
+            return Result([replace(each, **changed) for each in rows], Ledger())
 
-    field = name
+    changed: dict[str, Any] = {name: "other"}
     with pytest.raises(DataLoss, match="'changing' changed row row-00000 and does not say so"):
         run([Changing()], [row(0, "a")], context_for())
 
