@@ -118,6 +118,7 @@ def context_of(request: dict[str, Any]) -> tuple[list[Row], Context]:
     erased = frozenset(request.get("erased", []))
     gone = frozenset(request.get("erased_rows", []))
     gone |= {row.row_id for row in rows if not erased.isdisjoint((row.user, row.subject))}
+    refused = {row.row_id for row in rows if row.consent is False}
     others = {digest: _read_items(Path(path), public) for digest, path in request.get("suites", {}).items()}
     counts = {digest: len(items) for digest, items in others.items()}
     context = Context(
@@ -131,7 +132,7 @@ def context_of(request: dict[str, Any]) -> tuple[list[Row], Context]:
         decisions={each["row_id"]: Decision(**each) for each in request.get("decisions", [])},
         erased=erased,
         erased_rows=gone,
-        erased_items=frozenset(map(item_id_of, gone)),
+        erased_items=frozenset(map(item_id_of, gone | refused)),
         suite=_read_items(Path(request["suite"]), public) if request["suite"] else None,
         suites=[item for items in others.values() for item in items],
         coverage=[each.told(counts) for each in foreign_suites(spec)],

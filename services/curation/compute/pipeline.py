@@ -87,7 +87,7 @@ def _behind(items: Sequence[Item], rows: Sequence[Row], context: Context) -> dic
 
 
 def _suite(test: Sequence[Row], context: Context) -> tuple[list[Item], int, int]:
-    """The items, how many of them are new, and how many left because their subject was erased."""
+    """The items, how many of them are new, and how many left: their subject was erased, or took consent back."""
     policy, system = context.spec.evaluation.suite, context.spec.system
     groups = {row.row_id: row.split_group for row in test}
     if context.suite is None:
@@ -97,5 +97,7 @@ def _suite(test: Sequence[Row], context: Context) -> tuple[list[Item], int, int]
     new = admit(frozen, test, groups, sources=policy.admit.sources, system=system, salt=context.salt)
     lost = len(context.suite) - len(frozen)
     if lost and not frozen and not new:
-        raise FailedPrecondition("erasure left the gate suite without an item", reason="SUITE_EMPTY", field="suite")
+        raise FailedPrecondition(
+            "erasures and consent taken back left the gate suite without an item", reason="SUITE_EMPTY", field="suite"
+        )
     return [*frozen, *new], len(new), lost

@@ -18,9 +18,9 @@ class Context:
     """What every step may know beside the rows; nothing in it changes during a build.
 
     `secret` is what the tenant's pseudonyms are keyed by. `placed` says the permanent group and split of rows that an
-    earlier version knew, `erased` holds hashes of users, `erased_rows` rows and `erased_items` items of theirs,
-    `suites` items of other evaluation suites and `coverage` what there is to say of each of these, `verdicts` scores by
-    the key of what was judged.
+    earlier version knew, `erased` holds hashes of users, `erased_rows` rows and `erased_items` items of theirs, and
+    items of rows whose consent was taken back, `suites` items of other evaluation suites and `coverage` what there is
+    to say of each of these, `verdicts` scores by the key of what was judged.
     """
 
     spec: TaskSpec

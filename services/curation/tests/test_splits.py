@@ -172,6 +172,16 @@ def test_what_a_subject_asked_makes_no_item_once_he_is_erased_whoever_judged_it(
     assert context.erased_items == {item_id_of("row-00000"), item_id_of("row-00001")}
 
 
+def test_what_a_row_asked_makes_no_item_once_its_consent_is_taken_back(tmp_path: Path) -> None:
+    build_files(tmp_path / "first", [row(0, "q", consent=False), row(1, "p", consent=True), row(2, "r")])
+    request = {
+        "tenant": "default", "secret": SECRET.hex(), "spec": {"task": "triage", "base": "b"}, "fractions": None,
+        "segments": [(1, str(tmp_path / "first" / "s.parquet"))], "suite": None,
+    }  # fmt: skip
+    _, context = context_of(request)
+    assert context.erased_items == {item_id_of("row-00000")}
+
+
 def test_items_of_an_erased_subject_leave_the_frozen_suite() -> None:
     first = build_rows(tickets(120))
     gone = first.items[0]
