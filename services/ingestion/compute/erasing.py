@@ -20,7 +20,11 @@ from services.ingestion.domain.rows import hashed_user
 
 _JUDGED = ("judgement", "confidence", "review")
 ERASED = "erased at the request of its subject"
-_QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"')
+# Up to the closing quote or, where a record was cut, to its end: tried from one place, never from the next one again.
+_QUOTED = re.compile(r'"((?:[^"\\]++|\\.)*+)"?', re.DOTALL)
+_BROKEN = re.compile(r"\\(?:u[0-9a-fA-F]{0,3})?$")
+_LETTERS = ("utf-8", "cp1252", "latin-1")
+_WIDE_LETTERS = ("utf-16-le", "utf-16-be")
 _BETWEEN = re.compile(r"[,;|\t\r\n:{}\[\]]")
 _DELIMITERS = (",", ";", "\t", "|")
 _NESTED = 4
@@ -92,22 +96,25 @@ def quarantine_without(before: Path, after: Path, tenant: str, user: str) -> lis
     with before.open(encoding="utf-8") as source, after.open("w", encoding="utf-8") as target:
         for line in source:
             told = json.loads(line)
-            raw = told["raw"] if "raw" in told else base64.b64decode(told["raw_base64"]).decode(errors="replace")
-            if any(hashed_user(tenant, name) == user for name in _names(raw)):
+            raws = [told["raw"]] if "raw" in told else _read(base64.b64decode(told["raw_base64"]))
+            if any(hashed_user(tenant, name) == user for raw in raws for name in _names(raw)):
                 gone.append(int(told["row"]))
                 line = json.dumps({"row": told["row"], "field": "", "reason": ERASED, "raw": ""}) + "\n"  # noqa: PLW2901
             target.write(line)
     return gone
 
 
+def _read(raw: bytes) -> Iterator[str]:
+    """What the bytes say in each encoding that they may be in: none of them is known to be right."""
+    for letters in (*_LETTERS, *(_WIDE_LETTERS if b"\0" in raw else ())):
+        yield raw.decode(letters, errors="replace")
+
+
 def _names(raw: str, depth: int = _NESTED) -> Iterator[str]:
     """Whatever may be a value of a record in JSON or CSV, each once, of JSON within a text too."""
     found = dict.fromkeys(each.strip().strip('"') for each in _BETWEEN.split(raw))
-    for quoted in _QUOTED.findall(raw):
-        try:
-            said = str(json.loads(quoted)).strip()
-        except ValueError:
-            said = quoted[1:-1].strip()
+    for within in _QUOTED.findall(raw):
+        said = _said(within).strip()
         found[said] = None
         if depth and '"' in said:
             found |= dict.fromkeys(_names(said, depth - 1))
@@ -116,6 +123,14 @@ def _names(raw: str, depth: int = _NESTED) -> Iterator[str]:
         found |= dict.fromkeys(each.strip() for cells in _cells(raw, delimiter) for each in cells)
         found |= dict.fromkeys(each.strip() for each in raw.split(delimiter))
     return (name for name in found if name)
+
+
+def _said(within: str) -> str:
+    """What stands between quotes, where it was cut without the escape that it was cut in."""
+    for text in (within, _BROKEN.sub("", within)):
+        with suppress(ValueError):
+            return str(json.loads(f'"{text}"', strict=False))
+    return within
 
 
 def _cells(raw: str, delimiter: str) -> Iterator[list[str]]:

@@ -109,7 +109,7 @@ class Erasing:
             # Of what was put the last attempt lists its own: the rest has no place either.
             olds = {each.before for each in plan.logged} | {each.before for each in plan.cleared}
             for digest in olds | {digest for _, digest in done.put}:
-                await staged.note(unit, fact.tenant, staged.REPLACED, digest)
+                await staged.replaced(unit, fact.tenant, digest)
             for at in range(0, len(plan.replaced), MOST_TOLD):
                 told = tuple(
                     RewrittenSegment(number=each.number or 0, before=each.before, after=each.after or "")

@@ -32,6 +32,12 @@ async def note(unit: UnitOfWork, tenant: str, import_id: str, digest: str) -> No
     )
 
 
+async def replaced(unit: UnitOfWork, tenant: str, digest: str) -> None:
+    """An object has no place any more; where an import is about to list the same, that is as it was."""
+    statement = insert(unit.session, STAGED).values(tenant=tenant, digest=digest, import_id=REPLACED)
+    await unit.session.execute(statement.on_conflict_do_nothing(index_elements=["tenant", "digest"]))
+
+
 async def listed(unit: UnitOfWork, tenant: str, digests: Collection[str]) -> None:
     """These objects have a name elsewhere now."""
     every = sorted(digests)

@@ -1,5 +1,6 @@
 """An erased subject leaves segments, inference log and database, and what others said stays."""
 
+import base64
 import json
 from functools import partialmethod
 from pathlib import Path
@@ -167,6 +168,10 @@ async def test_an_erased_user_leaves_the_records_that_an_import_set_aside(
         ('{"user":"b\\u00f6b"', "b\u00f6b"),
         (json.dumps({"messages": json.dumps([{"role": "user", "name": "bob"}])}), "bob"),
         (json.dumps({"outer": json.dumps({"inner": json.dumps({"user": 'O"Hara: a'})})}), 'O"Hara: a'),
+        (json.dumps({"inner": json.dumps({"user": 'O"Hara: a', "x": "y" * 99})})[:-20], 'O"Hara: a'),
+        (json.dumps({"inner": json.dumps({"user": "b\u00f6b", "x": "\u00f6"})})[:-6], "b\u00f6b"),
+        (json.dumps({"text": '"' * 400_000, "user": "bob"})[:-1], "bob"),
+        (json.dumps({"user": "bob", "text": '"' * 400_000})[:-9], "bob"),
     ],
 )
 def test_a_name_is_found_however_a_record_that_was_set_aside_writes_it(tmp_path: Path, raw: str, user: str) -> None:
@@ -175,6 +180,15 @@ def test_a_name_is_found_however_a_record_that_was_set_aside_writes_it(tmp_path:
     assert quarantine_without(before, after, "default", str(hashed_user("default", user))) == [2]
     assert user not in after.read_text()
     assert quarantine_without(before, after, "default", str(hashed_user("default", "somebody"))) == []
+
+
+@pytest.mark.parametrize("letters", ["utf-8", "latin-1", "cp1252", "utf-16", "utf-16-be"])
+def test_a_name_is_found_in_whatever_letters_a_record_is_written(tmp_path: Path, letters: str) -> None:
+    before, after = tmp_path / "before", tmp_path / "after"
+    raw = base64.b64encode('{"user": "Jos\u00e9", "x": "\u00ff"'.encode(letters) + b"\xff").decode()
+    before.write_text(json.dumps({"row": 2, "field": "", "reason": "x", "raw_base64": raw}) + "\n")
+    assert quarantine_without(before, after, "default", str(hashed_user("default", "Jos\u00e9"))) == [2]
+    assert quarantine_without(before, after, "default", str(hashed_user("default", "Jose"))) == []
 
 
 async def test_a_record_that_is_his_under_one_version_is_erased_under_all(house: House, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """What arrives while a subject is erased: his words are neither joined from memory nor left in what is listed then."""
 
 import asyncio
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,11 @@ import pytest
 from libs.contracts.inference import Message
 from services.ingestion.handlers.erasing import Erasing
 from services.ingestion.handlers.feedback import FeedbackIntake
-from services.ingestion.store import inferences
+from services.ingestion.store import imports, inferences
 from services.ingestion.tests.conftest import House, all_acknowledged
 from services.ingestion.tests.test_erasing import ANN, SECRET, asked, erasing, taken
 from services.ingestion.tests.test_inferences import OWNER, deliver, inference, listed
+from services.ingestion.tests.test_tidying import objects
 
 HIS = {"unit": "ann", "messages": (Message(role="user", content=SECRET),)}
 
@@ -101,3 +103,25 @@ async def test_an_erasure_waits_for_the_batch_at_hand_and_the_next_batch_for_the
     house.feedback.turn.release()
     await asyncio.wait_for(running, 10)
     assert await listed(house) == []
+
+
+async def test_a_quarantine_that_a_running_import_is_about_to_list_is_not_deleted_by_an_erasure(
+    house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await house.apply("triage", few_import_errors=5)
+    await house.apply("other", few_import_errors=5)
+    data = json.dumps({"input": "q", "output": "a"}).encode() + b'\n{"user":"ann","input":"cut\n'
+    first = await house.import_bytes(data)
+    put = house.importer._put_aside
+
+    async def erased_meanwhile(record: Any, path: Path) -> str:
+        digest = await put(record, path)
+        await erasing(house, tmp_path).erase(asked())
+        return digest
+
+    monkeypatch.setattr(house.importer, "_put_aside", erased_meanwhile)
+    second = await house.import_bytes(data, task="other")
+    assert first.quarantine == second.quarantine
+    assert second.quarantine in await objects(house)
+    now = await imports.get(house.database, first.import_id)
+    assert now.quarantine != first.quarantine

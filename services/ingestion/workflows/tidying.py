@@ -101,7 +101,7 @@ class Tidying:
                 async with listing(self._objects, [(owner[0], whole)]), self._database.unit() as unit:
                     await compaction.replace(unit, owner, old, whole)
                     for digest, _ in old:
-                        await staged.note(unit, owner[0], staged.REPLACED, digest)
+                        await staged.replaced(unit, owner[0], digest)
                 await leftovers.drop(self._database, self._objects, staged.REPLACED)
             fewer += len(old) - 1
         counter("inference_segments_merged", "small segments of the inference log that became part of one").inc(fewer)
