@@ -13,6 +13,7 @@ from libs.contracts.stubs.pawl.ingestion.v1.ingestion_pb2_grpc import add_Ingest
 from libs.eventing.batches import BatchConsumer
 from libs.eventing.connection import NatsLink
 from libs.eventing.subscriptions import Consumers, Subscription
+from libs.eventing.topology import consumer as consumer_of
 from libs.outbox.database import Database
 from libs.outbox.migrate import migrate
 from libs.outbox.relay import Relay
@@ -24,10 +25,12 @@ from services.ingestion.clients.keys import Keys
 from services.ingestion.clients.tasks import Tasks
 from services.ingestion.domain.hygiene import Echoes
 from services.ingestion.domain.imports import ImportRequest
+from services.ingestion.handlers.earlier import Earlier
 from services.ingestion.handlers.erasing import Erasing
 from services.ingestion.handlers.feedback import FeedbackIntake
 from services.ingestion.handlers.inferences import InferenceIntake
 from services.ingestion.handlers.memory import RecentInferences
+from services.ingestion.handlers.progress import Progress
 from services.ingestion.http.app import ImportDoor
 from services.ingestion.http.server import HttpServer
 from services.ingestion.rpc import SERVICE, IngestionServicer, quarantine
@@ -103,13 +106,16 @@ async def main(lifecycle: Lifecycle, settings: Settings) -> None:
         arrived=feedback.wake.set, pace=settings.pace, recent=recent, echoes=echoes,
     )  # fmt: skip
     await logging.recall()
-    for durable, take in (("ingestion-feedback", feedback.take), ("ingestion-inference", logging.take)):
+    intakes = {"ingestion-feedback": feedback.take, "ingestion-inference": logging.take}
+    for durable, take in intakes.items():
         consumer = BatchConsumer(link, durable, settings.batch_size, settings.batch_wait, take)
         await consumer.start()
         lifecycle.on_drain(consumer.stop, durable)
         lifecycle.ready(durable, consumer.check)
-    erasing = Erasing(database, kept, recent, feedback.turn)
-    consumers = Consumers(link, [Subscription(ERASURES, SubjectErased, erasing.erase)], service="ingestion")
+    earlier = Earlier(database, [Progress(link, consumer_of(each).stream, each) for each in intakes])
+    erasing = Erasing(database, kept, recent, feedback.turn, earlier)
+    erased = Subscription(ERASURES, SubjectErased, erasing.erase, long_running=True)
+    consumers = Consumers(link, [erased], service="ingestion")
     await consumers.start()
     lifecycle.on_drain(consumers.stop, "erasures")
     lifecycle.ready("erasures", consumers.check)

@@ -16,6 +16,7 @@ from services.ingestion.compute import erasing as compute
 from services.ingestion.compute.erasing import Held
 from services.ingestion.compute.segments import weight
 from services.ingestion.domain.signals import key_of
+from services.ingestion.handlers.earlier import Earlier
 from services.ingestion.handlers.feedback import SEGMENT
 from services.ingestion.handlers.inferences import INFERENCE_SEGMENT
 from services.ingestion.handlers.memory import RecentInferences
@@ -50,20 +51,27 @@ class Erasing:
         objects: Objects,
         recent: RecentInferences | None = None,
         turn: asyncio.Lock | None = None,
+        earlier: Earlier | None = None,
     ) -> None:
-        """`recent` is what intake holds in memory, `turn` is intake's."""
+        """`recent` is what intake holds in memory, `turn` is intake's; `earlier` knows what is still on its way."""
         self._database = database
         self._objects = objects
         self._recent = recent
         self._turn = turn or asyncio.Lock()
+        self._earlier = earlier
 
     async def erase(self, envelope: Envelope[SubjectErased]) -> None:
-        """Erase a user of a task; Conflict, to be tried again, when a segment moved meanwhile."""
+        """Erase a user of a task, once all is stored that came before he asked for it.
+
+        Conflict, to be tried again, when a segment moved meanwhile.
+        """
         fact = envelope.data
         owner, user = (fact.tenant, fact.task), fact.user
         with span("erase subject", parent=envelope.traceparent, task=fact.task):
             # Told again, it may have been killed, or storage away, after its commit.
             await leftovers.drop(self._database, self._objects, staged.REPLACED)
+            if self._earlier is not None:
+                await self._earlier.stored(owner, envelope.time.timestamp())
             done = _Done()
             # Most is read while signals go on. Then they wait, and what came meanwhile is read: what was joined to his
             # words is stored by then, and what is joined later finds none.

@@ -16,7 +16,7 @@ class Progress:
 
     def __init__(self, link: NatsLink, stream: str, durable: str) -> None:
         self._link = link
-        self._names = stream, durable
+        self.stream, self._durable = stream, durable
         self._marks: deque[tuple[float, int]] = deque()
         self._until = 0.0
         self._asked = 0.0
@@ -26,7 +26,7 @@ class Progress:
         now = time.time()
         if now - self._asked >= _LEAST_SECONDS or now < self._asked:
             try:
-                info = await self._link.js.consumer_info(*self._names)
+                info = await self._link.js.consumer_info(self.stream, self._durable)
             except (NatsError, OSError):
                 return self._until
             self._asked = now

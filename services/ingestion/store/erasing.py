@@ -15,6 +15,7 @@ from libs.outbox.unit import UnitOfWork
 from services.ingestion.domain.judgement import Said, unsaid
 from services.ingestion.domain.rows import hashed_user
 from services.ingestion.domain.wire import recalled
+from services.ingestion.store.staged import RUNNING
 from services.ingestion.store.tables import (
     IMPORTS,
     INFERENCE_SEGMENTS,
@@ -74,6 +75,17 @@ async def _mark(session: AsyncSession) -> Mark:
     query = select(func.count(), func.max(table.c.handled_at)).where(table.c.consumer == ERASURES)
     count, last = (await session.execute(query)).one()
     return int(count), float(last or 0.0)
+
+
+async def begun_before(database: Database, owner: Owner, at: float) -> str | None:
+    """The file of an import of the task that was begun before `at` (epoch seconds) and has not ended; None for none."""
+    table = IMPORTS
+    query = select(table.c.name).where(
+        table.c.tenant == owner[0], table.c.task == owner[1], table.c.state == RUNNING, table.c.started_at <= at
+    )
+    async with database.reading() as session:
+        name = await session.scalar(query.order_by(table.c.started_at).limit(1))
+    return None if name is None else str(name)
 
 
 async def quarantines(database: Database, owner: Owner) -> list[tuple[str, str]]:
