@@ -80,17 +80,19 @@ class Erasing:
             async with listing(self._objects, done.put), self._turn:
                 for left in reversed(range(_TRIES)):
                     try:
-                        plan = await self._plan(owner, user, done)
-                        await self._commit(envelope, owner, plan, done)
+                        # What is always being added to is read at last while nobody can.
+                        ahead = await self._plan(owner, user, done) if left else None
+                        plan = await self._commit(envelope, owner, ahead, done)
                         break
                     except (Conflict, NotFound):
                         if not left:
                             raise
             await leftovers.drop(self._database, self._objects, staged.REPLACED)
-        log.info(
-            "subject erased", task=fact.task, rows=len(plan.gone.rows), segments=len(plan.replaced),
-            logs=len(plan.logged), quarantines=len(plan.cleared),
-        )  # fmt: skip
+        if plan is not None:
+            log.info(
+                "subject erased", task=fact.task, rows=len(plan.gone.rows), segments=len(plan.replaced),
+                logs=len(plan.logged), quarantines=len(plan.cleared),
+            )  # fmt: skip
 
     async def _plan(self, owner: Owner, user: str, done: "_Done") -> "_Plan":
         """What is to be replaced by what; what is in `done` is not read again."""
@@ -101,15 +103,23 @@ class Erasing:
         replaced = await self._rows(owner, segments, gone, done) if gone.rows else []
         return _Plan(listed, asked, gone, replaced, logged, await self._quarantines(owner, user, aside, done))
 
-    async def _commit(self, envelope: Envelope[SubjectErased], owner: Owner, plan: "_Plan", done: "_Done") -> None:
-        """Conflict where anything was listed since the plan was made."""
+    async def _commit(
+        self, envelope: Envelope[SubjectErased], owner: Owner, plan: "_Plan | None", done: "_Done"
+    ) -> "_Plan | None":
+        """Carry out the plan, or the one that is made here; Conflict where anything was listed since.
+
+        Returns what was carried out; None where the erasure was handled before.
+        """
         fact = envelope.data
-        responses = {key_of(*owner, "", request): request in plan.asked for request in plan.gone.requests | plan.asked}
         async with self._database.unit(envelope, ERASURES) as unit:
             if unit.already_handled:
-                return
-            if await self._listed(owner) != plan.listed:
+                return None
+            if plan is None:
+                plan = await self._plan(owner, fact.user, done)
+            elif await self._listed(owner) != plan.listed:
                 raise Conflict("more was listed meanwhile", reason="SEGMENTS_ADDED")
+            spoken_of = plan.gone.requests | plan.asked
+            responses = {key_of(*owner, "", request): request in plan.asked for request in spoken_of}
             units = await store.units_of(self._database, owner, fact.user)
             await store.replace(unit, owner, [*plan.replaced, *plan.logged])
             await store.clear(unit, plan.cleared, compute.ERASED)
@@ -130,6 +140,7 @@ class Erasing:
                 )
         if self._recent is not None:
             self._recent.forget(*owner, units)
+        return plan
 
     async def _listed(self, owner: Owner) -> "_Listing":
         segments = await segments_after(self._database, *owner, 0, _ALL)

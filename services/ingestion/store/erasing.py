@@ -1,11 +1,12 @@
 """What the database holds of a subject, and segments in the place of those that held it."""
 
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import msgspec
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import delete, func, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from libs.contracts.errors import Conflict
@@ -174,8 +175,21 @@ async def forget(
                 place = (SAID.c.response == row.response, SAID.c.revision == row.revision)
                 blank = msgspec.json.encode(unsaid(word))
                 await session.execute(update(SAID).where(*place).values(said=blank))
-    own = (WAITING.c.tenant == owner[0], WAITING.c.task == owner[1])
-    for row in (await session.execute(select(WAITING).where(*own))).all():
+    async for row in _waiting(session, owner):
         words = recalled(row.payload.encode())
         if hashed_user(owner[0], words.user) == user or words.request_id in asked:
-            await session.execute(delete(WAITING).where(*own, WAITING.c.source == row.source, WAITING.c.id == row.id))
+            place = (WAITING.c.source == row.source, WAITING.c.id == row.id)
+            await session.execute(
+                delete(WAITING).where(WAITING.c.tenant == owner[0], WAITING.c.task == owner[1], *place)
+            )
+
+
+async def _waiting(session: AsyncSession, owner: Owner) -> AsyncIterator[Any]:
+    """Every signal of the task that waits, a page in memory at a time."""
+    place = (WAITING.c.source, WAITING.c.id)
+    query = select(*place, WAITING.c.payload).where(WAITING.c.tenant == owner[0], WAITING.c.task == owner[1])
+    after = ("", "")
+    while page := (await session.execute(query.where(tuple_(*place) > after).order_by(*place).limit(_CHUNK))).all():
+        for row in page:
+            yield row
+        after = page[-1].source, page[-1].id

@@ -1,6 +1,7 @@
 """What arrives while a subject is erased: his words are neither joined from memory nor left in what is listed then."""
 
 import asyncio
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from services.ingestion.handlers.erasing import Erasing
 from services.ingestion.handlers.feedback import FeedbackIntake
 from services.ingestion.store import imports, inferences
 from services.ingestion.tests.conftest import House, all_acknowledged
-from services.ingestion.tests.test_erasing import ANN, SECRET, asked, erasing, taken
+from services.ingestion.tests.test_erasing import ANN, SECRET, asked, bytes_of_everything, erasing, taken
 from services.ingestion.tests.test_inferences import OWNER, deliver, inference, listed
 from services.ingestion.tests.test_tidying import objects
 
@@ -70,7 +71,7 @@ async def test_what_is_listed_while_a_subject_is_erased_loses_him_too(
     await taken(house, 1)
     commit, late = Erasing._commit, [True]
 
-    async def after_more(self: Erasing, *arguments: Any) -> None:
+    async def after_more(self: Erasing, *arguments: Any) -> Any:
         if late:
             late.clear()
             await deliver(house, inference("r2", **HIS))
@@ -78,7 +79,7 @@ async def test_what_is_listed_while_a_subject_is_erased_loses_him_too(
             await taken(house, 2)
             await house.say("triage", kind="rating", id="3", request_id="r1", user="ann", rating=0)
             await taken(house, 3)
-        await commit(self, *arguments)
+        return await commit(self, *arguments)
 
     monkeypatch.setattr(Erasing, "_commit", after_more)
     await erasing(house, tmp_path).erase(asked())
@@ -88,6 +89,22 @@ async def test_what_is_listed_while_a_subject_is_erased_loses_him_too(
     assert len(await house.rows("triage")) == 1
     assert [request for request, _, _ in await listed(house)] == ["r1"]
     assert list(await inferences.find(house.database, OWNER, ["r1", "r2"])) == ["r1"]
+
+
+async def test_an_erasure_ends_though_more_is_always_listed(
+    house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit, count = Erasing._commit, itertools.count()
+
+    async def after_more(self: Erasing, *arguments: Any) -> Any:
+        await deliver(house, inference(f"r{next(count)}", **HIS))
+        return await commit(self, *arguments)
+
+    monkeypatch.setattr(Erasing, "_commit", after_more)
+    await erasing(house, tmp_path).erase(asked())
+    assert next(count) > 1
+    assert SECRET not in await bytes_of_everything(house)
+    assert await listed(house) == []
 
 
 async def test_an_erasure_waits_for_the_batch_at_hand_and_the_next_batch_for_the_erasure(
