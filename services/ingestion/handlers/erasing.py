@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, gettempdir
 
+from libs.artifacts.files import file_errors
 from libs.contracts.envelope import Envelope
 from libs.contracts.errors import Conflict, NotFound
 from libs.contracts.events import RewrittenSegment, SegmentsRewritten, SubjectErased
@@ -204,7 +205,7 @@ class Erasing:
             if (import_id, before) in done.aside:
                 continue
             # It holds whole records, and may be larger than what fits into memory.
-            with TemporaryDirectory(prefix="pawl-quarantine-") as directory:
+            with file_errors(Path(gettempdir())), TemporaryDirectory(prefix="pawl-quarantine-") as directory:
                 old, new = Path(directory) / "before", Path(directory) / "after"
                 await objects.fetch(before, old)
                 rows = await asyncio.to_thread(compute.quarantine_without, old, new, owner[0], user)

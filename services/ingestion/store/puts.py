@@ -1,16 +1,17 @@
 """Which objects were put and may never have been listed: what a killed process leaves behind is found again."""
 
 import asyncio
+import errno
 import time
-from collections.abc import AsyncIterator, Callable, Collection
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Collection, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 from sqlalchemy import select
 
 from libs.artifacts import ObjectStore
 from libs.artifacts.files import digest_file
-from libs.contracts.errors import Conflict, NotFound, Transient
+from libs.contracts.errors import Conflict, NotFound, ResourceExhausted, Transient, Unavailable
 from libs.contracts.ids import Digest, digest_bytes
 from libs.outbox.database import Database
 from libs.telemetry import get_logger
@@ -23,7 +24,10 @@ _CHUNK = 500
 
 
 class PutJournal:
-    """A line for each object, written before it is put. A lost line costs a few bytes of storage, never a row."""
+    """A line for each object, written before it is put. A lost line costs a few bytes of storage, never a row.
+
+    Where its disk refuses it all raises ResourceExhausted or Unavailable: who puts waits, and buries no message.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -31,31 +35,44 @@ class PutJournal:
 
     def note(self, tenant: str, digest: str) -> None:
         """An object is about to be put."""
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        with self._path.open("a", encoding="ascii") as file:
-            file.write(f"{int(time.time())} {tenant} {digest}\n")
+        with _transient(self._path):
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            with self._path.open("a", encoding="ascii") as file:
+                # The line before may have been cut.
+                file.write(f"\n{int(time.time())} {tenant} {digest}\n")
         self._lines += 1
 
     def noted(self) -> dict[tuple[str, str], float]:
         """Tenant and digest of all that was noted, with the time (epoch seconds) when it was last."""
-        if not self._path.exists():
-            return {}
-        lines = (line.split() for line in self._path.read_text(encoding="ascii", errors="replace").splitlines())
+        with _transient(self._path):
+            text = self._path.read_text(encoding="ascii", errors="replace") if self._path.exists() else ""
+        lines = (line.split() for line in text.splitlines())
         return {(parts[1], parts[2]): float(parts[0]) for parts in lines if len(parts) == 3 and parts[0].isdigit()}
 
     def forget(self, gone: Collection[tuple[str, str]]) -> None:
         """Forget these."""
         left = {each: at for each, at in self.noted().items() if each not in gone}
         fresh = self._path.with_suffix(".new")
-        fresh.parent.mkdir(parents=True, exist_ok=True)
-        fresh.write_text("".join(f"{at:.0f} {tenant} {digest}\n" for (tenant, digest), at in left.items()), "ascii")
-        fresh.replace(self._path)
+        with _transient(fresh):
+            fresh.parent.mkdir(parents=True, exist_ok=True)
+            fresh.write_text("".join(f"{at:.0f} {tenant} {digest}\n" for (tenant, digest), at in left.items()), "ascii")
+            fresh.replace(self._path)
         self._lines = len(left)
 
     @property
     def long(self) -> bool:
         """Whether it is time to forget what was listed since."""
         return self._lines > _ROTATE_LINES
+
+
+@contextmanager
+def _transient(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        kind, reason = (ResourceExhausted, "DISK_FULL") if full else (Unavailable, "FILE_SYSTEM")
+        raise kind(f"{path}: {error.strerror or error}", reason=reason) from error
 
 
 class JournalledStore(ObjectStore):

@@ -1,7 +1,9 @@
 """Small segments of the inference log become one, what a kill leaves behind is swept, and no row is lost."""
 
+import asyncio
 import io
 import json
+from errno import ENOSPC, EROFS
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +11,9 @@ import pyarrow.parquet as pq
 import pytest
 from sqlalchemy import update
 
-from libs.contracts.errors import Conflict
+from libs.contracts.errors import Conflict, Transient
 from libs.contracts.inference import Message
+from libs.eventing.deadletters import list_dead
 from libs.testing.wait import eventually
 from services.ingestion.compute.segments import segment_of
 from services.ingestion.store import compaction, signals
@@ -220,3 +223,32 @@ async def test_a_batch_that_is_not_listed_the_first_time_leaves_no_second_object
 
 async def rewritten(house: House) -> list[dict[str, Any]]:
     return [body for subject, body in await house.stored("EVT") if "segments.rewritten" in subject]
+
+
+@pytest.mark.parametrize(("error", "reason"), [(ENOSPC, "DISK_FULL"), (EROFS, "FILE_SYSTEM")])
+async def test_a_signal_whose_object_cannot_be_noted_is_held_and_no_dead_letter(
+    house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: int, reason: str
+) -> None:
+    journal, refused = PutJournal(tmp_path / "puts.log"), asyncio.Event()
+    open_ = Path.open
+
+    def refuse(self: Path, *arguments: Any, **given: Any) -> Any:
+        if self.name == "puts.log":
+            refused.set()
+            raise OSError(error, "refused")
+        return open_(self, *arguments, **given)
+
+    house.feedback._objects = lambda tenant: JournalledStore(house.objects.for_tenant(tenant), journal, tenant)
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "open", refuse)
+        with pytest.raises(Transient) as raised:
+            journal.note("default", "sha256:" + "0" * 64)
+        assert raised.value.reason == reason
+        refused.clear()
+        await house.say("triage", kind="rating", id="1", user="bob", rating=0, input="q")
+        await house.consume()
+        await asyncio.wait_for(refused.wait(), 10)
+        await asyncio.sleep(0.2)
+        assert "waits" in str(house.consumers[0].check())
+    await taken(house, 1)
+    assert await list_dead(house.link.js) == []
