@@ -98,7 +98,7 @@ async def main(lifecycle: Lifecycle, settings: Settings) -> None:
     lifecycle.spawn(tidying.run(), "tidying")
     recent, echoes = RecentInferences(), Echoes()
     feedback = FeedbackIntake(
-        database, link, kept, tasks, TenantSecrets(objects.for_tenant, settings.pseudonym_secret),
+        database, link, kept, tasks, TenantSecrets(kept, settings.pseudonym_secret),
         patience=settings.join_patience, pace=settings.pace, recent=recent, echoes=echoes,
     )  # fmt: skip
     logging = InferenceIntake(

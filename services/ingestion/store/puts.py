@@ -11,7 +11,18 @@ from sqlalchemy import select
 
 from libs.artifacts import ObjectStore
 from libs.artifacts.files import digest_file
-from libs.contracts.errors import Conflict, NotFound, ResourceExhausted, Transient, Unavailable
+from libs.artifacts.store import READ_LIMIT_BYTES
+from libs.contracts.errors import (
+    Conflict,
+    NotFound,
+    PawlError,
+    Permanent,
+    PermissionDenied,
+    ResourceExhausted,
+    Transient,
+    Unauthenticated,
+    Unavailable,
+)
 from libs.contracts.ids import Digest, digest_bytes
 from libs.outbox.database import Database
 from libs.telemetry import get_logger
@@ -75,8 +86,22 @@ def _transient(path: Path) -> Iterator[None]:
         raise kind(f"{path}: {error.strerror or error}", reason=reason) from error
 
 
+@contextmanager
+def _blameless(*more: type[PawlError]) -> Iterator[None]:
+    try:
+        yield
+    except Permanent as error:
+        if error.reason != "S3_REFUSED" and not isinstance(error, (Unauthenticated, PermissionDenied, *more)):
+            raise
+        raise Unavailable(error.message, reason=error.reason) from error
+
+
 class JournalledStore(ObjectStore):
-    """An object store that notes each object before it puts it."""
+    """An object store that notes each object before it puts it.
+
+    Where its server refuses who asks, or has no such bucket, it is Unavailable: no message is to blame for that, so
+    that none may be buried.
+    """
 
     def __init__(self, store: ObjectStore, journal: PutJournal, tenant: str) -> None:
         """`store` is the tenant's."""
@@ -87,13 +112,40 @@ class JournalledStore(ObjectStore):
     async def put_bytes(self, data: bytes, *, kind: str) -> Digest:
         """As `ObjectStore.put_bytes`."""
         self._journal.note(self._owner, digest_bytes(data))
-        return await super().put_bytes(data, kind=kind)
+        with _blameless(NotFound):
+            return await super().put_bytes(data, kind=kind)
 
     async def put_file(self, path: Path, *, kind: str) -> Digest:
         """As `ObjectStore.put_file`."""
         digest, _ = await asyncio.to_thread(digest_file, path)
         self._journal.note(self._owner, digest)
-        return await super().put_file(path, kind=kind)
+        with _blameless(NotFound):
+            return await super().put_file(path, kind=kind)
+
+    async def get_bytes(self, digest: Digest, *, limit: int = READ_LIMIT_BYTES) -> bytes:
+        """As `ObjectStore.get_bytes`."""
+        with _blameless():
+            return await super().get_bytes(digest, limit=limit)
+
+    async def fetch(self, digest: Digest, dest: Path) -> Path:
+        """As `ObjectStore.fetch`."""
+        with _blameless():
+            return await super().fetch(digest, dest)
+
+    async def delete(self, digest: Digest) -> None:
+        """As `ObjectStore.delete`."""
+        with _blameless(NotFound):
+            await super().delete(digest)
+
+    async def get_secret(self) -> bytes | None:
+        """As `ObjectStore.get_secret`."""
+        with _blameless(NotFound):
+            return await super().get_secret()
+
+    async def offer_secret(self, secret: bytes) -> None:
+        """As `ObjectStore.offer_secret`."""
+        with _blameless(NotFound):
+            await super().offer_secret(secret)
 
 
 @asynccontextmanager

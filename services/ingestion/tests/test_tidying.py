@@ -9,9 +9,13 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+from minio.error import S3Error
 from sqlalchemy import update
+from urllib3 import HTTPResponse
 
-from libs.contracts.errors import Conflict, Transient
+from libs.artifacts import ObjectStore
+from libs.artifacts.s3 import s3_errors
+from libs.contracts.errors import Conflict, Transient, Unavailable
 from libs.contracts.inference import Message
 from libs.eventing.deadletters import list_dead
 from libs.testing.wait import eventually
@@ -252,3 +256,40 @@ async def test_a_signal_whose_object_cannot_be_noted_is_held_and_no_dead_letter(
         assert "waits" in str(house.consumers[0].check())
     await taken(house, 1)
     assert await list_dead(house.link.js) == []
+
+
+@pytest.mark.parametrize(("code", "status"), [("ExpiredToken", 400), ("AccessDenied", 403), ("NoSuchBucket", 404)])
+async def test_while_storage_refuses_us_signals_inferences_and_erasures_are_held(
+    house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str, status: int
+) -> None:
+    journal, refused = PutJournal(tmp_path / "puts.log"), asyncio.Event()
+
+    def kept(tenant: str) -> JournalledStore:
+        return JournalledStore(house.objects.for_tenant(tenant), journal, tenant)
+
+    async def refuse(*_: Any) -> Any:
+        refused.set()
+        with s3_errors("it"):
+            response = HTTPResponse(status=status)
+            raise S3Error(response, code, "no", "", "", "")
+
+    house.feedback._objects = house.inferences._objects = kept
+    with monkeypatch.context() as patched:
+        patched.setattr(ObjectStore, "_transfer", refuse)
+        await house.say("triage", kind="rating", id="1", user="bob", rating=0, input="q")
+        await house.answer(inference("r1"), "triage")
+        await house.consume()
+        await asyncio.wait_for(refused.wait(), 10)
+        await asyncio.sleep(0.5)
+        assert all("waits" in str(each.check()) for each in house.consumers)
+    await taken(house, 1)
+
+    async def logged() -> bool:
+        return len(await listed(house)) == 1
+
+    await eventually(logged, 20)
+    assert await list_dead(house.link.js) == []
+    if code != "NoSuchBucket":
+        monkeypatch.setattr(ObjectStore, "_transfer", refuse)
+        with pytest.raises(Unavailable):
+            await erasing(house, tmp_path).erase(asked())
