@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -16,6 +16,8 @@ from services.ingestion.compute.lines import KEPT_BYTES, MAX_RECORD_BYTES, Fault
 
 MAGIC = b"PAR1"
 _ROWS = 512
+_MAPS: Literal["strict"] = "strict"
+"""A map is an object; one that has a key twice is none."""
 _MAX_GROUP_BYTES = 1024**3
 """Of the columns of a row group: as much is held where each has one page."""
 _MAX_DICTIONARY_BYTES = 16 * 1024**2
@@ -99,7 +101,10 @@ def _weight(array: pa.Array) -> int:
         return int(pc.sum(pc.cast(lengths, pa.int64())).as_py() or 0)
     if pa.types.is_struct(kind):
         return sum(_weight(field) for field in array.flatten())
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_map(kind):
+    if pa.types.is_map(kind):
+        pairs = pa.StructArray.from_arrays([array.keys, array.items], ["key", "value"])
+        return _weight(pa.ListArray.from_arrays(array.offsets, pairs).flatten())
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
         return _weight(array.flatten())
     size: int = array.nbytes
     return size
@@ -133,8 +138,8 @@ def _is_text(kind: pa.DataType) -> bool:
 
 def _rows(batch: pa.RecordBatch) -> list[dict[str, Any]]:
     try:
-        return batch.to_pylist()  # type: ignore[no-any-return]
-    except (ValueError, OverflowError):
+        return batch.to_pylist(maps_as_pydicts=_MAPS)  # type: ignore[no-any-return]
+    except (ValueError, OverflowError, KeyError):
         # One string that is not UTF-8 must cost its own row alone, and a time that Python cannot say nothing.
         return [_one(batch.slice(at, 1)) for at in range(batch.num_rows)]
 
@@ -142,16 +147,20 @@ def _rows(batch: pa.RecordBatch) -> list[dict[str, Any]]:
 def _one(row: pa.RecordBatch) -> dict[str, Any]:
     try:
         return {name: _value(row[name]) for name in row.schema.names}
-    except UnicodeDecodeError as error:
-        told = f"holds text that is not UTF-8 ({error.reason})"
+    except (UnicodeDecodeError, KeyError) as error:
+        reason = error.reason if isinstance(error, UnicodeDecodeError) else None
+        told = f"holds text that is not UTF-8 ({reason})" if reason else "holds a map with a key twice"
         return {"": Fault(0, told, raw=written({name: _lossy(row[name]) for name in row.schema.names}))}
 
 
 def _value(column: pa.Array) -> Any:
-    """The one value of a column, as text where it is a time beyond Python's; UnicodeDecodeError for no UTF-8."""
+    """The one value of a column, as text where it is a time beyond Python's.
+
+    UnicodeDecodeError for no UTF-8, KeyError for a map with a key twice.
+    """
     try:
-        return column[0].as_py()
-    except UnicodeDecodeError:
+        return column[0].as_py(maps_as_pydicts=_MAPS)
+    except (UnicodeDecodeError, KeyError):
         raise
     except (ValueError, OverflowError):
         try:
@@ -164,7 +173,7 @@ def _lossy(column: pa.Array) -> Any:
     """The one value of a column, with what is not UTF-8 escaped where it is text by itself."""
     try:
         return _value(column)
-    except UnicodeDecodeError:
+    except (UnicodeDecodeError, KeyError):
         if not _is_text(column.type):
             return None
         return column.cast(pa.large_binary())[0].as_py().decode("utf-8", "backslashreplace")
@@ -186,11 +195,15 @@ def _plain(value: Any, *, inside: bool = False) -> Any:
     `inside` others whatever JSON has no word for is its text; a column's own value stays what it is.
     """
     if isinstance(value, dict):
-        return {key: _plain(each, inside=True) for key, each in value.items() if each is not None}
+        return {str(key): _plain(each, inside=True) for key, each in value.items() if each is not None}
     if isinstance(value, (list, tuple)):
         return [_plain(each, inside=True) for each in value]
     if isinstance(value, bytes):
-        return value.decode("utf-8", "replace")
+        try:
+            return value.decode()
+        except UnicodeDecodeError:
+            # It may be a picture in a column that nobody reads; whoever reads it as text refuses it.
+            return value.decode("utf-8", "replace") if inside else value
     return value if not inside or value is None or isinstance(value, (str, int, float)) else str(value)
 
 

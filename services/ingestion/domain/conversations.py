@@ -21,7 +21,8 @@ _TEXTS = ("content", "value", "text")
 _PART_TYPES = ("text", "image_url", "input_audio", "file", "refusal")
 _CALLED = ("api",)
 """Keys under which the assistant of a dialect says which call it makes, in the place of a text."""
-_KEPT = ("name", "tool_call_id", "refusal", "reasoning_content")
+_NAMES = ("name", "tool_call_id")
+_KEPT = (*_NAMES, "refusal", "reasoning_content")
 
 _COMPACT = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 
@@ -175,8 +176,13 @@ def _message(value: object, place: str) -> Message:
         if given == "function_call":
             message["content"] = None
     for name in _KEPT:
-        if isinstance(value.get(name), str) and value[name]:
-            message[name] = value[name]
+        kept = value.get(name)
+        if isinstance(kept, int) and not isinstance(kept, bool) and name in _NAMES:
+            kept = str(kept)
+        if isinstance(kept, str) and kept:
+            message[name] = kept
+        elif name == "tool_call_id" and kept not in (None, ""):
+            raise BadRowError(f"{place}.{name}", f"must be text, not {json_type(kept)}")
     weight = value.get("weight")
     if weight is not None:
         if isinstance(weight, bool) or weight not in (0, 1):

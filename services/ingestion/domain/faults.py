@@ -51,6 +51,8 @@ def json_type(value: object) -> str:
             return "a number"
         case str():
             return "text"
+        case bytes():
+            return "bytes that are no UTF-8"
         case list() | tuple():
             return "a list"
         case dict():

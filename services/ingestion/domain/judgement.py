@@ -151,7 +151,12 @@ def _voices(said: Sequence[Said], sources: Collection[str]) -> list[Said]:
 
 
 def _says_more(before: Said, after: Said) -> bool:
-    """Whether the later word agrees with the earlier one and leaves out an answer that it gave."""
+    """Whether the later word agrees with the earlier one, or contradicts nothing in it, and leaves out its answer.
+
+    Who corrects, and then says neither good nor bad, still stands by his correction.
+    """
+    if before.kind in _ANSWERS and before.right is not None and after.kind not in _ANSWERS and before.signal != _GOOD:
+        return after.signal == _NEUTRAL or (after.signal == _BAD and before.signal in (_BAD, _NEUTRAL))
     if before.signal != after.signal:
         return False
     answers = [(before.right, after.right), (before.rejected, after.rejected)]

@@ -1,9 +1,10 @@
 """A record of an imported file becomes a row, or says in which field it is wrong."""
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Any
 
 from libs.contracts.ids import versioned
@@ -12,6 +13,8 @@ from services.ingestion.domain.columns import Columns
 from services.ingestion.domain.faults import BadRowError, json_type, name_fault
 from services.ingestion.domain.rows import EXAMPLE, Row, hashed_user, stable_id
 
+_SECONDS = re.compile(r"[0-9]{9,11}(?:\.[0-9]+)?")
+"""Seconds since 1970 as a table without types has them; eight digits are a day (ISO 8601)."""
 _YES = {"true": True, "1": True, "yes": True, "y": True, "false": False, "0": False, "no": False, "n": False}
 
 
@@ -111,8 +114,12 @@ def _moment(record: Mapping[str, Any], column: str | None) -> datetime | None:
     if value is None or value == "":
         return None
     try:
+        if isinstance(value, str) and _SECONDS.fullmatch(value.strip()):
+            value = float(value)
         if isinstance(value, datetime):
             moment = value
+        elif isinstance(value, date):
+            moment = datetime(value.year, value.month, value.day, tzinfo=UTC)
         elif isinstance(value, str):
             moment = datetime.fromisoformat(value.strip())
         elif isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):

@@ -119,6 +119,21 @@ def test_whoever_corrects_and_then_blames_still_says_what_is_right(later: tuple[
         assert (told.form, told.output, told.rejected, told.review) == ("preference", "right", "wrong", None)
 
 
+def test_whoever_gives_an_answer_and_then_says_neither_good_nor_bad_still_stands_by_it() -> None:
+    stars = ("rating", "desk", "u1", {"rating": 3, "scale": 5})
+    for words in ([correction("right"), stars], [stars, correction("right")]):
+        told = heard(*words)
+        assert (told.form, told.output, told.rejected) == ("preference", "right", "wrong")
+    between = ("preference", "desk", "u1", {"chosen": "better", "rejected": "worse"})
+    for later in (stars, thumb(0, user="u1", source="desk")):
+        told = heard(between, later)
+        assert (told.form, told.output, told.rejected) == ("preference", "better", "worse")
+    # Who praised by writing the same answer, or praises now, has taken back what contradicts that.
+    assert heard(correction("wrong"), stars).form is None
+    praised = heard(correction("right"), thumb(1, user="u1", source="desk"))
+    assert (praised.form, praised.label, praised.output) == ("kto", True, "wrong")
+
+
 def test_stars_taken_back_praise_and_blame_no_more_and_a_comment_takes_nothing_back() -> None:
     assert (heard(STARS[5], STARS[3]).form, heard(STARS[1], STARS[3]).form) == (None, None)
     assert heard(STARS[3], STARS[5]).label is True

@@ -32,6 +32,17 @@ def read(record: dict[str, Any], **columns: str) -> tuple[str, Row]:
     return chosen.shape, row_of(record, 1, chosen, ORIGIN)
 
 
+def test_a_number_that_links_a_result_to_its_call_is_its_text_and_anything_else_is_refused() -> None:
+    call = {**CALLS, "tool_calls": [{**CALL, "id": 7}]}
+    result: dict[str, Any] = {**RESULT, "tool_call_id": 7, "name": 8}
+    record = {"messages": [USER, call, result, ANSWER], "tools": TOOLS}
+    messages = json.loads(read(record)[1].messages or "")
+    assert (messages[1]["tool_calls"][0]["id"], messages[2]["tool_call_id"], messages[2]["name"]) == ("7", "7", "8")
+    result["tool_call_id"] = ["c1"]
+    with pytest.raises(BadRowError, match="tool_call_id: must be text, not a list"):
+        read(record)
+
+
 @pytest.mark.parametrize(
     ("record", "shape", "form", "asked", "answer", "rejected"),
     [
