@@ -8,6 +8,8 @@ from pydantic import Field, model_validator
 
 from libs.contracts.envelope import Event
 
+OWN_OUTPUT, FLOOD = "own output: ", "flood: "
+"""How the reason begins to review a signal for its own sake, whatever others say on the response."""
 MAX_TEXT = 65_536
 
 

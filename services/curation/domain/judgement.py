@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from libs.contracts.answers import canonical_answer
+from libs.contracts.feedback import FLOOD, OWN_OUTPUT
 from services.curation.domain.ledger import Ledger
 from services.curation.domain.review import REJECTED, Decision
 from services.curation.domain.rows import Row
@@ -46,7 +47,7 @@ def settle(rows: Sequence[Row], ledger: Ledger, decisions: Mapping[str, Decision
         said = _read(best.judgement)
         unheard = max(row.revision or 0 for row in group) > max(row.revision or 0 for row in judging)
         if unheard or (said is not None and not here.issuperset(filter(None, said.get("rows", ())))):
-            standing |= {row.row_id: replace(row, judgement=None, review=None) for row in group}
+            standing |= {row.row_id: _unjudged(row) for row in group}
             continue
         judged += 1
         now = _spoken(best, said)
@@ -61,6 +62,12 @@ def settle(rows: Sequence[Row], ledger: Ledger, decisions: Mapping[str, Decision
                 ledger.remove(row, "superseded_signal", f"{best.row_id} {says}", other=best.row_id)
     left = [standing.get(row.row_id, row) for row in rows if row.row_id not in ledger.removed]
     return Judged(left, judged)
+
+
+def _unjudged(row: Row) -> Row:
+    """The row as its own signal has it: what others said of the answer is gone, a doubt about this signal is not."""
+    own = row.review if row.review and (not row.judgement or row.review.startswith((OWN_OUTPUT, FLOOD))) else None
+    return replace(row, judgement=None, confidence=None, review=own)
 
 
 def _standing(group: Sequence[Row], decisions: Mapping[str, Decision]) -> Row:

@@ -91,6 +91,32 @@ def test_whoever_may_not_be_heard_does_not_speak_through_the_judgement_of_anothe
     assert (kept.row_id, kept.answer) == ("row-00001", "fine")
 
 
+@pytest.mark.parametrize(
+    "review", ["own output: word for word ours", "flood: this user sent more than 9 signals", None]
+)
+def test_a_doubt_about_a_signal_outlasts_the_judgement_that_fell_and_what_the_others_weighed_does_not(
+    review: str | None,
+) -> None:
+    said = {
+        "form": "sft",
+        "output": "right",
+        "kind": "correction",
+        "confidence": 0.2,
+        "rows": ["row-00000", "row-00001"],
+    }
+    gone = row(0, "q", "left", kind="correction", request_id="r", revision=1, consent=False)
+    left = row(
+        1, "q", "right", kind="correction", request_id="r", revision=2, judgement=json.dumps(said), confidence=0.2,
+        review=review or "contradiction: 2 different right answers were given",
+    )  # fmt: skip
+    version = built([gone, left])
+    assert [each.reason for each in version.questions] == ([review] if review else [])
+    assert (
+        only(curate([gone, left], context_for(data={**ALL_TRAIN, "curation": {"min_confidence": 0.5}}))).answer
+        == "right"
+    )
+
+
 def test_of_signals_that_came_together_the_judgement_of_the_last_speaks_for_all() -> None:
     said = {"form": "sft", "output": "right", "kind": "correction", "rows": ["row-00000", "row-00002"]}
     first, second = (row(at, "q", f"right {at}", kind="correction", request_id="r", revision=at + 1) for at in (0, 1))

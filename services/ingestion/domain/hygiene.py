@@ -5,11 +5,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from libs.contracts.answers import canonical_answer
+from libs.contracts.feedback import FLOOD
 from libs.contracts.task import FeedbackSpec
 from services.ingestion.domain.signals import Arrival
 
 _HOUR = 3600
-_FLOOD = "flood: this {} sent more than {} signals within an hour"
+_FLOOD = FLOOD + "this {} sent more than {} signals within an hour"
 _MOST_SENDERS = 200_000
 MOST_ECHOES = 100_000
 LEAST_ECHO = 200

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from libs.contracts.feedback import FeedbackKind
+from libs.contracts.feedback import OWN_OUTPUT, FeedbackKind
 from libs.contracts.task import TaskSpec
 from libs.outbox.database import Database
 from services.ingestion.domain.hygiene import Echoes, Senders, Tally
@@ -74,7 +74,7 @@ class Joining:
         if review is None and corrected and policy.own_output == "review":
             version = self._echoes.version_of(arrival.tenant, arrival.task, corrected)
             if version is not None:
-                review = f"own output: the correction is word for word an answer of version {version}"
+                review = f"{OWN_OUTPUT}the correction is word for word an answer of version {version}"
         if about is not None and about.goes_on:
             claim = claim.untaught()
         return Joined(arrival, about, claim, weight, review)

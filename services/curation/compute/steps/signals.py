@@ -13,7 +13,7 @@ from services.curation.domain.steps import Context, Result
 class Signals:
     """Reconciles several signals on one request: by ingestion's judgement, or by hand where it gave none."""
 
-    name, version = "signals", 7
+    name, version = "signals", 8
 
     def __call__(self, rows: Sequence[Row], context: Context) -> Result:
         """As `Step`."""
