@@ -1,6 +1,7 @@
 """What an erased subject said stands with rows of others too: there it is found and goes, and their rows stay."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 from libs.contracts.commands import BuildDataset
 from libs.contracts.errors import FailedPrecondition
 from libs.contracts.task import SplitSpec, TaskSpec
+from libs.testing.wait import eventually
 from services.curation.compute import ledger_file
 from services.curation.compute.erasure import erase
 from services.curation.domain.rows import Row
@@ -133,3 +135,20 @@ async def test_a_build_kept_clean_of_a_suite_that_an_erasure_rewrote_says_which_
     )  # fmt: skip
     with pytest.raises(FailedPrecondition, match=f"of task triage was rewritten .* name {now.suite_digest}"):
         await house.builder.build(command, [])
+
+
+async def test_an_audit_quotes_no_record_of_an_erased_subject_that_names_another_since(house: House) -> None:
+    await house.apply()
+    ann, bob = hash_of("default", "ann"), hash_of("default", "bob")
+    hers = [row(995 + at, WORDS, "a", user=ann) for at in range(2)]
+    await house.segment([*tickets(60), *hers])
+    await house.segment([replace(each, row_id=f"{each.row_id}~12345678", user=bob) for each in hers])
+
+    async def known() -> bool:
+        return len(await datasets.segments_to(house.database, "default", "triage", 9)) == 2
+
+    await eventually(known, 20)
+    assert WORDS in (await house.looking.audit("default", "triage")).as_json
+    await house.erasing.erase("default", "triage", "ann", by="dpo", reason="17")
+    # Ingestion has not rewritten the segments yet.
+    assert WORDS not in (await house.looking.audit("default", "triage")).as_json

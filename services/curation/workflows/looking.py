@@ -125,6 +125,7 @@ class Looking:
         applied = await policy.applied(self._database, tenant, task)
         if not segments:
             raise NotFound(f"task {task!r} has no rows yet; `pawl import` brings some", field="task")
+        gone = await erasures.of_task(self._database, tenant, task)
         return {
             "tenant": tenant,
             "secret": await self._library.secret(tenant),
@@ -132,7 +133,8 @@ class Looking:
             "segments": await self._library.segments(tenant, segments),
             "decisions": await review.decisions(self._database, tenant, task),
             "undone": [each.rule for each in await policy.overrides(self._database, tenant, task) if each.undone],
-            "erased": [each.user for each in await erasures.of_task(self._database, tenant, task)],
+            "erased": [each.user for each in gone],
+            "erased_rows": sorted({row_id for each in gone for row_id in each.row_ids}),
         }
 
     @asynccontextmanager
