@@ -60,7 +60,7 @@ def rows_without(data: bytes, gone: Held, numbers: Sequence[int]) -> tuple[bytes
     table = pq.read_table(pa.BufferReader(data))
     records = pc.replace_substring_regex(table.column("row_id"), "~.*", "")
     left = table.filter(pc.invert(pc.is_in(records, _strings({record_of(each) for each in gone.rows}))))
-    spoiled = pa.array(_spoiled(left, gone))
+    spoiled = pa.array(_spoiled(left, gone), pa.bool_())
     if left.num_rows == table.num_rows and not pc.any(spoiled).as_py():
         return None
     for name in _JUDGED:

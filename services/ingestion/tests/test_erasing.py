@@ -200,6 +200,19 @@ async def test_a_record_that_is_his_under_one_version_is_erased_under_all(house:
     assert await house.rows("triage") == []
 
 
+async def test_a_segment_of_which_one_erasure_left_no_row_is_no_matter_to_the_next(
+    house: House, tmp_path: Path
+) -> None:
+    await house.consume()
+    for at, user in enumerate(("ann", "bob")):
+        await house.say("triage", kind="correction", id=str(at), input="q", correction="right", user=user)
+        await taken(house, at + 1)
+    for at, name in enumerate(("ann", "bob", "carol")):
+        fact = asked(name).data.model_copy(update={"user": str(hashed_user("default", name))})
+        await erasing(house, tmp_path).erase(envelop(fact, source="test", id=f"erasure-{name}"))
+        assert len(await house.rows("triage")) == max(0, 1 - at)
+
+
 async def test_an_erasure_of_somebody_unknown_rewrites_nothing(house: House, tmp_path: Path) -> None:
     await house.import_bytes(b'{"input": "q", "output": "a"}\n')
     before = await segments_after(house.database, "default", "triage", 0, 10)
