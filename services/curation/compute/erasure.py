@@ -13,6 +13,7 @@ from libs.contracts.errors import DataLoss
 from libs.contracts.ids import record_of
 from services.curation.compute import ledger_file
 from services.curation.compute.build import run_child
+from services.curation.domain.rules import ERASED
 from services.curation.domain.suite import item_id_of
 
 
@@ -74,7 +75,8 @@ def _carrying(ends: Mapping[str, dict[str, str]], rows: Collection[str]) -> set[
 def _touched(version: dict[str, Any], gone: frozenset[str], items: frozenset[str], out: Path) -> dict[str, Any] | None:
     ends = ledger_file.finals_of(Path(version["ledger"]))
     held = gone | _carrying(ends, gone)
-    mine = {row_id: end for row_id, end in ends.items() if row_id in held}
+    # What a build left out because its subject was erased, it never held.
+    mine = {row_id: end for row_id, end in ends.items() if row_id in held and end["rule"] != ERASED}
     lines = Path(version["suite"]).read_text(encoding="utf-8").splitlines()
     left = [line for line in lines if json.loads(line)["item_id"] not in items]
     if not mine and len(left) == len(lines):

@@ -87,6 +87,7 @@ _ALL = (
     Rule("over_category_cap", "balance", _OUT, "its category has more than its share of training rows"),
 )
 RULES = {rule.name: rule for rule in _ALL}
+ERASED = "erased_subject"
 PERSONAL = "personal_data_"
 """Beginning of the rules that drop a row for one kind of personal data."""
 

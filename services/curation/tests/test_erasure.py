@@ -58,6 +58,12 @@ async def test_erasure_names_what_it_touched_and_leaves_nothing(house: House, ob
     told = await house.rpc.GetHistory(pb.GetHistoryRequest(task="triage", row_id="row-00400", number=2), None)
     assert [each.rule for each in told.entries] == ["erased_subject"]
     assert told.group == ""
+    # Asked for again, it touches no version that never held them.
+    request = pb.EraseSubjectRequest(task="triage", user="ann", by="dpo", reason="18")
+    again = await house.rpc.EraseSubject(request, None)
+    assert [each.number for each in again.touched] == [1]
+    found = await house.rpc.GetDataset(pb.GetDatasetRequest(task="triage", number=2), None)
+    assert found.dataset.quarantined == ""
 
 
 async def test_who_asked_is_erased_with_what_others_made_of_it_and_is_quoted_nowhere(house: House) -> None:

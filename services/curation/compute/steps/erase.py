@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from services.curation.domain.ledger import Ledger
 from services.curation.domain.rows import Row, seeds_of
+from services.curation.domain.rules import ERASED
 from services.curation.domain.steps import Context, Result
 
 
@@ -21,6 +22,6 @@ class Erase:
         for row in rows:
             mine = not context.erased.isdisjoint((row.user, row.subject)) or row.row_id in context.erased_rows
             if mine or not context.erased_rows.isdisjoint(seeds_of(row)):
-                ledger.remove(row, "erased_subject")
+                ledger.remove(row, ERASED)
         ledger.examples.clear()
         return Result(ledger.kept(rows), ledger)
