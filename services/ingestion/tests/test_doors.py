@@ -61,6 +61,15 @@ async def test_a_file_is_uploaded_over_http_and_its_import_can_be_looked_at(door
     assert json.loads(aside.text)["raw"] == "{broken"
 
 
+async def test_what_curl_sends_as_the_guide_says_is_the_file_itself(door: httpx.AsyncClient) -> None:
+    asked = {"task": "triage", "name": "a.jsonl"}
+    curl = OPERATOR | {"content-type": "application/x-www-form-urlencoded"}
+    answer = await door.post("/v1/imports", params=asked, content=ROWS, headers=curl)
+    assert (answer.status_code, answer.json()["accepted"]) == (201, 20), answer.text
+    parts = await door.post("/v1/imports", params=asked, files={"file": ROWS}, headers=OPERATOR)
+    assert (parts.status_code, parts.json()["error"]["field"]) == (400, "body")
+
+
 async def test_what_is_wrong_over_http_names_its_place(door: httpx.AsyncClient) -> None:
     for asked, status, field in (
         ({"name": "a.jsonl"}, 400, "task"),
