@@ -56,6 +56,8 @@ def decisions(export: str, by: str) -> tuple[list[dict[str, Any]], list[str]]:
 
 
 def _decision(task: Mapping[str, Any], by: str) -> dict[str, Any] | None:
+    if not isinstance(task, Mapping) or not isinstance(task.get("data"), Mapping) or "item_id" not in task["data"]:
+        raise ValueError("is no task of ours: it lacks data.item_id; export as JSON, not JSON-MIN")
     name = str(task["data"]["item_id"])
     done = [each for each in task.get("annotations", []) if not each.get("was_cancelled")]
     if not done:

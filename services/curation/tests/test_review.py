@@ -32,6 +32,12 @@ def test_a_label_studio_export_is_read_and_what_cannot_be_is_named() -> None:
         labelstudio.decisions("{}", "ann")
 
 
+def test_a_flat_export_of_label_studio_is_told_from_one_that_holds_decisions() -> None:
+    found, problems = labelstudio.decisions(json.dumps([{"item_id": "rev-1", "decision": "reject"}, "x"]), "ann")
+    assert (found, len(problems)) == ([], 2)
+    assert all(each.endswith("export as JSON, not JSON-MIN") for each in problems)
+
+
 async def test_decisions_undone_rules_and_histories_carry_into_the_next_version(house: House) -> None:
     tied = [row(300, "where is it", "here"), row(301, "where is it", "there"), row(302, "who came", "nobody")]
     tied.append(row(303, "what broke", "the lid", review="two people disagree"))
