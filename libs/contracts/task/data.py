@@ -10,7 +10,9 @@ from libs.contracts.task.section import Fraction, Probability, Section
 
 
 class ColumnMap(Section):
-    """Where the fields of an example stand in an imported row. Without `output` the category is the answer.
+    """Where the fields of an example stand in an imported row.
+
+    Without `output` the answer is the column `output`, where a file has one, and else the category.
 
     A prompt or an answer may be text, a list of chat messages, or the JSON of one. With `label` (true or false) a row
     praises or blames its output; with `rejected` it prefers the output to that answer.

@@ -70,6 +70,8 @@ class Wish:
     declared: frozenset[str]
     """Fields that the task file maps."""
     shape: str = ""
+    unmapped: frozenset[str] = frozenset()
+    """Fields that the caller maps to no column."""
 
 
 def resolve(declared: ColumnMap, overrides: Mapping[str, str], shape: str = "") -> Wish:
@@ -90,7 +92,7 @@ def resolve(declared: ColumnMap, overrides: Mapping[str, str], shape: str = "") 
     # Not the fields that were set: a specification that went through JSON has set them all.
     mapped = frozenset(name for name, each in ColumnMap.model_fields.items() if getattr(declared, name) != each.default)
     columns = Columns(wanted, named=bool(shape), shape=shapes.COLUMNS, answered=False, **beside)
-    return Wish(columns, asked, mapped, shape)
+    return Wish(columns, asked, mapped, shape, frozenset(overrides) - asked)
 
 
 def settle(wish: Wish, available: Collection[str], sample: Sequence[Mapping[str, Any]]) -> Columns:
@@ -119,7 +121,9 @@ def _settled(wish: Wish, available: Collection[str], sample: Sequence[Mapping[st
     if "input" not in wish.asked | wish.declared | set(available) and sample and shapes.is_bare(sample):
         raise InvalidInput(shapes.NO_QUESTION, reason="NO_QUESTION", field="text")
     _require("input", columns.input, available)
-    if columns.output is None and columns.category is None and columns.rejected is None:
+    # A category is what is to be learnt where the file has no answer, or where somebody says that it is none.
+    answers = columns.category is None or ("output" in available and "output" not in wish.unmapped)
+    if columns.output is None and columns.rejected is None and answers:
         if "output" not in available:
             raise InvalidInput(
                 "no column gives the answer: map 'output' or 'category' to one of " + _listed(available), field="output"

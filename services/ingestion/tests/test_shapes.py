@@ -194,6 +194,15 @@ def test_a_column_map_of_the_caller_stands_above_any_shape() -> None:
     assert read(record, input="instruction", output="reply", label="ok")[1].label is True
 
 
+def test_a_category_is_not_the_answer_of_a_record_that_has_one() -> None:
+    record = {"input": "where is it", "output": "On its way.", "topic": "delivery"}
+    _, row = read(record, category="topic")
+    assert (row.output, row.category) == ("On its way.", "delivery")
+    for column in ("", "topic"):
+        assert read(record, category="topic", output=column)[1].output == "delivery"
+    assert read({"input": "where is it", "topic": "delivery"}, category="topic")[1].output == "delivery"
+
+
 def test_columns_beside_a_shape_are_carried_through() -> None:
     record = {"messages": [USER, ANSWER], "topic": "weather", "thread": 12}
     shape, row = read(record, category="topic", group="thread")
