@@ -50,7 +50,7 @@ def settle(rows: Sequence[Row], ledger: Ledger, decisions: Mapping[str, Decision
             standing |= {row.row_id: _unjudged(row) for row in group}
             continue
         judged += 1
-        now = _spoken(best, said)
+        now = _under_terms(_spoken(best, said), _giver(group, best, said))
         standing[best.row_id] = now
         if now.content != best.content:
             ledger.edit(
@@ -104,6 +104,28 @@ def _spoken(row: Row, said: Mapping[str, Any] | None) -> Row:
         form=said.get("form"),
         confidence=said.get("confidence"),
         review=said.get("review") or row.review,
+    )
+
+
+def _giver(group: Sequence[Row], best: Row, said: Mapping[str, Any] | None) -> Row:
+    """The row of whoever gave the answer that the judgement names, the newest of several; `best` where nobody did."""
+    output = None if said is None else said.get("output")
+    if said is None or output is None:
+        return best
+    whose, answer = (said.get("kind"), said.get("source") or best.source), canonical_answer(output)
+    given = [row for row in group if (row.kind, row.source) == whose and canonical_answer(row.answer or "") == answer]
+    return max(given, key=lambda row: row.revision or 0, default=best)
+
+
+def _under_terms(row: Row, giver: Row) -> Row:
+    """The row under the terms of whoever gave its answer, and filed as he did where its own signal says nothing."""
+    return replace(
+        row,
+        consent=giver.consent,
+        licence=giver.licence,
+        category=row.category or giver.category,
+        group=row.group or giver.group,
+        conversation=row.conversation or giver.conversation,
     )
 
 

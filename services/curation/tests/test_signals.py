@@ -135,6 +135,28 @@ def test_who_spoke_after_the_last_judgement_that_may_stand_is_not_passed_over() 
     assert (only(version).row_id, only(version).answer) == ("row-00001", "right")
 
 
+def test_what_was_found_of_a_signal_outlasts_the_judgement_that_it_was_heard_in() -> None:
+    flag = "own output: the correction is word for word an answer of version 3"
+    said = {"form": "kto", "output": None, "rows": ["row-00000"]}
+    early = row(0, "q", None, kind="rating", signal="bad", request_id="r", revision=1, judgement=json.dumps(said))
+    echo = row(1, "q", "an answer of ours", kind="correction", request_id="r", revision=2, review=flag)
+    gone = row(2, "q", "no", kind="correction", request_id="r", revision=3, judgement="{}", consent=False)
+    for rows in ([early, echo, gone], [echo, gone]):
+        assert [(each.row_id, each.reason) for each in built(rows).questions] == [("row-00001", flag)]
+
+
+@pytest.mark.parametrize("later", [{}, {"licence": "mit", "consent": None, "category": "billing"}])
+def test_an_answer_trains_under_the_terms_of_whoever_gave_it(later: dict[str, Any]) -> None:
+    told = {"group": "t1", "category": "orders", "licence": "cc-by-sa-4.0", "consent": True}
+    right = row(0, "q", "right", kind="correction", request_id="r", revision=1, **told)
+    said = {"form": "sft", "output": "right", "kind": "correction", "rows": ["row-00000", "row-00001"]}
+    thumb = row(1, "q", "x", kind="rating", request_id="r", revision=2, judgement=json.dumps(said), **later)
+    kept = only(built([right, thumb]))
+    assert (kept.row_id, kept.answer, kept.licence, kept.consent) == ("row-00001", "right", "cc-by-sa-4.0", True)
+    assert kept.category == later.get("category", "orders")
+    assert kept.conversation == only(built([right])).conversation
+
+
 def test_what_ingestion_judged_is_repaired_like_any_answer() -> None:
     said = {"form": "sft", "output": "schÃ¶n", "kind": "correction", "rows": ["row-00000"]}
     version = built([row(0, "q", "schÃ¶n", kind="correction", request_id="r", revision=1, judgement=json.dumps(said))])
