@@ -271,7 +271,7 @@ async def test_hanging_up_aborts_the_generation(stack: Stack, engine: Client) ->
     request = engine_pb2.InferRequest(
         request_id="long",
         messages=[inference_pb2.Message(role="user", content="x")],
-        sampling=inference_pb2.Sampling(max_tokens=480, temperature=1.0, seed=1),
+        sampling=inference_pb2.Sampling(max_tokens=480, temperature=1.0, seed=1, n=16),
         version_digest=stack.base_digest,
     )
     call = engine.stub.Infer(request)
@@ -340,11 +340,16 @@ async def test_users_go_before_evaluation_where_both_have_to_wait(stack: Stack, 
     finished: list[int] = []
 
     async def one(priority: int) -> None:
-        await engine.infer(stack.base_digest, f"priority {priority}", 250 if priority == 10 else 8, priority=priority)
+        await engine.infer(stack.base_digest, f"priority {priority}", 480 if priority == 10 else 8, priority=priority)
         finished.append(priority)
 
+    async def full() -> bool:
+        return (await engine.state()).in_flight.get(stack.base_digest) == 80
+
     # Shadows fill the batch (64) and more, for long; meanwhile the others come, users last.
-    asked = [asyncio.create_task(one(priority)) for priority in (*[10] * 80, *[5] * 60, *[0] * 60)]
+    asked = [asyncio.create_task(one(10)) for _ in range(80)]
+    await eventually(full)
+    asked += [asyncio.create_task(one(priority)) for priority in (*[5] * 60, *[0] * 60)]
     await asyncio.gather(*asked)
     middle = {wanted: sum(n for n, each in enumerate(finished) if each == wanted) / 60 for wanted in (0, 5)}
     assert middle[0] < middle[5]

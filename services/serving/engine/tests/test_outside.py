@@ -79,10 +79,13 @@ class Outside:
         told = httpx.get(f"{self.url}/v1/models", timeout=30).json()
         return {each["id"] for each in told["data"]}
 
-    def running(self) -> float:
+    def metric(self, name: str) -> float:
         text = httpx.get(f"{self.url}/metrics", timeout=30).text
-        lines = [line for line in text.splitlines() if line.startswith("vllm:num_requests_running")]
+        lines = [line for line in text.splitlines() if line.startswith(f"vllm:{name}{{")]
         return float(lines[0].rpartition(" ")[2])
+
+    def under_way(self) -> float:
+        return self.metric("num_requests_running") + self.metric("num_requests_waiting")
 
     def forget(self, name: str) -> None:
         answer = httpx.post(f"{self.url}/v1/unload_lora_adapter", json={"lora_name": name}, timeout=30)
@@ -213,14 +216,17 @@ async def test_hanging_up_aborts_it_there(stack: Stack, outside: Outside, theirs
     request = engine_pb2.InferRequest(
         request_id="long",
         messages=[inference_pb2.Message(role="user", content="x")],
-        sampling=inference_pb2.Sampling(max_tokens=480, logit_bias={2: -100.0}),
+        sampling=inference_pb2.Sampling(max_tokens=480, n=128, temperature=1.0, logit_bias={2: -100.0}),
         version_digest=stack.base_digest,
     )
+    before = outside.metric("generation_tokens_total")
     call = theirs.stub.Infer(request)
     await call.read()
-    await eventually(lambda: outside.running() == 1, 10)
+    await eventually(lambda: outside.under_way() > 0, 10)
     call.cancel()
-    await eventually(lambda: outside.running() == 0, 10)
+    await eventually(lambda: outside.under_way() == 0, 30)
+    made = outside.metric("generation_tokens_total") - before
+    assert 0 < made < 128 * 480 / 2, "the answers were not written to their end"
     assert not (await theirs.state()).in_flight
 
 

@@ -8,7 +8,9 @@ import openai
 
 from libs.contracts.inference import Role
 from libs.contracts.stubs.pawl.serving.v1 import engine_pb2, engine_pb2_grpc
+from libs.contracts.subjects import ROUTES, task_key
 from libs.eventing.connection import NatsLink
+from libs.eventing.snapshots import read_snapshot
 from libs.runtime.grpc_client import channel
 from libs.testing.wait import eventually
 from services.serving.conftest import Stack
@@ -32,11 +34,22 @@ async def served(stack: Stack, task: str) -> None:
         await eventually(known, 20, every=0.05)
 
 
+async def kept(stack: Stack, task: str) -> None:
+    """Wait until gateway and engine have the task's route on disk: they write within a second of serving by it."""
+    copies = [stack.gateway.home / "tables" / "routes.json", stack.engine.home / "routes.json"]
+
+    def both() -> bool:
+        entries = [read_snapshot(copy, ROUTES) or {} for copy in copies]
+        return all(task_key("default", task) in each for each in entries)
+
+    await eventually(both, 20)
+
+
 async def stored(stack: Stack, stream: str, subject: str) -> list[Any]:
     async def read(link: NatsLink) -> list[Any]:
         found = []
         info = await link.js.stream_info(stream)
-        for sequence in range(info.state.first_seq, info.state.last_seq + 1):
+        for sequence in range(max(1, info.state.first_seq), info.state.last_seq + 1):
             message = await link.js.get_msg(stream, sequence)
             if message.subject == subject:
                 found.append(message)

@@ -22,6 +22,7 @@ from services.serving.gateway.tests.doors import (
     at_length,
     engine_in_flight,
     eventually_on_canary,
+    kept,
     served,
     stored,
 )
@@ -36,8 +37,16 @@ def children(service: Service) -> list[psutil.Process]:
 async def test_a_client_that_hangs_up_frees_the_engine(stack: Stack, task: str, stream: bool) -> None:
     await at_length(stack, task)
     async with httpx.AsyncClient(base_url=stack.http, headers=CLIENT, timeout=60) as http:
-        # It never ends by itself before its time: the token that would end it is out of reach.
-        body = {"model": task, "messages": HELLO, "max_tokens": 480, "stream": stream, "logit_bias": {"2": -100}}
+        # They never end by themselves before their time: the token that would end them is out of reach.
+        body = {
+            "model": task,
+            "messages": HELLO,
+            "max_tokens": 480,
+            "stream": stream,
+            "logit_bias": {"2": -100},
+            "n": 8,
+            "temperature": 1.0,
+        }
         asking = asyncio.create_task(http.post("/v1/chat/completions", json=body))
 
         async def busy() -> bool:
@@ -112,6 +121,7 @@ async def test_a_flip_reaches_every_gateway_and_streams_end_where_they_began(
 async def test_everything_else_may_be_down_while_engine_and_gateway_restart(stack: Stack, task: str) -> None:
     async with api(stack) as client:
         before = await client.chat.completions.create(model=task, messages=HELLO, max_tokens=8)
+        await kept(stack, task)
         orphans = children(stack.engine)
         assert orphans
         stack.nats.stop()

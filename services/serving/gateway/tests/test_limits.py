@@ -78,8 +78,8 @@ async def test_a_call_that_is_cancelled_frees_the_engine(stack: Stack, task: str
     asked = inference_pb2.GenerateRequest(
         model=task,
         messages=[inference_pb2.Message(role="user", content="hello")],
-        # It never ends by itself before its time: the token that would end it is out of reach.
-        sampling=inference_pb2.Sampling(max_tokens=480, logit_bias={2: -100}),
+        # They never end by themselves before their time: the token that would end them is out of reach.
+        sampling=inference_pb2.Sampling(max_tokens=480, logit_bias={2: -100}, n=8, temperature=1.0),
     )
     metadata = (("authorization", "Bearer client-key"),)
     if stream:
