@@ -66,7 +66,7 @@ def rows(path: Path, name: str) -> Iterator[Record | Fault]:
 def written(fields: dict[str, Any]) -> bytes:
     """A row as a quarantine keeps it: one JSON object, of a value too long to hold its first `KEPT_BYTES`."""
     kept = {name: value[:KEPT_BYTES] if _length(value) > MAX_RECORD_BYTES else value for name, value in fields.items()}
-    return json.dumps(_plain(kept), ensure_ascii=False, default=str).encode("utf-8", "backslashreplace")
+    return json.dumps(_plain(kept), ensure_ascii=False, default=_shown).encode("utf-8", "backslashreplace")
 
 
 def fractions(path: Path, name: str) -> int:
@@ -192,19 +192,24 @@ def _record(number: int, fields: dict[str, Any], weight: int) -> Record | Fault:
 def _plain(value: Any, *, inside: bool = False) -> Any:
     """Values as JSON would give them; keys that a struct type adds to every row are left out where they are null.
 
-    `inside` others whatever JSON has no word for is its text; a column's own value stays what it is.
+    `inside` others whatever JSON has no word for is its text; a column's own value stays what it is. Bytes that are no
+    UTF-8 stay bytes: it may be a picture that nobody reads, and whoever reads it as text refuses it.
     """
     if isinstance(value, dict):
-        return {str(key): _plain(each, inside=True) for key, each in value.items() if each is not None}
+        return {_shown(key): _plain(each, inside=True) for key, each in value.items() if each is not None}
     if isinstance(value, (list, tuple)):
         return [_plain(each, inside=True) for each in value]
     if isinstance(value, bytes):
         try:
             return value.decode()
         except UnicodeDecodeError:
-            # It may be a picture in a column that nobody reads; whoever reads it as text refuses it.
-            return value.decode("utf-8", "replace") if inside else value
+            return value
     return value if not inside or value is None or isinstance(value, (str, int, float)) else str(value)
+
+
+def _shown(value: Any) -> str:
+    """What JSON has no word for, as text; of bytes what is not UTF-8 is escaped."""
+    return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else str(value)
 
 
 def _length(value: Any) -> int:

@@ -181,7 +181,7 @@ def _message(value: object, place: str) -> Message:
             kept = str(kept)
         if isinstance(kept, str) and kept:
             message[name] = kept
-        elif name == "tool_call_id" and kept not in (None, ""):
+        elif isinstance(kept, bytes) or (name == "tool_call_id" and kept not in (None, "")):
             raise BadRowError(f"{place}.{name}", f"must be text, not {json_type(kept)}")
     weight = value.get("weight")
     if weight is not None:

@@ -1,6 +1,7 @@
 """What typed tables hold beside plain text: maps, bytes and days."""
 
 import io
+import json
 from datetime import date
 from typing import Any
 
@@ -30,6 +31,41 @@ async def test_bytes_that_are_no_utf8_are_set_aside_where_text_is_due_and_no_mat
     assert [row["input"] for row in await house.rows("triage")] == ["caf\u00e9", "tea"]
     (bad,) = await imports.quarantine_of(house.database, done.import_id, 5)
     assert (bad.row, bad.field, bad.reason) == (2, "input", "must be text, not bytes that are no UTF-8")
+
+
+async def test_bytes_within_a_conversation_are_refused_as_those_of_a_column_are(house: House) -> None:
+    call = pa.struct([("name", pa.string()), ("arguments", pa.map_(pa.binary(), pa.binary()))])
+    turn = pa.struct(
+        [
+            ("role", pa.binary()),
+            ("content", pa.binary()),
+            ("reasoning_content", pa.binary()),
+            ("function_call", call),
+            ("picture", pa.binary()),
+        ]
+    )
+    user = {"role": b"user", "content": b"caf\xc3\xa9?"}
+    last = {"role": b"assistant", "picture": b"\x89PNG\xff"}
+    talks: list[Any] = [
+        [user, {**last, "content": b"tea"}],
+        [user, {**last, "content": b"caf\xe9"}],
+        [user, {**last, "content": b"tea", "reasoning_content": b"caf\xe9"}],
+        [user, {**last, "function_call": {"name": "weather", "arguments": [(b"city", b"K\xf6ln")]}}],
+        [user, {**last, "function_call": {"name": "weather", "arguments": [(b"city", b"Ulm")]}}],
+    ]
+    await house.apply("triage", max_import_errors=0.9)
+    done = await house.import_bytes(parquet({"messages": pa.array(talks, pa.list_(turn))}), name="a.parquet")
+    assert (done.accepted, done.quarantined) == (2, 3)
+    texts = "".join(row["messages"] for row in await house.rows("triage"))
+    assert "caf\u00e9?" in texts
+    assert "\ufffd" not in texts
+    bad = await imports.quarantine_of(house.database, done.import_id, 5)
+    assert [(each.row, each.field) for each in bad][:2] == [
+        (2, "messages[1].content"),
+        (3, "messages[1].reasoning_content"),
+    ]
+    kept = [json.loads(line) for line in (await house.objects.get_bytes(done.quarantine)).splitlines()]
+    assert json.loads(kept[0]["raw"])["messages"][1]["content"] == "caf\\xe9"
 
 
 async def test_a_map_is_an_object(house: House) -> None:
