@@ -11,11 +11,11 @@ from nats.errors import Error as NatsError
 from nats.errors import MsgAlreadyAckdError
 from nats.errors import TimeoutError as NatsTimeoutError
 
-from libs.contracts.errors import Permanent, Transient
+from libs.contracts.errors import PawlError, Permanent, Transient
 from libs.eventing import topology
 from libs.eventing.connection import NatsLink
 from libs.eventing.deadletters import dead_letter
-from libs.eventing.middlewares.retry import backoff, last_line
+from libs.eventing.middlewares.retry import BLAMELESS, backoff, last_line
 from libs.eventing.pull import GuardedPull, acknowledge, hand_back
 from libs.eventing.tasks import end, launch
 from libs.eventing.watchdog import Watchdog
@@ -79,7 +79,7 @@ class BatchConsumer:
 
     One batch is handled at a time; a full one means that more is there, and the next is fetched meanwhile. What a
     handler leaves to be waited for goes on beside the batch after it, and where that fails its batch is handled anew.
-    The handler must be idempotent: an acknowledgement may be lost. While it fails with `Transient` the batch is held
+    The handler must be idempotent: an acknowledgement may be lost. While its failure is `BLAMELESS` the batch is held
     (leased by beats) and tried again in place with backoff: order is kept, no delivery is used up, an outage loses
     nothing. Any other failure is narrowed down by halving the batch; the message that fails alone becomes a dead letter
     when the error is `Permanent` or came back `attempts` times.
@@ -239,7 +239,7 @@ class BatchConsumer:
                     await left
                 await self._acknowledge(batch)
                 return None
-            except Transient as error:
+            except BLAMELESS as error:
                 await self._hold(error)
             except Permanent as error:
                 failure = error
@@ -257,7 +257,7 @@ class BatchConsumer:
         await self._try(batch[middle:])
         return None
 
-    async def _hold(self, error: Transient) -> None:
+    async def _hold(self, error: PawlError) -> None:
         now = time.monotonic()
         self._failing_since = self._failing_since if self._trouble else now
         self._failures = self._failures + 1 if self._trouble else 1

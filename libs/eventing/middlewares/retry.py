@@ -11,7 +11,7 @@ from faststream.exceptions import HandlerException, NackMessage, RejectMessage
 from faststream.nats import NatsMessage
 from nats.aio.msg import Msg
 
-from libs.contracts.errors import PawlError, Permanent, Transient
+from libs.contracts.errors import PawlError, Permanent, PermissionDenied, Transient, Unauthenticated
 from libs.eventing.deadletters import Letter
 from libs.telemetry import counter, get_logger
 
@@ -21,6 +21,9 @@ FIRST_DELAY = 0.5
 LONGEST_DELAY = 30.0
 PATIENCE = 3600.0
 """Seconds a message on its last delivery is held while the reason is transient."""
+
+BLAMELESS = (Transient, Unauthenticated, PermissionDenied)
+"""Failures that no message is to blame for. Nobody asks a handler, so that who is refused is this process."""
 
 Bury = Callable[[Letter, str, int], Awaitable[None]]
 
@@ -48,9 +51,10 @@ def letter_of(raw: Msg) -> Letter:
 class RetryMiddleware:
     """Between lease and CloudEvents: what is held stays leased.
 
-    - `Permanent`: a dead letter at once.
-    - `Transient`: given back with a growing delay. On the last delivery it is held and tried again in place, up to
-      `patience` seconds: a long outage of a database must not turn facts into dead letters.
+    - `BLAMELESS` (a dependency is away, or refuses our credentials): given back with a growing delay. On the last
+      delivery it is held and tried again in place, up to `patience` seconds: a long outage of a database must not turn
+      facts into dead letters.
+    - Any other `Permanent`: a dead letter at once.
     - Anything else is a bug: given back until deliveries run out, then a dead letter with the traceback's last line.
     """
 
@@ -87,9 +91,7 @@ class _Retry(BaseMiddleware):  # type: ignore[misc]
                 return result
             except HandlerException:
                 raise
-            except Permanent as error:
-                await self._give_up(msg, last_line(error))
-            except Transient as error:
+            except BLAMELESS as error:
                 delay = backoff(attempt)
                 log.warning(
                     "handler failed, will retry", consumer=metadata.consumer, reason=last_line(error),
@@ -104,6 +106,8 @@ class _Retry(BaseMiddleware):  # type: ignore[misc]
                     )
                 attempt += 1
                 await asyncio.sleep(delay)
+            except Permanent as error:
+                await self._give_up(msg, last_line(error))
             except Exception as error:  # a handler is the process's boundary for one message
                 reason = last_line(error)
                 log.error(

@@ -3,7 +3,9 @@
 import asyncio
 from collections.abc import Callable
 
-from libs.contracts.errors import InvalidInput, Unavailable
+import pytest
+
+from libs.contracts.errors import InvalidInput, PawlError, PermissionDenied, Unauthenticated, Unavailable
 from libs.eventing.apply import apply
 from libs.eventing.batches import BatchConsumer, RawMessage
 from libs.eventing.connection import NatsLink
@@ -75,11 +77,12 @@ async def test_a_row_keeps_its_bytes_place_and_time(link: NatsLink) -> None:
     await consumer.stop()
 
 
-async def test_an_outage_holds_the_batch_and_uses_up_no_delivery(link: NatsLink) -> None:
+@pytest.mark.parametrize("kind", [Unavailable, Unauthenticated, PermissionDenied])
+async def test_an_outage_holds_the_batch_and_uses_up_no_delivery(link: NatsLink, kind: type[PawlError]) -> None:
     changed = table(DURABLE, ack_wait=0.6)
     await apply(link.js, changed)
     away = True
-    rows = Rows(lambda _: Unavailable("object storage is away") if away else None)
+    rows = Rows(lambda _: kind("object storage is away") if away else None)
     consumer = BatchConsumer(link, DURABLE, 10, 0.3, rows, consumers=changed)
     await consumer.start()
     await send(link, 1, 2, 3)

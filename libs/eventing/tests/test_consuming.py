@@ -9,7 +9,7 @@ from faststream.nats import JStream, NatsBroker, PullSub
 from nats.js.api import ConsumerConfig
 from nats.js.errors import NotFoundError
 
-from libs.contracts.errors import InvalidInput, Unavailable
+from libs.contracts.errors import InvalidInput, PermissionDenied, Unauthenticated, Unavailable
 from libs.contracts.events import ImportCompleted, SegmentWritten
 from libs.eventing.advisories import AdvisoryCollector
 from libs.eventing.apply import apply
@@ -66,7 +66,7 @@ async def test_a_handler_runs_in_the_trace_of_its_event(link: NatsLink) -> None:
 
 
 async def test_a_transient_failure_is_tried_again_with_growing_gaps(link: NatsLink) -> None:
-    handler = Recorder(Unavailable("not now"), Unavailable("not now"), Unavailable("not now"), None)
+    handler = Recorder(Unavailable("not now"), Unauthenticated("not now"), PermissionDenied("not now"), None)
     consumers = facts(link, handler)
     await consumers.start()
     await say(link, segment())
