@@ -46,7 +46,8 @@ def audit(
     out.print(
         f"{task}: {rows['total']} rows, {rows['with_answer']} with an answer, {rows['users']} users", highlight=False
     )
-    _counts("language", told["languages"])
+    read = sum(told["languages"].values())
+    _counts("language" if read == rows["total"] else f"language of {read} rows", told["languages"])
     _counts("category", told["categories"]["counts"])
     _counts("personal data", told["personal_data"]["values"])
     _counts("format error", told["format_errors"]["counts"])

@@ -33,7 +33,7 @@ def page(audit: Mapping[str, Any]) -> str:
             f"from {_text(rows['first'])} to {_text(rows['last'])}. Nothing has been changed.</p>"
         ),
         *_section("Where the rows come from", bars(rows["sources"]), bars(rows["kinds"]), bars(rows["licences"])),
-        *_section("Languages", bars(audit["languages"])),
+        *_section(_languages(audit), bars(audit["languages"])),
         *_section("Categories", bars(audit["categories"]["counts"])),
         *_section(
             "Characters asked",
@@ -73,6 +73,11 @@ def page(audit: Mapping[str, Any]) -> str:
         + "".join(parts)
         + "</body></html>"
     )
+
+
+def _languages(audit: Mapping[str, Any]) -> str:
+    read = sum(audit["languages"].values())
+    return "Languages" if read == audit["rows"]["total"] else f"Languages of {read:,} rows, evenly spaced"
 
 
 def _section(title: str, *parts: str) -> Sequence[str]:

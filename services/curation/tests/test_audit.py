@@ -12,6 +12,7 @@ from libs.testing.models import tiny_base
 from services.curation.compute.audit import report_of
 from services.curation.compute.categories import cluster, embed
 from services.curation.compute.tokens import TokenCounter
+from services.curation.domain.audit_page import page
 from services.curation.domain.charts import bars, histogram
 from services.curation.tests.conftest import House, context_for, row, tickets
 
@@ -91,6 +92,8 @@ async def test_an_audit_over_grpc_counts_what_is_wrong_and_changes_nothing(house
     assert told["policy_would"]["edit"]["encoding_repaired"] == 1
     assert found.audit_html.count("<svg") >= 6
     assert "planted copies, is right in" in found.audit_html
+    assert "<h2>Languages</h2>" in found.audit_html
+    assert "<h2>Languages of 40 rows, evenly spaced</h2>" in page({**told, "languages": {"en": 40}})
     assert not re.search(r"<script|src=|href=|@import|url\(", found.audit_html)
     assert (await house.objects.get_bytes(found.json_digest)).decode() == found.audit_json
     assert await datasets.listed(house.database, "default", "triage") == []
