@@ -99,7 +99,8 @@ def quarantine_without(before: Path, after: Path, tenant: str, user: str) -> lis
             raws = [told["raw"]] if "raw" in told else _read(base64.b64decode(told["raw_base64"]))
             if any(hashed_user(tenant, name) == user for raw in raws for name in _names(raw)):
                 gone.append(int(told["row"]))
-                line = json.dumps({"row": told["row"], "field": "", "reason": ERASED, "raw": ""}) + "\n"  # noqa: PLW2901
+                kept = {name: told[name] for name in ("import", "row") if name in told}
+                line = json.dumps({**kept, "field": "", "reason": ERASED, "raw": ""}) + "\n"  # noqa: PLW2901
             target.write(line)
     return gone
 

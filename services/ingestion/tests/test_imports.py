@@ -280,6 +280,17 @@ async def test_every_quarantined_record_can_be_had_as_it_lay(house: House) -> No
     ]  # fmt: skip
 
 
+async def test_no_two_imports_share_what_they_set_aside_so_that_one_given_up_takes_nothing_from_another(
+    house: House,
+) -> None:
+    await house.apply("triage", max_import_errors=0.9)
+    data = jsonl({"input": "q", "output": "a"}, b"{broken")
+    first, second = [await house.import_bytes(data, name=name) for name in ("a.jsonl", "b.jsonl")]
+    assert first.quarantine != second.quarantine
+    kept = json.loads(await house.objects.get_bytes(first.quarantine))
+    assert (kept["import"], kept["row"], kept["raw"]) == (first.import_id, 2, "{broken\n")
+
+
 @pytest.mark.parametrize("name", ["a.jsonl", "a.json", "a.csv", "a.parquet"])
 async def test_a_long_record_is_set_aside_whole(house: House, name: str) -> None:
     long = {"input": "q", "output": "x" * 300_000 + "end"}

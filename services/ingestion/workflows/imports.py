@@ -122,7 +122,7 @@ class Importer:
         )  # fmt: skip
         async with self._database.unit() as unit:
             record = await store.begin(unit, record)
-        aside = Quarantine(directory / QUARANTINE)
+        aside = Quarantine(directory / QUARANTINE, import_id)
         try:
             try:
                 record, segments, reasons = await self._take(request, record, path, columns, aside, spec)

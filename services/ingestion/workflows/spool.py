@@ -59,16 +59,21 @@ class Spool:
 
 
 class Quarantine:
-    """Rows set aside, one JSON object a line: row, field, reason and the record as it lay (`raw`, or `raw_base64`)."""
+    """Rows set aside, one JSON object a line: import, row, field, reason, and `raw` or `raw_base64` as it lay.
 
-    def __init__(self, path: Path) -> None:
+    With the import's id in it no two imports share an object, which one of them would take from the other.
+    """
+
+    def __init__(self, path: Path, import_id: str) -> None:
         self.path = path
+        self._import_id = import_id
         self._file: IO[str] = path.open("w", encoding="utf-8")
 
     def write(self, bad: list[tuple[BadRow, bytes]]) -> None:
         """Append rows."""
         for each, raw in bad:
-            line = {"row": each.row, "field": each.field, "reason": each.reason, **_told(raw)}
+            why = {"row": each.row, "field": each.field, "reason": each.reason}
+            line = {"import": self._import_id, **why, **_told(raw)}
             self._file.write(json.dumps(line) + "\n")
 
     def close(self) -> None:

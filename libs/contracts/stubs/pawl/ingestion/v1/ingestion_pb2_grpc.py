@@ -93,7 +93,7 @@ class IngestionServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DownloadQuarantine(self, request, context):
-        """Every quarantined record of an import, as JSON lines: row, field, reason, raw (or raw_base64).
+        """Every quarantined record of an import, as JSON lines: import, row, field, reason, raw (or raw_base64).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -40,7 +40,7 @@ class IngestionServiceStub:
     GetImportProgress: _grpc.UnaryUnaryMultiCallable[_ingestion_pb2.GetImportProgressRequest, _ingestion_pb2.GetImportProgressResponse]
     """How far an import under way has come, by the ticket its header gave."""
     DownloadQuarantine: _grpc.UnaryStreamMultiCallable[_ingestion_pb2.DownloadQuarantineRequest, _ingestion_pb2.DownloadQuarantineResponse]
-    """Every quarantined record of an import, as JSON lines: row, field, reason, raw (or raw_base64)."""
+    """Every quarantined record of an import, as JSON lines: import, row, field, reason, raw (or raw_base64)."""
     GetIntake: _grpc.UnaryUnaryMultiCallable[_ingestion_pb2.GetIntakeRequest, _ingestion_pb2.GetIntakeResponse]
     """Counts of what arrived for a task."""
     ListSegments: _grpc.UnaryUnaryMultiCallable[_ingestion_pb2.ListSegmentsRequest, _ingestion_pb2.ListSegmentsResponse]
@@ -58,7 +58,7 @@ class IngestionServiceAsyncStub(IngestionServiceStub):
     GetImportProgress: _aio.UnaryUnaryMultiCallable[_ingestion_pb2.GetImportProgressRequest, _ingestion_pb2.GetImportProgressResponse]  # type: ignore[assignment]
     """How far an import under way has come, by the ticket its header gave."""
     DownloadQuarantine: _aio.UnaryStreamMultiCallable[_ingestion_pb2.DownloadQuarantineRequest, _ingestion_pb2.DownloadQuarantineResponse]  # type: ignore[assignment]
-    """Every quarantined record of an import, as JSON lines: row, field, reason, raw (or raw_base64)."""
+    """Every quarantined record of an import, as JSON lines: import, row, field, reason, raw (or raw_base64)."""
     GetIntake: _aio.UnaryUnaryMultiCallable[_ingestion_pb2.GetIntakeRequest, _ingestion_pb2.GetIntakeResponse]  # type: ignore[assignment]
     """Counts of what arrived for a task."""
     ListSegments: _aio.UnaryUnaryMultiCallable[_ingestion_pb2.ListSegmentsRequest, _ingestion_pb2.ListSegmentsResponse]  # type: ignore[assignment]
@@ -97,7 +97,7 @@ class IngestionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _ingestion_pb2.DownloadQuarantineRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_ingestion_pb2.DownloadQuarantineResponse], _abc.AsyncIterator[_ingestion_pb2.DownloadQuarantineResponse]]:
-        """Every quarantined record of an import, as JSON lines: row, field, reason, raw (or raw_base64)."""
+        """Every quarantined record of an import, as JSON lines: import, row, field, reason, raw (or raw_base64)."""
 
     @_abc_1.abstractmethod
     def GetIntake(
