@@ -219,6 +219,24 @@ async def test_a_server_that_is_not_there_is_unavailable_and_found_when_it_comes
         await again.stop(0)
 
 
+async def test_a_server_that_is_slow_to_be_reached_is_waited_for(server: GrpcServer) -> None:
+    async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(65536):
+            writer.write(data)
+        writer.close()
+
+    async def door(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        # As over a long way, with TLS, or to a machine that has much to do.
+        await asyncio.sleep(0.6)
+        there, back = await asyncio.open_connection("127.0.0.1", server.port)
+        await asyncio.gather(pump(reader, back), pump(there, writer))
+
+    far = await asyncio.start_server(door, "127.0.0.1", 0)
+    async with channel(f"127.0.0.1:{far.sockets[0].getsockname()[1]}") as client:
+        assert await call(client.unary_unary(f"/{NAME}/One"), b"x", timeout=10) == b"x"
+    far.close()
+
+
 async def test_an_unknown_method_is_permanent(client: Any) -> None:
     with pytest.raises(Permanent) as caught:
         await call(client.unary_unary(f"/{NAME}/Nothing"), b"")
