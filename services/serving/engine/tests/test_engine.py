@@ -344,7 +344,7 @@ async def test_users_go_before_evaluation_where_both_have_to_wait(stack: Stack, 
         finished.append(priority)
 
     async def full() -> bool:
-        return (await engine.state()).in_flight.get(stack.base_digest) == 80
+        return bool((await engine.state()).in_flight.get(stack.base_digest) == 80)
 
     # Shadows fill the batch (64) and more, for long; meanwhile the others come, users last.
     asked = [asyncio.create_task(one(10)) for _ in range(80)]
