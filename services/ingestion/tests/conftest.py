@@ -104,6 +104,11 @@ class House:
         value = TaskApplied(tenant=tenant, task=task, revision=1, spec=spec, base_digest=BASE)
         await kv_put(self.link, TASKS, task_key(tenant, task), value)
 
+        async def known() -> bool:
+            return bool(await self.tasks.spec(tenant, task, patience=10) == spec)
+
+        await eventually(known)
+
     async def say(self, task: str, tenant: str = "default", **fields: Any) -> None:
         body = fields.pop("raw", None) or json.dumps(fields).encode()
         await self.link.js.publish(f"feedback.{tenant}.{task}", body)
