@@ -65,7 +65,7 @@ async def test_of_what_our_own_engine_writes_only_the_approved_trains_with_its_l
         await house.reviews.Decide(pb.DecideRequest(task="triage", item_id=item.item_id, state=state, by="ann"), None)
     second = await house.built([], 2, **policy)
     (made,) = [each for each in await lines_of(house, second.digest) if each.get("synthetic")]
-    assert made["messages"][0]["content"] == chosen.input
+    assert made["row_id"] == chosen.row_id
     assert json.loads(made["messages"][-1]["content"])["team"] in ("billing", "network")
     assert (made["lineage"]["model"], made["lineage"]["method"]) == ("support-triage", "self-instruct")
     assert set(made["lineage"]["seeds"]) <= {row.row_id for row in rows}
